@@ -1,0 +1,80 @@
+/* Philox4x32-10, Bernoulli flips by comparing binary digits, CRC-32. */
+#include "zob_fault.h"
+
+void zob_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
+    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
+    uint32_t k0 = key[0], k1 = key[1];
+    for (uint32_t round = 0; round < 10u; round++) {
+        const uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
+        c1 = (uint32_t)b;
+        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+        c3 = (uint32_t)a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
+}
+
+/* The flips of the 32 bits of one word: bit i flips where a uniform number U_i < rate. The binary digits of the U_i are
+ * drawn from the most significant on, 32 at a time, until every comparison is decided; about seven draws a word. */
+static uint32_t word_flips(uint32_t word, uint64_t rate_q64, uint64_t seed) {
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t undecided = 0xFFFFFFFFu, flips = 0;
+    for (uint32_t digit = 0; digit < 64u && undecided; digit += 4u) {
+        const uint32_t counter[4] = {word, digit / 4u, 0u, 0u};
+        uint32_t random[4];
+        zob_philox(counter, key, random);
+        for (uint32_t i = 0; i < 4u; i++) {
+            if ((rate_q64 >> (63u - digit - i)) & 1u) {
+                flips |= undecided & ~random[i]; /* digit 0 < 1: U is below the rate */
+                undecided &= random[i];
+            } else {
+                undecided &= ~random[i]; /* digit 1 > 0: U is above it */
+            }
+        }
+    }
+    return flips;
+}
+
+static uint32_t count_ones(uint32_t x) {
+    uint32_t n = 0;
+    for (; x; x &= x - 1u) n++;
+    return n;
+}
+
+uint32_t zob_inject(uint8_t *image, uint32_t first_bit, uint32_t bits, uint64_t rate_q64, uint64_t seed) {
+    const uint64_t end = (uint64_t)first_bit + bits;
+    uint32_t count = 0;
+    if (bits == 0u || rate_q64 == 0u) return 0u;
+    for (uint32_t word = first_bit / 32u; 32u * (uint64_t)word < end; word++) {
+        const uint64_t begin = 32u * (uint64_t)word;
+        uint32_t flips = word_flips(word, rate_q64, seed);
+        if (begin < first_bit) flips &= 0xFFFFFFFFu << (first_bit - begin);
+        if (end - begin < 32u) flips &= 0xFFFFFFFFu >> (32u - (end - begin));
+        for (uint32_t i = 0; i < 4u; i++) {
+            const uint8_t mask = (uint8_t)(flips >> (8u * i));
+            if (mask) image[4u * (uint64_t)word + i] ^= mask;
+        }
+        count += count_ones(flips);
+    }
+    return count;
+}
+
+uint32_t zob_crc32(uint32_t crc, const void *data, uint32_t bytes) {
+    static const uint32_t table[16] = {
+        0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu, 0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
+        0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu, 0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu,
+    };
+    const uint8_t *p = (const uint8_t *)data;
+    crc = ~crc;
+    for (uint32_t i = 0; i < bytes; i++) {
+        crc ^= p[i];
+        crc = (crc >> 4) ^ table[crc & 15u];
+        crc = (crc >> 4) ^ table[crc & 15u];
+    }
+    return ~crc;
+}

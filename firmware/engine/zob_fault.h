@@ -1,0 +1,26 @@
+/* Fault sets from a counter-based generator, and the CRC that shows what memory holds. Shared by host and board, so that
+ * one (rate, seed, range) means the same flips everywhere (docs/spec.md, "Fault generator"). */
+#ifndef ZOB_FAULT_H
+#define ZOB_FAULT_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Philox4x32-10 (Salmon et al., SC 2011): four random words for a counter of four words and a key of two. */
+void zob_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/* Flip every bit of [first_bit, first_bit + bits) of `image` independently with probability rate_q64 / 2^64.
+ * Whether a bit flips depends on its address, the rate and the seed only, not on the range it is part of.
+ * The caller answers for the range lying inside the image. Returns the number of bits flipped. */
+uint32_t zob_inject(uint8_t *image, uint32_t first_bit, uint32_t bits, uint64_t rate_q64, uint64_t seed);
+
+/* CRC-32 (IEEE 802.3, as zlib's crc32) of `bytes` bytes, continuing `crc` (0 to begin). */
+uint32_t zob_crc32(uint32_t crc, const void *data, uint32_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,91 @@
+/* Shared by the engine's own files; no part of its interface. */
+#ifndef ZOB_INTERNAL_H
+#define ZOB_INTERNAL_H
+
+#include "zob.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "plans and images are little-endian and used in place"
+#endif
+
+typedef struct zob_tensor zob_tensor;
+typedef struct zob_parameter zob_parameter;
+typedef struct zob_op zob_op;
+
+/* What happens to one element after the head of a group has computed it. */
+typedef struct {
+    uint32_t opcode;
+    const float *table;  /* affine: scales or null; prelu: slopes; threshold: thresholds; add: the other tensor */
+    const float *bias;   /* affine: biases or null */
+    float low, high;     /* clip: bounds; affine without scales: low is the gain */
+    uint32_t by_element; /* prelu: one slope an element instead of one a channel */
+} zob_step;
+
+/* Where the elements of a group go. */
+typedef struct {
+    zob_step steps[ZOB_MAX_STEPS];
+    uint32_t count;
+    uint32_t channels, words; /* elements and words a pixel */
+    float *real;              /* one of the two is null */
+    uint32_t *binary;         /* zeroed before the first element */
+} zob_sink;
+
+/* One operation with its tensors resolved. */
+typedef struct {
+    const zob_model *model;
+    const zob_op *op;
+    const zob_tensor *in, *out;
+    const uint8_t *image;
+    uint8_t *arena;
+} zob_context;
+
+static inline uint32_t zob_words(uint32_t channels) { return (channels + 31u) / 32u; }
+
+static inline uint32_t zob_pixels(const zob_tensor *t) { return t->height * t->width; }
+
+/* Take element `channel` of pixel `pixel` through the steps and store it. */
+static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t channel, float x) {
+    const uint32_t element = pixel * sink->channels + channel;
+    for (uint32_t i = 0; i < sink->count; i++) {
+        const zob_step *s = &sink->steps[i];
+        switch (s->opcode) {
+        case ZOB_OP_AFFINE:
+            x = x * (s->table ? s->table[channel] : s->low);
+            if (s->bias) x = x + s->bias[channel];
+            break;
+        case ZOB_OP_PRELU:
+            if (!(x >= 0.0f)) x = x * s->table[s->by_element ? element : channel];
+            break;
+        case ZOB_OP_CLIP:
+            if (x < s->low) x = s->low;
+            if (x > s->high) x = s->high;
+            break;
+        case ZOB_OP_THRESHOLD:
+            x = x < s->table[channel] ? -1.0f : 1.0f;
+            break;
+        case ZOB_OP_ADD:
+            x = x + s->table[element];
+            break;
+        default: /* sign: the bit is taken below */
+            break;
+        }
+    }
+    if (sink->real) {
+        sink->real[element] = x;
+    } else if (x < 0.0f) {
+        sink->binary[pixel * sink->words + channel / 32u] |= (uint32_t)1 << (channel % 32u);
+    }
+}
+
+/* Decode `count` elements of a parameter without rows, beginning with element `first`, to float32. */
+void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out);
+
+/* Heads of groups. */
+void zob_conv_binary(const zob_context *c, const zob_sink *sink);
+void zob_conv_real(const zob_context *c, const zob_sink *sink);
+void zob_pool_real(const zob_context *c, const zob_sink *sink);
+void zob_pool_binary(const zob_context *c);
+void zob_copy(const zob_context *c, const zob_sink *sink);
+void zob_softmax(const zob_context *c);
+
+#endif

@@ -1,0 +1,330 @@
+/* Checking a plan. Everything zob_run later relies on is established here, record by record, from the bytes alone. */
+#include <stddef.h>
+
+#include "zob_internal.h"
+
+#define MAX_ZERO_POINT 8388608 /* q - zero_point stays exact in float32 */
+#define MAX_PRODUCTS 16777216u /* and so does the sum of that many products of +-1 */
+
+/* Half-open ranges of bytes in the arena. */
+typedef struct {
+    uint64_t begin, end;
+} extent;
+
+static int overlaps(extent a, extent b) { return a.begin < b.end && b.begin < a.end; }
+
+static uint64_t tensor_bytes(const zob_tensor *t) {
+    const uint64_t pixels = (uint64_t)t->height * t->width;
+    return 4u * pixels * (t->kind == ZOB_KIND_REAL ? t->channels : zob_words(t->channels));
+}
+
+static extent tensor_extent(const zob_tensor *t) {
+    extent e;
+    e.begin = t->offset;
+    e.end = t->offset + tensor_bytes(t);
+    return e;
+}
+
+static int dim_ok(uint32_t n) { return n >= 1u && n <= ZOB_MAX_DIM; }
+
+static zob_status check_tensor(const zob_model *m, const zob_tensor *t) {
+    if (t->kind > ZOB_KIND_BINARY) return ZOB_E_TENSOR;
+    if (!dim_ok(t->height) || !dim_ok(t->width) || !dim_ok(t->channels)) return ZOB_E_TENSOR;
+    if (t->offset == ZOB_NONE) return ZOB_OK;
+    if (t->offset % ZOB_ALIGN || tensor_extent(t).end > m->header->arena_bytes) return ZOB_E_TENSOR;
+    return ZOB_OK;
+}
+
+static int encoding_ok(const zob_parameter *p) {
+    switch (p->encoding) {
+    case ZOB_ENCODING_FLOAT32:
+        return p->bits == 32u && p->row == 0u;
+    case ZOB_ENCODING_BINARY:
+        return p->bits == 1u && (p->row == 0u || p->count % p->row == 0u);
+    case ZOB_ENCODING_UNIFORM:
+        return p->bits >= 2u && p->bits <= 16u && p->row == 0u && p->scale > 0.0f && p->scale <= 3.402823466e38f &&
+               p->zero_point >= -MAX_ZERO_POINT && p->zero_point <= MAX_ZERO_POINT;
+    default:
+        return 0;
+    }
+}
+
+static zob_status check_parameter(const zob_model *m, const zob_parameter *p) {
+    uint64_t count = 1u, bits;
+    if (p->rank < 1u || p->rank > 4u || p->offset % 4u) return ZOB_E_PARAMETER;
+    for (uint32_t i = 0; i < 4u; i++) {
+        if (!dim_ok(p->dims[i]) || (i >= p->rank && p->dims[i] != 1u)) return ZOB_E_PARAMETER;
+        count *= p->dims[i];
+        if (count > p->count) return ZOB_E_PARAMETER;
+    }
+    if (count != p->count || !encoding_ok(p)) return ZOB_E_PARAMETER;
+    bits = p->row ? count / p->row * 32u * zob_words(p->row) : count * p->bits;
+    if (bits > 0xFFFFFFFFu || p->offset + (bits + 7u) / 8u > m->header->image_bytes) return ZOB_E_PARAMETER;
+    return ZOB_OK;
+}
+
+/* One axis of a window: every position must cover at least one element of the input. */
+static int axis_ok(const zob_op *op, uint32_t axis, uint32_t in, uint32_t out) {
+    const uint64_t stride = op->stride[axis], kernel = op->kernel[axis], pad = op->pad[axis];
+    return stride >= 1u && kernel >= 1u && pad < kernel && (out - 1u) * stride < in + pad;
+}
+
+static int window_ok(const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
+    return axis_ok(op, 0, in->height, out->height) && axis_ok(op, 1, in->width, out->width);
+}
+
+static int same_shape(const zob_tensor *a, const zob_tensor *b) {
+    return a->height == b->height && a->width == b->width && a->channels == b->channels;
+}
+
+/* The parameter an index names, or null. */
+static const zob_parameter *parameter_at(const zob_model *m, uint32_t index) {
+    return index < m->header->parameters ? &m->parameters[index] : NULL;
+}
+
+static int per_channel(const zob_parameter *p, uint32_t channels) {
+    return p && p->row == 0u && p->rank == 1u && p->count == channels;
+}
+
+static int conv_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
+    const zob_parameter *w = parameter_at(m, op->parameter);
+    if (!w || w->rank != 4u || w->dims[0] != out->channels || w->dims[3] != in->channels) return 0;
+    if (w->dims[1] != op->kernel[0] || w->dims[2] != op->kernel[1] || op->pad_value > 1u) return 0;
+    if (w->count / w->dims[0] > MAX_PRODUCTS || out->kind != ZOB_KIND_REAL || !window_ok(op, in, out)) return 0;
+    if (in->kind == ZOB_KIND_REAL) return w->row == 0u;
+    return w->encoding == ZOB_ENCODING_BINARY && w->row == in->channels;
+}
+
+static int affine_ok(const zob_model *m, const zob_op *op, uint32_t channels) {
+    return (op->parameter == ZOB_NONE || per_channel(parameter_at(m, op->parameter), channels)) &&
+           (op->bias == ZOB_NONE || per_channel(parameter_at(m, op->bias), channels));
+}
+
+static int prelu_ok(const zob_model *m, const zob_op *op, const zob_tensor *t) {
+    const zob_parameter *p = parameter_at(m, op->parameter);
+    return p && p->row == 0u && (p->count == t->channels || p->count == (uint64_t)zob_pixels(t) * t->channels);
+}
+
+/* The tensors and parameters of one operation exist and fit each other. */
+static int operands_ok(const zob_model *m, const zob_op *op) {
+    const zob_tensor *in, *out;
+    int real;
+    if (op->input >= m->header->tensors || op->output >= m->header->tensors) return 0;
+    in = &m->tensors[op->input];
+    out = &m->tensors[op->output];
+    real = in->kind == ZOB_KIND_REAL && out->kind == ZOB_KIND_REAL;
+    switch (op->opcode) {
+    case ZOB_OP_CONV:
+        return conv_ok(m, op, in, out);
+    case ZOB_OP_MAX_POOL:
+        return in->kind == out->kind && in->channels == out->channels && window_ok(op, in, out);
+    case ZOB_OP_AVERAGE_POOL:
+        return real && in->channels == out->channels && window_ok(op, in, out);
+    case ZOB_OP_AFFINE:
+        return real && same_shape(in, out) && affine_ok(m, op, in->channels);
+    case ZOB_OP_PRELU:
+        return real && same_shape(in, out) && prelu_ok(m, op, in);
+    case ZOB_OP_CLIP:
+        return real && same_shape(in, out) && op->low <= op->high;
+    case ZOB_OP_SIGN:
+        return in->kind == ZOB_KIND_REAL && out->kind == ZOB_KIND_BINARY && same_shape(in, out);
+    case ZOB_OP_THRESHOLD:
+        return in->kind == ZOB_KIND_REAL && out->kind == ZOB_KIND_BINARY && same_shape(in, out) &&
+               per_channel(parameter_at(m, op->parameter), in->channels);
+    case ZOB_OP_UNPACK:
+        return in->kind == ZOB_KIND_BINARY && out->kind == ZOB_KIND_REAL && same_shape(in, out);
+    case ZOB_OP_ADD:
+        return real && same_shape(in, out) && op->other < m->header->tensors &&
+               m->tensors[op->other].kind == ZOB_KIND_REAL && same_shape(in, &m->tensors[op->other]);
+    case ZOB_OP_SOFTMAX:
+        return real && same_shape(in, out);
+    case ZOB_OP_RESHAPE:
+        return real && tensor_bytes(in) == tensor_bytes(out) && in->offset == out->offset;
+    default:
+        return 0;
+    }
+}
+
+/* Operations of other kinds leave `parameter` and `bias` unused, so that zob_run may decode whatever is there. */
+static int unused_ok(const zob_op *op) {
+    const int takes = op->opcode == ZOB_OP_CONV || op->opcode == ZOB_OP_AFFINE || op->opcode == ZOB_OP_PRELU ||
+                      op->opcode == ZOB_OP_THRESHOLD;
+    return (takes || op->parameter == ZOB_NONE) && (op->opcode == ZOB_OP_AFFINE || op->bias == ZOB_NONE) &&
+           (op->opcode == ZOB_OP_ADD || op->other == ZOB_NONE);
+}
+
+static int is_step(uint32_t opcode) {
+    return opcode == ZOB_OP_AFFINE || opcode == ZOB_OP_PRELU || opcode == ZOB_OP_CLIP || opcode == ZOB_OP_SIGN ||
+           opcode == ZOB_OP_THRESHOLD || opcode == ZOB_OP_ADD;
+}
+
+static int takes_steps(const zob_model *m, const zob_op *op) {
+    return op->opcode != ZOB_OP_SOFTMAX && op->opcode != ZOB_OP_RESHAPE &&
+           m->tensors[op->output].kind == ZOB_KIND_REAL;
+}
+
+static int is_fused(const zob_model *m, uint32_t index) {
+    return index < m->header->ops && (m->ops[index].flags & ZOB_FLAG_FUSED);
+}
+
+/* A tensor that lies in the arena and that the input or an earlier group has filled. */
+static int is_filled(const zob_model *m, uint32_t tensor, uint32_t before) {
+    if (m->tensors[tensor].offset == ZOB_NONE) return 0;
+    if (tensor == m->header->input) return 1;
+    for (uint32_t i = 0; i < before; i++) {
+        if (m->ops[i].output == tensor && !is_fused(m, i + 1u)) return 1;
+    }
+    return 0;
+}
+
+static int is_written(const zob_model *m, uint32_t tensor, uint32_t before) {
+    if (tensor == m->header->input) return 1;
+    for (uint32_t i = 0; i < before; i++) {
+        if (m->ops[i].output == tensor) return 1;
+    }
+    return 0;
+}
+
+static zob_status check_order(const zob_model *m, uint32_t index, uint32_t head) {
+    const zob_op *op = &m->ops[index];
+    if (op->flags & ~ZOB_FLAG_FUSED) return ZOB_E_ORDER;
+    if (is_fused(m, index)) {
+        if (index == 0u || index - head >= ZOB_MAX_STEPS || !is_step(op->opcode)) return ZOB_E_ORDER;
+        if (op->input != m->ops[index - 1u].output || !takes_steps(m, &m->ops[index - 1u])) return ZOB_E_ORDER;
+    } else if (!is_filled(m, op->input, index)) {
+        return ZOB_E_ORDER;
+    }
+    if (op->opcode == ZOB_OP_ADD && !is_filled(m, op->other, head)) return ZOB_E_ORDER;
+    if (is_written(m, op->output, index)) return ZOB_E_ORDER;
+    if (!is_fused(m, index + 1u) && m->tensors[op->output].offset == ZOB_NONE) return ZOB_E_ORDER;
+    return ZOB_OK;
+}
+
+/* The part of the arena where an operation's parameters are decoded. */
+static extent scratch_extent(const zob_model *m, const zob_op *op) {
+    uint64_t floats = 0;
+    extent e;
+    if (op->opcode == ZOB_OP_CONV) {
+        const zob_parameter *w = &m->parameters[op->parameter];
+        if (m->tensors[op->input].kind == ZOB_KIND_REAL) floats = w->count / w->dims[0];
+    } else {
+        if (op->parameter != ZOB_NONE) floats += m->parameters[op->parameter].count;
+        if (op->bias != ZOB_NONE) floats += m->parameters[op->bias].count;
+    }
+    e.begin = op->scratch;
+    e.end = op->scratch + 4u * floats;
+    return e;
+}
+
+/* Nothing that a group reads may lie where it writes: its output, and the scratch of each of its operations. */
+static zob_status check_memory(const zob_model *m, uint32_t head, uint32_t end) {
+    const extent in = tensor_extent(&m->tensors[m->ops[head].input]);
+    const extent out = tensor_extent(&m->tensors[m->ops[end - 1u].output]);
+    if (m->ops[head].opcode == ZOB_OP_RESHAPE) return ZOB_OK;
+    if (overlaps(in, out)) return ZOB_E_OVERLAP;
+    for (uint32_t i = head; i < end; i++) {
+        const extent scratch = scratch_extent(m, &m->ops[i]);
+        if (scratch.begin % ZOB_ALIGN || scratch.end > m->header->arena_bytes) return ZOB_E_ARENA;
+        if (overlaps(scratch, in) || overlaps(scratch, out)) return ZOB_E_OVERLAP;
+        for (uint32_t j = head; j < end; j++) {
+            if (j != i && overlaps(scratch, scratch_extent(m, &m->ops[j]))) return ZOB_E_OVERLAP;
+            if (m->ops[j].opcode == ZOB_OP_ADD) {
+                const extent other = tensor_extent(&m->tensors[m->ops[j].other]);
+                if (overlaps(scratch, other) || overlaps(out, other)) return ZOB_E_OVERLAP;
+            }
+        }
+    }
+    return ZOB_OK;
+}
+
+static zob_status check_ops(const zob_model *m, uint32_t *where) {
+    uint32_t head = 0;
+    for (uint32_t i = 0; i < m->header->ops; i++) {
+        zob_status status;
+        *where = i;
+        if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_RESHAPE) return ZOB_E_OPCODE;
+        if (!unused_ok(&m->ops[i]) || !operands_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
+        if (!is_fused(m, i)) head = i;
+        status = check_order(m, i, head);
+        if (status == ZOB_OK && !is_fused(m, i + 1u)) status = check_memory(m, head, i + 1u);
+        if (status != ZOB_OK) return status;
+    }
+    return ZOB_OK;
+}
+
+static zob_status check_header(const struct zob_plan_header *h, uint32_t plan_bytes) {
+    uint64_t need = sizeof(struct zob_plan_header);
+    if (h->magic != ZOB_PLAN_MAGIC) return ZOB_E_MAGIC;
+    if (h->version != ZOB_VERSION) return ZOB_E_VERSION;
+    if (h->tensors > ZOB_MAX_TENSORS || h->parameters > ZOB_MAX_PARAMETERS || h->ops > ZOB_MAX_OPS) return ZOB_E_LENGTH;
+    need += (uint64_t)h->tensors * sizeof(zob_tensor) + (uint64_t)h->parameters * sizeof(zob_parameter);
+    need += (uint64_t)h->ops * sizeof(zob_op);
+    if (h->plan_bytes != plan_bytes || need != plan_bytes || h->ops == 0u) return ZOB_E_LENGTH;
+    if (h->input >= h->tensors || h->output >= h->tensors) return ZOB_E_LENGTH;
+    return ZOB_OK;
+}
+
+static zob_status check_ends(const zob_model *m) {
+    const zob_tensor *in = &m->tensors[m->header->input], *out = &m->tensors[m->header->output];
+    if (in->kind != ZOB_KIND_REAL || in->offset == ZOB_NONE || out->kind != ZOB_KIND_REAL) return ZOB_E_TENSOR;
+    return is_filled(m, m->header->output, m->header->ops) ? ZOB_OK : ZOB_E_ORDER;
+}
+
+zob_status zob_load(zob_model *model, const void *plan, uint32_t plan_bytes, uint32_t *where) {
+    uint32_t unused;
+    zob_status status;
+    if (!where) where = &unused;
+    *where = 0;
+    if (!model || !plan || (uintptr_t)plan % 4u) return ZOB_E_ARGUMENT;
+    if (plan_bytes < sizeof(struct zob_plan_header)) return ZOB_E_LENGTH;
+    model->header = (const struct zob_plan_header *)plan;
+    status = check_header(model->header, plan_bytes);
+    if (status != ZOB_OK) return status;
+    model->tensors = (const zob_tensor *)(const void *)(model->header + 1);
+    model->parameters = (const zob_parameter *)(const void *)(model->tensors + model->header->tensors);
+    model->ops = (const zob_op *)(const void *)(model->parameters + model->header->parameters);
+    for (*where = 0; *where < model->header->tensors; ++*where) {
+        status = check_tensor(model, &model->tensors[*where]);
+        if (status != ZOB_OK) return status;
+    }
+    for (*where = 0; *where < model->header->parameters; ++*where) {
+        status = check_parameter(model, &model->parameters[*where]);
+        if (status != ZOB_OK) return status;
+    }
+    status = check_ops(model, where);
+    return status == ZOB_OK ? check_ends(model) : status;
+}
+
+uint32_t zob_arena_bytes(const zob_model *model) { return model->header->arena_bytes; }
+
+uint32_t zob_image_bytes(const zob_model *model) { return model->header->image_bytes; }
+
+uint32_t zob_input_count(const zob_model *model) {
+    const zob_tensor *t = &model->tensors[model->header->input];
+    return zob_pixels(t) * t->channels;
+}
+
+uint32_t zob_output_count(const zob_model *model) {
+    const zob_tensor *t = &model->tensors[model->header->output];
+    return zob_pixels(t) * t->channels;
+}
+
+const char *zob_status_text(zob_status status) {
+    static const char *const texts[] = {
+        "ok",
+        "a pointer is null or misaligned, or the input format is unknown",
+        "it is no plan",
+        "the plan has another format version",
+        "lengths and counts of the plan do not add up",
+        "a tensor has an impossible kind, size or offset",
+        "a parameter has an impossible encoding, size or offset",
+        "an operation is unknown",
+        "an operation does not fit its tensors or parameters",
+        "an operation reads what nothing before it wrote, or is fused wrongly",
+        "an operation writes over what it reads",
+        "the arena is too small",
+        "the parameter image has the wrong size",
+    };
+    const uint32_t index = (uint32_t)status;
+    return index < sizeof texts / sizeof *texts ? texts[index] : "unknown status";
+}

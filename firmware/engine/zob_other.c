@@ -1,0 +1,122 @@
+/* Heads of groups that are no convolution: pooling, element-wise chains, softmax. */
+#include <string.h>
+
+#include "zob_internal.h"
+
+static const float *real_input(const zob_context *c) { return (const float *)(const void *)(c->arena + c->in->offset); }
+
+static const uint32_t *binary_input(const zob_context *c) {
+    return (const uint32_t *)(const void *)(c->arena + c->in->offset);
+}
+
+/* The part of a window that lies inside the input: rows [y0, y1), columns [x0, x1). Never empty (zob_load). */
+typedef struct {
+    uint32_t y0, y1, x0, x1;
+} window;
+
+static window window_at(const zob_context *c, uint32_t oy, uint32_t ox) {
+    const zob_op *op = c->op;
+    const uint32_t top = oy * op->stride[0], left = ox * op->stride[1];
+    const uint32_t bottom = top + op->kernel[0] - op->pad[0], right = left + op->kernel[1] - op->pad[1];
+    window w;
+    w.y0 = top > op->pad[0] ? top - op->pad[0] : 0u;
+    w.x0 = left > op->pad[1] ? left - op->pad[1] : 0u;
+    w.y1 = bottom < c->in->height ? bottom : c->in->height;
+    w.x1 = right < c->in->width ? right : c->in->width;
+    return w;
+}
+
+static float pool(const zob_context *c, window w, uint32_t channel) {
+    const float *input = real_input(c) + channel;
+    const uint32_t channels = c->in->channels;
+    const int mean = c->op->opcode == ZOB_OP_AVERAGE_POOL;
+    float best = input[(w.y0 * c->in->width + w.x0) * channels], sum = 0.0f;
+    for (uint32_t y = w.y0; y < w.y1; y++) {
+        for (uint32_t x = w.x0; x < w.x1; x++) {
+            const float value = input[(y * c->in->width + x) * channels];
+            if (mean) {
+                sum = sum + value;
+            } else if (value > best) {
+                best = value;
+            }
+        }
+    }
+    return mean ? sum / (float)((w.y1 - w.y0) * (w.x1 - w.x0)) : best;
+}
+
+void zob_pool_real(const zob_context *c, const zob_sink *sink) {
+    uint32_t pixel = 0;
+    for (uint32_t oy = 0; oy < c->out->height; oy++) {
+        for (uint32_t ox = 0; ox < c->out->width; ox++, pixel++) {
+            const window w = window_at(c, oy, ox);
+            for (uint32_t ch = 0; ch < c->out->channels; ch++) zob_emit(sink, pixel, ch, pool(c, w, ch));
+        }
+    }
+}
+
+/* The maximum of +-1 is -1 where all are: AND of the bits. */
+void zob_pool_binary(const zob_context *c) {
+    const uint32_t words = zob_words(c->in->channels);
+    const uint32_t *input = binary_input(c);
+    uint32_t *output = (uint32_t *)(void *)(c->arena + c->out->offset);
+    for (uint32_t oy = 0; oy < c->out->height; oy++) {
+        for (uint32_t ox = 0; ox < c->out->width; ox++) {
+            const window w = window_at(c, oy, ox);
+            for (uint32_t i = 0; i < words; i++) {
+                uint32_t bits = 0xFFFFFFFFu;
+                for (uint32_t y = w.y0; y < w.y1; y++) {
+                    for (uint32_t x = w.x0; x < w.x1; x++) bits &= input[(y * c->in->width + x) * words + i];
+                }
+                *output++ = bits;
+            }
+        }
+    }
+}
+
+void zob_copy(const zob_context *c, const zob_sink *sink) {
+    const uint32_t words = zob_words(c->in->channels), pixels = zob_pixels(c->in);
+    for (uint32_t p = 0; p < pixels; p++) {
+        for (uint32_t ch = 0; ch < c->in->channels; ch++) {
+            float x;
+            if (c->in->kind == ZOB_KIND_REAL) {
+                x = real_input(c)[p * c->in->channels + ch];
+            } else {
+                x = (binary_input(c)[p * words + ch / 32u] >> (ch % 32u)) & 1u ? -1.0f : 1.0f;
+            }
+            zob_emit(sink, p, ch, x);
+        }
+    }
+}
+
+/* e^x for x <= 0: Cephes expf (docs/spec.md, "Softmax"). A positive x cannot come from a finite maximum; it gives 1. */
+static float exp_negative(float x) {
+    static const float coefficients[5] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
+                                          5.0000001201e-1f};
+    float n, r, y = 1.9875691500e-4f, power;
+    uint32_t bits;
+    if (x != x) return x;
+    if (x > 0.0f) return 1.0f;
+    if (x < -87.0f) return 0.0f;
+    n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* to the nearest integer, ties to even */
+    r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    for (uint32_t i = 0; i < 5u; i++) y = y * r + coefficients[i];
+    y = (y * r * r + r) + 1.0f;
+    bits = (uint32_t)((int32_t)n + 127) << 23;
+    memcpy(&power, &bits, sizeof power);
+    return y * power;
+}
+
+void zob_softmax(const zob_context *c) {
+    const float *x = real_input(c);
+    float *y = (float *)(void *)(c->arena + c->out->offset);
+    const uint32_t pixels = zob_pixels(c->in), channels = c->in->channels;
+    for (uint32_t p = 0; p < pixels; p++, x += channels, y += channels) {
+        float top = x[0], sum = 0.0f;
+        for (uint32_t i = 1; i < channels; i++) {
+            if (x[i] > top) top = x[i];
+        }
+        for (uint32_t i = 0; i < channels; i++) y[i] = exp_negative(x[i] - top);
+        for (uint32_t i = 0; i < channels; i++) sum = sum + y[i];
+        for (uint32_t i = 0; i < channels; i++) y[i] = y[i] / sum;
+    }
+}

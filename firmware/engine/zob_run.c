@@ -1,0 +1,122 @@
+/* Inference: group by group over the arena. */
+#include <string.h>
+
+#include "zob_internal.h"
+
+static const float *decoded(const zob_context *c, uint32_t parameter, uint8_t **scratch) {
+    const zob_parameter *p = &c->model->parameters[parameter];
+    float *out = (float *)(void *)*scratch;
+    zob_decode(p, c->image, 0u, p->count, out);
+    *scratch += 4u * (size_t)p->count;
+    return out;
+}
+
+static const float *stored(const zob_context *c, uint32_t tensor) {
+    return (const float *)(const void *)(c->arena + c->model->tensors[tensor].offset);
+}
+
+/* Make a step of an operation: decode what it needs, once a layer, into the arena. */
+static zob_step make_step(const zob_context *c, const zob_op *op) {
+    uint8_t *scratch = c->arena + op->scratch;
+    zob_step s = {op->opcode, NULL, NULL, op->low, op->high, 0u};
+    if (op->opcode == ZOB_OP_ADD) {
+        s.table = stored(c, op->other);
+    } else if (op->parameter != ZOB_NONE) {
+        s.table = decoded(c, op->parameter, &scratch);
+        s.by_element = c->model->parameters[op->parameter].count != c->model->tensors[op->output].channels;
+    }
+    if (op->bias != ZOB_NONE) s.bias = decoded(c, op->bias, &scratch);
+    return s;
+}
+
+static int is_head(uint32_t opcode) {
+    return opcode == ZOB_OP_CONV || opcode == ZOB_OP_MAX_POOL || opcode == ZOB_OP_AVERAGE_POOL ||
+           opcode == ZOB_OP_UNPACK || opcode == ZOB_OP_SOFTMAX || opcode == ZOB_OP_RESHAPE;
+}
+
+/* The group's operations that work element by element, and where their results go. */
+static zob_sink make_sink(const zob_context *c, const zob_op *op, const zob_op *end) {
+    zob_sink sink;
+    const zob_tensor *out = &c->model->tensors[end[-1].output];
+    sink.count = 0;
+    sink.channels = out->channels;
+    sink.words = zob_words(out->channels);
+    sink.real = NULL;
+    sink.binary = NULL;
+    if (out->kind == ZOB_KIND_REAL) {
+        sink.real = (float *)(void *)(c->arena + out->offset);
+    } else {
+        sink.binary = (uint32_t *)(void *)(c->arena + out->offset);
+        memset(sink.binary, 0, 4u * (size_t)zob_pixels(out) * sink.words);
+    }
+    for (op += is_head(op->opcode); op < end; op++) sink.steps[sink.count++] = make_step(c, op);
+    return sink;
+}
+
+static void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
+    c->op = op;
+    c->in = &c->model->tensors[op->input];
+    c->out = &c->model->tensors[op->output];
+    if (op->opcode == ZOB_OP_RESHAPE) {
+        return; /* the same storage under another shape */
+    }
+    if (op->opcode == ZOB_OP_SOFTMAX) {
+        zob_softmax(c);
+    } else if (op->opcode == ZOB_OP_MAX_POOL && c->in->kind == ZOB_KIND_BINARY) {
+        zob_pool_binary(c);
+    } else {
+        const zob_sink sink = make_sink(c, op, end);
+        if (op->opcode == ZOB_OP_CONV && c->in->kind == ZOB_KIND_BINARY) {
+            zob_conv_binary(c, &sink);
+        } else if (op->opcode == ZOB_OP_CONV) {
+            zob_conv_real(c, &sink);
+        } else if (op->opcode == ZOB_OP_MAX_POOL || op->opcode == ZOB_OP_AVERAGE_POOL) {
+            zob_pool_real(c, &sink);
+        } else {
+            zob_copy(c, &sink);
+        }
+    }
+}
+
+static void read_input(const zob_model *m, const void *input, uint32_t format, uint8_t *arena) {
+    const uint32_t count = zob_input_count(m);
+    float *x = (float *)(void *)(arena + m->tensors[m->header->input].offset);
+    if (format == ZOB_INPUT_FLOAT32) {
+        memcpy(x, input, 4u * (size_t)count);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const float p = (float)((const uint8_t *)input)[i];
+        x[i] = p * m->header->pixel_scale + m->header->pixel_offset;
+    }
+}
+
+static void write_scores(const zob_model *m, const uint8_t *arena, float *scores) {
+    static const uint32_t canonical_nan = 0x7FC00000u;
+    const uint32_t count = zob_output_count(m);
+    memcpy(scores, arena + m->tensors[m->header->output].offset, 4u * (size_t)count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (scores[i] != scores[i]) memcpy(&scores[i], &canonical_nan, 4u);
+    }
+}
+
+zob_status zob_run(const zob_model *model, const void *image, uint32_t image_bytes, const void *input, uint32_t format,
+                   void *arena, uint32_t arena_bytes, float *scores) {
+    zob_context c;
+    const zob_op *op, *end, *last;
+    if (!model || !image || !input || !arena || !scores) return ZOB_E_ARGUMENT;
+    if ((uintptr_t)image % 4u || (uintptr_t)arena % 8u || format > ZOB_INPUT_UINT8) return ZOB_E_ARGUMENT;
+    if (image_bytes != model->header->image_bytes) return ZOB_E_IMAGE;
+    if (arena_bytes < model->header->arena_bytes) return ZOB_E_ARENA;
+    c.model = model;
+    c.image = (const uint8_t *)image;
+    c.arena = (uint8_t *)arena;
+    read_input(model, input, format, c.arena);
+    last = model->ops + model->header->ops;
+    for (op = model->ops; op < last; op = end) {
+        for (end = op + 1; end < last && (end->flags & ZOB_FLAG_FUSED); end++) {}
+        run_group(&c, op, end);
+    }
+    write_scores(model, c.arena, scores);
+    return ZOB_OK;
+}

@@ -1,0 +1,106 @@
+// The engine for Python. Arrays are checked and shaped by zobnn_edge/engine.py; here they are only passed on.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "zob.h"
+#include "zob_fault.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using MutableBytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Pixels = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Scores = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+class Engine {
+public:
+    explicit Engine(Bytes plan) : plan_((plan.size() + 3) / 4) {
+        std::copy(plan.data(), plan.data() + plan.size(), reinterpret_cast<uint8_t *>(plan_.data()));
+        uint32_t where = 0;
+        const zob_status status = zob_load(&model_, plan_.data(), static_cast<uint32_t>(plan.size()), &where);
+        if (status != ZOB_OK) {
+            throw nb::value_error((std::string(zob_status_text(status)) + " (record " + std::to_string(where) + ")").c_str());
+        }
+    }
+
+    uint32_t arena_bytes() const { return zob_arena_bytes(&model_); }
+    uint32_t image_bytes() const { return zob_image_bytes(&model_); }
+    uint32_t input_count() const { return zob_input_count(&model_); }
+    uint32_t output_count() const { return zob_output_count(&model_); }
+
+    void run_floats(Bytes image, Floats inputs, Scores scores) const {
+        run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(float), ZOB_INPUT_FLOAT32, scores);
+    }
+    void run_pixels(Bytes image, Pixels inputs, Scores scores) const {
+        run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8, scores);
+    }
+
+private:
+    // One arena and one aligned copy of the image a call: calls from several threads do not meet.
+    void run(const Bytes &image, const void *inputs, size_t n, size_t elements, size_t size, uint32_t format,
+             const Scores &scores) const {
+        if (elements != input_count() || scores.shape(0) != n || scores.shape(1) != output_count()) {
+            throw nb::value_error("inputs or scores have the wrong shape");
+        }
+        const uint8_t *image_data = image.data();
+        const uint32_t image_size = static_cast<uint32_t>(image.size());
+        float *out = scores.data();
+        zob_status status = ZOB_OK;
+        {
+            nb::gil_scoped_release unlocked;
+            std::vector<uint32_t> copy(image_size / 4 + 1);
+            std::copy(image_data, image_data + image_size, reinterpret_cast<uint8_t *>(copy.data()));
+            std::vector<uint64_t> arena(arena_bytes() / 8 + 1);
+            for (size_t i = 0; i < n && status == ZOB_OK; i++) {
+                status = zob_run(&model_, copy.data(), image_size, static_cast<const uint8_t *>(inputs) + i * elements * size,
+                                 format, arena.data(), static_cast<uint32_t>(8 * arena.size()), out + i * output_count());
+            }
+        }
+        if (status != ZOB_OK) throw nb::value_error(zob_status_text(status));
+    }
+
+    std::vector<uint32_t> plan_;
+    zob_model model_{};
+};
+
+uint32_t inject(MutableBytes image, uint32_t first_bit, uint32_t bits, uint64_t rate_q64, uint64_t seed) {
+    if (static_cast<uint64_t>(first_bit) + bits > 8 * static_cast<uint64_t>(image.size())) {
+        throw nb::value_error("the range runs past the end of the image");
+    }
+    return zob_inject(image.data(), first_bit, bits, rate_q64, seed);
+}
+
+uint32_t crc32(Bytes data) { return zob_crc32(0, data.data(), static_cast<uint32_t>(data.size())); }
+
+nb::tuple philox(nb::tuple counter, nb::tuple key) {
+    uint32_t c[4], k[2], out[4];
+    for (size_t i = 0; i < 4; i++) c[i] = nb::cast<uint32_t>(counter[i]);
+    for (size_t i = 0; i < 2; i++) k[i] = nb::cast<uint32_t>(key[i]);
+    zob_philox(c, k, out);
+    return nb::make_tuple(out[0], out[1], out[2], out[3]);
+}
+
+} // namespace
+
+NB_MODULE(_engine, m) {
+    nb::class_<Engine>(m, "Engine")
+        .def(nb::init<Bytes>(), "plan"_a)
+        .def_prop_ro("arena_bytes", &Engine::arena_bytes)
+        .def_prop_ro("image_bytes", &Engine::image_bytes)
+        .def_prop_ro("input_count", &Engine::input_count)
+        .def_prop_ro("output_count", &Engine::output_count)
+        .def("run_floats", &Engine::run_floats, "image"_a, "inputs"_a, "scores"_a)
+        .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a);
+    m.def("inject", &inject, "image"_a, "first_bit"_a, "bits"_a, "rate_q64"_a, "seed"_a);
+    m.def("crc32", &crc32, "data"_a);
+    m.def("philox", &philox, "counter"_a, "key"_a);
+}

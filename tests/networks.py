@@ -1,0 +1,198 @@
+"""Networks made by the tests: a few fixed ones of every shape of use, and random ones for property tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from zobnn_edge.encoding import Binary, Encoding, Float32, Uniform
+from zobnn_edge.network import (
+    Add,
+    Affine,
+    AveragePool,
+    Builder,
+    Clip,
+    Conv,
+    MaxPool,
+    Network,
+    Padding,
+    Pixels,
+    PRelu,
+    Reshape,
+    Shape,
+    Sign,
+    Softmax,
+    Threshold,
+    Unpack,
+)
+
+Rng = np.random.Generator
+DYADIC = Pixels(1 / 128, -1.0)
+
+
+def dyadic_inputs(net: Network, n: int, seed: int = 0) -> np.ndarray:
+    """(n, H, W, C) float32 multiples of 1/16 in [-4, 4]: every first-layer sum of them is exact, ties are common."""
+    return (np.random.default_rng(seed).integers(-64, 65, (n, *net.input_shape)) / 16).astype(np.float32)
+
+
+class Author:
+    """A Builder with random parameters and running names: every method appends one operation."""
+
+    def __init__(self, shape: Shape, seed: int = 0, pixels: Pixels = DYADIC) -> None:
+        self.rng: Rng = np.random.default_rng(seed)
+        self.b = Builder("test", shape, pixels)
+        self.x = self.b.input
+        self.n = 0
+
+    def _name(self, kind: str) -> str:
+        self.n += 1
+        return f"{kind}{self.n}"
+
+    @property
+    def shape(self) -> Shape:
+        return self.b.tensors[self.x].shape
+
+    def _parameter(self, layer: str, role: str, values: np.ndarray, encoding: Encoding | int | None) -> str:
+        if isinstance(encoding, int):
+            encoding = Uniform.of_range(float(values.min()), float(values.max()), encoding)
+        return self.b.parameter(f"{layer}/{role}", layer, role, values, encoding or Float32())  # type: ignore[arg-type]
+
+    def _add(self, op: object) -> Author:
+        self.x = self.b.add(op)  # type: ignore[arg-type]
+        return self
+
+    def conv(
+        self,
+        out: int,
+        kernel: int | tuple[int, int] = 3,
+        stride: int | tuple[int, int] = 1,
+        padding: Padding = "valid",
+        pad_value: int = 0,
+        weight: Encoding | int | str | None = "binary",
+    ) -> Author:
+        """`weight`: "binary", or the encoding (bits of a min-max code) of real weights."""
+        name = self._name("conv")
+        kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
+        strides = (stride, stride) if isinstance(stride, int) else stride
+        c = self.shape[2]
+        shape = (out, kh, kw, c)
+        if weight == "binary":
+            row = c if self.b.tensors[self.x].kind == "binary" else 0
+            p = self._parameter(name, "weight", self.rng.choice([-1.0, 1.0], shape), Binary(row=row))
+        else:
+            p = self._parameter(name, "weight", self.rng.normal(size=shape), weight)  # type: ignore[arg-type]
+        return self._add(Conv(name, self.x, name, p, strides, padding, pad_value))  # type: ignore[arg-type]
+
+    def affine(self, encoding: Encoding | int | None = None, scale: bool = True, spread: float = 1.0) -> Author:
+        """Scales of both signs and some zeros; biases that make ties when the scale is 1/8 and inputs are integers."""
+        name, c = self._name("affine"), self.shape[2]
+        scales = self.rng.choice([-1, 1], c) * self.rng.integers(0, 9, c) / 8
+        biases = self.rng.integers(-64, 65, c) / 16 * spread
+        s = self._parameter(name, "scale", scales, encoding) if scale else None
+        return self._add(Affine(name, self.x, name, s, self._parameter(name, "bias", biases, encoding)))
+
+    def gain(self, gain: float) -> Author:
+        name = self._name("gain")
+        return self._add(Affine(name, self.x, name, gain=gain))
+
+    def threshold(self, encoding: Encoding | int | None = None, spread: float = 8.0) -> Author:
+        name, c = self._name("threshold"), self.shape[2]
+        values = np.rint(self.rng.normal(size=c) * spread)
+        return self._add(Threshold(name, self.x, name, self._parameter(name, "threshold", values, encoding)))
+
+    def prelu(self, encoding: Encoding | int | None = None, by_element: bool = False) -> Author:
+        name = self._name("prelu")
+        shape = self.shape if by_element else self.shape[2:]
+        return self._add(
+            PRelu(name, self.x, name, self._parameter(name, "slope", self.rng.normal(size=shape), encoding))
+        )
+
+    def sign(self) -> Author:
+        return self._add(Sign(name := self._name("sign"), self.x, name))
+
+    def unpack(self) -> Author:
+        return self._add(Unpack(name := self._name("unpack"), self.x, name))
+
+    def clip(self, low: float = 0.0, high: float = float("inf")) -> Author:
+        return self._add(Clip(name := self._name("clip"), self.x, name, low, high))
+
+    def max_pool(self, size: int = 2, stride: int = 2, padding: Padding = "valid") -> Author:
+        return self._add(MaxPool(name := self._name("maxpool"), self.x, name, (size, size), (stride, stride), padding))
+
+    def average_pool(self, size: int = 2, stride: int = 2, padding: Padding = "valid") -> Author:
+        name = self._name("avgpool")
+        return self._add(AveragePool(name, self.x, name, (size, size), (stride, stride), padding))
+
+    def global_pool(self) -> Author:
+        name, size = self._name("avgpool"), self.shape[:2]
+        return self._add(AveragePool(name, self.x, name, size, size))
+
+    def add(self, other: str) -> Author:
+        return self._add(Add(name := self._name("add"), self.x, name, other))
+
+    def softmax(self) -> Author:
+        return self._add(Softmax(name := self._name("softmax"), self.x, name))
+
+    def reshape(self, shape: Shape) -> Author:
+        return self._add(Reshape(name := self._name("reshape"), self.x, name, shape))
+
+    def dense(self, out: int, weight: Encoding | int | str | None = "binary") -> Author:
+        return self.conv(out, self.shape[:2], weight=weight)
+
+    def network(self) -> Network:
+        return self.b.network(self.x)
+
+
+def binary_chain(seed: int = 0, bits: int | None = None) -> Network:
+    """Real 8x8x1 input, binary kernels, batch norm before every sign, dense at the end; like Larq's tutorial network."""
+    a = Author((8, 8, 1), seed)
+    a.conv(33, 3).affine(bits).sign().conv(32, 3, padding="same", pad_value=1).affine(bits).sign().max_pool()
+    return a.dense(31).affine(bits).sign().dense(10).affine(bits).softmax().network()
+
+
+def thresholds(seed: int = 0, bits: int | None = 8) -> Network:
+    """Thresholds instead of batch norm, zero padding and one padding, strides, a binary max-pool."""
+    a = Author((9, 9, 3), seed)
+    a.conv(32, 3, padding="same", weight=bits).threshold(bits, 2.0).conv(64, 3, 2, "same", 0).threshold(bits)
+    return (
+        a.max_pool(2, 1, "same")
+        .conv(16, 3, padding="same", pad_value=1)
+        .threshold(bits)
+        .dense(10)
+        .affine(bits)
+        .network()
+    )
+
+
+def residual(seed: int = 0, bits: int | None = None) -> Network:
+    """Residual blocks with PReLU, real first and last layer, average pools; like Bi-Real Net."""
+    a = Author((8, 8, 3), seed)
+    a.conv(16, 3, padding="same", weight=bits).affine(bits)
+    for _ in range(2):
+        shortcut = a.x
+        a.sign().conv(16, 3, padding="same", pad_value=1).affine(bits).prelu(bits).add(shortcut).affine(bits)
+    a.average_pool(3, 2, "same").max_pool(2, 2, "same").clip(-1, 3).prelu(bits, by_element=True)
+    return a.global_pool().dense(10, weight=bits).affine(bits, scale=False).network()
+
+
+def real(seed: int = 0, bits: int | None = 12) -> Network:
+    """A small conventional network: everything real, one-padded convolution, reshape, softmax."""
+    a = Author((6, 5, 2), seed, Pixels(1 / 255, 0.0))
+    a.conv(5, (3, 2), (2, 1), "same", 1, weight=bits).affine(bits).clip().reshape((1, 1, 3 * 5 * 5))
+    a.dense(7, weight=bits).affine(bits, scale=False).sign().unpack().dense(4, weight=bits)
+    return a.gain(0.5).affine(bits, scale=False).softmax().network()
+
+
+NETWORKS: dict[str, Callable[[], Network]] = {
+    "binary_chain-float32": lambda: binary_chain(1),
+    "binary_chain-8": lambda: binary_chain(1, 8),
+    "thresholds-float32": lambda: thresholds(2, None),
+    "thresholds-8": lambda: thresholds(2, 8),
+    "residual-float32": lambda: residual(3),
+    "residual-8": lambda: residual(3, 8),
+    "residual-12": lambda: residual(3, 12),
+    "real-float32": lambda: real(4, None),
+    "real-12": lambda: real(4, 12),
+    "real-5": lambda: real(4, 5),
+}

@@ -1,0 +1,74 @@
+"""Binding of the C engine: checks, shapes and errors around `zobnn_edge._engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zobnn_edge import _engine
+from zobnn_edge.encoding import FloatArray, InputArray
+from zobnn_edge.errors import InputError, ModelError
+
+Image = bytes | bytearray | memoryview
+
+
+class Engine:
+    """A plan, checked and ready. One engine may be used from several threads at once; runs release the GIL."""
+
+    def __init__(self, plan: bytes) -> None:
+        """Check the plan; raises ModelError with the engine's reason when it refuses it."""
+        try:
+            self._engine = _engine.Engine(np.frombuffer(plan, np.uint8))
+        except ValueError as error:
+            raise ModelError(f"the engine refuses the plan: {error}") from None
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of working memory of one inference."""
+        return self._engine.arena_bytes
+
+    def run(self, image: Image, inputs: InputArray) -> FloatArray:
+        """Scores (N, outputs) of `inputs`, (N, ...) float32 or uint8, with the parameters in `image`.
+
+        Raises InputError when the image or the inputs have the wrong size.
+        """
+        x = np.asarray(inputs)
+        e = self._engine
+        if x.dtype not in (np.float32, np.uint8):
+            raise InputError(f"inputs of type {x.dtype}; the engine takes float32 or uint8")
+        if x.ndim == 0 or int(np.prod(x.shape[1:], dtype=np.int64)) != e.input_count:
+            raise InputError(f"inputs of shape {x.shape}; the engine takes (N, {e.input_count} elements)")
+        if len(image) != e.image_bytes:
+            raise InputError(f"an image of {len(image)} bytes; the plan wants {e.image_bytes}")
+        flat = np.ascontiguousarray(x).reshape(len(x), e.input_count)
+        scores = np.empty((len(x), e.output_count), np.float32)
+        run = e.run_floats if x.dtype == np.float32 else e.run_pixels
+        run(np.frombuffer(image, np.uint8), flat, scores)
+        return scores
+
+
+def rate_q64(rate: float) -> int:
+    """A probability as the fault generator takes it: floor(rate * 2^64). Raises InputError outside [0, 1)."""
+    if not 0 <= rate < 1:
+        raise InputError(f"a fault rate of {rate}; it must be at least 0 and below 1")
+    return int(rate * 2.0**64)
+
+
+def inject(image: bytearray, ranges: Iterable[tuple[int, int]], rate: float, seed: int) -> int:
+    """Flip every bit of the ranges (first bit, bits) with probability `rate`; returns how many flipped.
+
+    The same call has the same effect on a board (docs/spec.md, "Fault generator").
+    """
+    if not 0 <= seed < 1 << 64:
+        raise InputError(f"a seed of {seed}; it must be a 64-bit unsigned number")
+    data, threshold = np.frombuffer(image, np.uint8), rate_q64(rate)
+    return sum(_engine.inject(data, first, bits, threshold, seed) for first, bits in ranges)
+
+
+def fault_set(image_bytes: int, ranges: Iterable[tuple[int, int]], rate: float, seed: int) -> NDArray[np.int64]:
+    """The bit addresses that `inject` would flip, in ascending order."""
+    flips = bytearray(image_bytes)
+    inject(flips, ranges, rate, seed)
+    return np.flatnonzero(np.unpackbits(np.frombuffer(flips, np.uint8), bitorder="little"))

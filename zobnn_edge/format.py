@@ -1,0 +1,135 @@
+"""The binary forms of a model: the `.zob` file's header and the plan's records, declared once (docs/spec.md).
+
+`tools/generate.py` writes `firmware/engine/zob_format.h` and the tables of the specification from this module.
+"""
+
+from __future__ import annotations
+
+from zobnn_edge.records import Field, Record
+
+FILE_MAGIC = 0x4E424F5A  # "ZOBN"
+PLAN_MAGIC = 0x4E4C505A  # "ZPLN"
+VERSION = 1
+NONE = 0xFFFFFFFF
+
+MAX_TENSORS = 4096
+MAX_OPS = 4096
+MAX_PARAMETERS = 4096
+MAX_DIM = 65535
+MAX_STEPS = 8
+ALIGN = 8
+
+OPCODES = {
+    "conv": 1,
+    "max_pool": 2,
+    "average_pool": 3,
+    "affine": 4,
+    "prelu": 5,
+    "clip": 6,
+    "sign": 7,
+    "threshold": 8,
+    "unpack": 9,
+    "add": 10,
+    "softmax": 11,
+    "reshape": 12,
+}
+ROLES = {"weight": 0, "scale": 1, "bias": 2, "slope": 3, "threshold": 4}
+KINDS = {"real": 0, "binary": 1}
+ENCODINGS = {"float32": 0, "binary": 1, "uniform": 2}
+PADDINGS = {"valid": 0, "same": 1}
+INPUT_FORMATS = {"float32": 0, "uint8": 1}
+FLAG_FUSED = 1
+
+FILE_HEADER = Record(
+    "file_header",
+    "The first bytes of a .zob file.",
+    (
+        Field("magic", "u32", "`ZOBN` (0x4E424F5A)"),
+        Field("version", "u32", "format version, 1"),
+        Field("file_bytes", "u32", "length of the whole file"),
+        Field("plan_offset", "u32", "where the plan begins, a multiple of 8"),
+        Field("plan_bytes", "u32", "length of the plan"),
+        Field("plan_crc", "u32", "CRC-32 of the plan"),
+        Field("image_offset", "u32", "where the parameter image begins, a multiple of 8"),
+        Field("image_bytes", "u32", "length of the image"),
+        Field("image_crc", "u32", "CRC-32 of the image"),
+        Field("names_offset", "u32", "where the names begin, a multiple of 8"),
+        Field("names_bytes", "u32", "length of the names"),
+        Field("names_crc", "u32", "CRC-32 of the names"),
+        Field("reserved", "u32", "0"),
+        Field("header_crc", "u32", "CRC-32 of the header's bytes before this field"),
+    ),
+)
+
+PLAN_HEADER = Record(
+    "plan_header",
+    "The first bytes of a plan; tensor, parameter and op records follow without gaps, in that order.",
+    (
+        Field("magic", "u32", "`ZPLN` (0x4E4C505A)"),
+        Field("version", "u32", "format version, 1"),
+        Field("plan_bytes", "u32", "length of the plan"),
+        Field("image_bytes", "u32", "length of the parameter image"),
+        Field("arena_bytes", "u32", "length of the arena"),
+        Field("tensors", "u32", "number of tensor records"),
+        Field("parameters", "u32", "number of parameter records"),
+        Field("ops", "u32", "number of op records"),
+        Field("input", "u32", "index of the input tensor"),
+        Field("output", "u32", "index of the output tensor (real)"),
+        Field("pixel_scale", "f32", "an 8-bit input p stands for p * pixel_scale + pixel_offset"),
+        Field("pixel_offset", "f32", "see pixel_scale"),
+    ),
+)
+
+TENSOR = Record(
+    "tensor",
+    "An activation of one image.",
+    (
+        Field("kind", "u32", "0 real (float32), 1 binary (packed, every pixel begins a new word)"),
+        Field("height", "u32", "rows"),
+        Field("width", "u32", "columns"),
+        Field("channels", "u32", "channels"),
+        Field("offset", "u32", "byte offset in the arena, a multiple of 8; 0xFFFFFFFF: never stored (fused away)"),
+    ),
+)
+
+PARAMETER = Record(
+    "parameter",
+    "A parameter: a region of the image and its encoding.",
+    (
+        Field("role", "u8", "0 weight, 1 scale, 2 bias, 3 slope, 4 threshold"),
+        Field("encoding", "u8", "0 float32, 1 binary, 2 uniform"),
+        Field("bits", "u8", "bits of a code"),
+        Field("rank", "u8", "number of dimensions, 1 to 4"),
+        Field("scale", "f32", "uniform: value of one step; else 1"),
+        Field("zero_point", "i32", "uniform: the code that stands for 0; else 0"),
+        Field("offset", "u32", "byte offset in the image, a multiple of 4"),
+        Field("count", "u32", "number of elements"),
+        Field("row", "u32", "elements a row, each row beginning a new 32-bit word; 0: no rows"),
+        Field("dims", "u32", "sizes of the dimensions, 1 where there is none", 4),
+    ),
+)
+
+OP = Record(
+    "op",
+    "One operation; fields it does not use are 0 (indices 0xFFFFFFFF).",
+    (
+        Field("opcode", "u16", "see the table of operations"),
+        Field("flags", "u16", "bit 0: fused, continues the operation before it on the same element"),
+        Field("input", "u32", "index of the tensor read"),
+        Field("other", "u32", "add: index of the second tensor"),
+        Field("output", "u32", "index of the tensor written"),
+        Field("parameter", "u32", "weight, slope or threshold; affine: scale"),
+        Field("bias", "u32", "affine: bias"),
+        Field("kernel", "u16", "height and width of the window", 2),
+        Field("stride", "u16", "vertical and horizontal stride", 2),
+        Field("pad", "u16", "rows above and columns left of the input", 2),
+        Field("padding", "u8", "0 valid, 1 same (informative; `pad` and the shapes decide)"),
+        Field("pad_value", "u8", "conv: what is read outside the input, 0 or 1"),
+        Field("reserved", "u16", "0"),
+        Field("low", "f32", "clip: lower bound; affine: gain"),
+        Field("high", "f32", "clip: upper bound"),
+        Field("scratch", "u32", "byte offset in the arena of the decoded parameters, a multiple of 8"),
+    ),
+)
+
+PLAN_RECORDS = (PLAN_HEADER, TENSOR, PARAMETER, OP)

@@ -1,0 +1,1 @@
+"""The serial link between host and firmware: frames, messages, client."""

@@ -1,0 +1,224 @@
+"""The messages of the link, declared once (docs/spec.md, "Link").
+
+`tools/generate.py` writes `firmware/agent/messages.h` and the tables of the specification from this module. Every
+message is a frame header, a fixed record and, for some, a tail of further bytes; the frame ends with a CRC-32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zobnn_edge.records import Field, Record
+
+PROTOCOL_VERSION = 1
+GENERATOR_VERSION = 1
+MAX_PAYLOAD = 1024
+"""Most bytes of record and tail in one frame, both ways."""
+MAX_RANGES = 32
+"""Most bit ranges in one INJECT."""
+REPLY = 0x80
+"""A reply's type is its request's type with this bit set."""
+
+FRAME_HEADER = Record(
+    "frame_header",
+    "The first bytes of every frame, before COBS.",
+    (
+        Field("version", "u8", "protocol version, 1"),
+        Field("type", "u8", "message type"),
+        Field("sequence", "u16", "number of the request; a reply repeats it"),
+        Field("length", "u16", "bytes of record and tail that follow"),
+        Field("reserved", "u16", "0"),
+    ),
+)
+CRC_BYTES = 4
+
+ERRORS = {
+    "version": (1, "a frame of another protocol version"),
+    "type": (2, "an unknown request"),
+    "length": (3, "a record or tail of the wrong length"),
+    "sequence": (4, "neither the next request nor a repetition of the last one"),
+    "address": (5, "an address or range outside the parameters, the image or the input buffer"),
+    "argument": (6, "a value that makes no sense"),
+    "engine": (7, "the engine refused to run; detail is its status"),
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A request and its reply: type, records, and what follows them."""
+
+    name: str
+    type: int
+    doc: str
+    request: Record
+    reply: Record
+    request_tail: str = ""
+    reply_tail: str = ""
+
+
+HELLO = Message(
+    "hello",
+    1,
+    "Who is there? Begins a session: its sequence number becomes the last one seen, whatever it is.",
+    Record("hello_request", "", (Field("nonce", "u32", "any number; the reply repeats it"),)),
+    Record(
+        "hello_reply",
+        "",
+        (
+            Field("nonce", "u32", "as in the request"),
+            Field("protocol", "u16", "protocol version"),
+            Field("generator", "u16", "version of the fault generator"),
+            Field("max_payload", "u32", "most bytes of record and tail in one frame"),
+            Field("plan_crc", "u32", "CRC-32 of the plan"),
+            Field("image_crc", "u32", "CRC-32 of the flash copy of the image"),
+            Field("image_bytes", "u32", "length of the image"),
+            Field("memory_crc", "u32", "CRC-32 of the image in SRAM, now"),
+            Field("memory_address", "u32", "where the image lies in SRAM"),
+            Field("arena_bytes", "u32", "working memory reserved for inference"),
+            Field("input_count", "u32", "elements of one input"),
+            Field("output_count", "u32", "scores of one input"),
+            Field("input_bytes", "u32", "size of the input buffer"),
+            Field("clock_hz", "u32", "nominal core clock"),
+            Field("boots", "u32", "boots since power-on, this one included"),
+            Field("counter", "u32", "what instruction counts come from: 0 nothing, 1 instructions, 2 cycles"),
+            Field("board", "u8", "name of the board, padded with zeros", 24),
+        ),
+    ),
+)
+PUT_INPUTS = Message(
+    "put_inputs",
+    2,
+    "Write into the input buffer.",
+    Record("put_inputs_request", "", (Field("offset", "u32", "byte offset in the input buffer"),)),
+    Record("put_inputs_reply", "", (Field("bytes", "u32", "bytes written"),)),
+    request_tail="the bytes",
+)
+RUN = Message(
+    "run",
+    3,
+    "Run the network on inputs in the buffer.",
+    Record(
+        "run_request",
+        "",
+        (
+            Field("first", "u32", "index of the first input"),
+            Field("count", "u32", "number of inputs; their scores must fit one reply"),
+            Field("format", "u32", "format of the inputs: 0 float32, 1 uint8"),
+        ),
+    ),
+    Record(
+        "run_reply",
+        "",
+        (
+            Field("count", "u32", "number of inputs run"),
+            Field("instructions", "u32", "count of the last inference, see `counter` in HELLO"),
+        ),
+    ),
+    reply_tail="count x output_count scores, float32",
+)
+FLIP = Message(
+    "flip",
+    4,
+    "Invert bits of the image in SRAM; all or, if any address is refused, none.",
+    Record("flip_request", "", (Field("count", "u32", "number of bits"),)),
+    Record("flip_reply", "", (Field("count", "u32", "number of bits flipped"),)),
+    request_tail="count bit addresses, u32",
+    reply_tail="count records `flip_done`, in the order of the request",
+)
+FLIP_DONE = Record(
+    "flip_done",
+    "What one flip did.",
+    (
+        Field("address", "u32", "bit address"),
+        Field("old", "u8", "the byte before"),
+        Field("new", "u8", "the byte after"),
+        Field("reserved", "u16", "0"),
+    ),
+)
+INJECT = Message(
+    "inject",
+    5,
+    "Flip every bit of some ranges with a given probability.",
+    Record(
+        "inject_request",
+        "",
+        (
+            Field("rate_q64", "u64", "probability of a flip, times 2^64"),
+            Field("seed", "u64", "seed of the generator"),
+            Field("ranges", "u32", "number of ranges; 0: every parameter"),
+            Field("reserved", "u32", "0"),
+        ),
+    ),
+    Record(
+        "inject_reply",
+        "",
+        (
+            Field("flips", "u32", "bits flipped"),
+            Field("memory_crc", "u32", "CRC-32 of the image in SRAM afterwards"),
+        ),
+    ),
+    request_tail="the ranges, each first bit and number of bits, u32; each inside one parameter",
+)
+RESTORE = Message(
+    "restore",
+    6,
+    "Copy the image from flash to SRAM.",
+    Record("restore_request", "", ()),
+    Record("restore_reply", "", (Field("memory_crc", "u32", "CRC-32 of the image in SRAM afterwards"),)),
+)
+READ = Message(
+    "read",
+    7,
+    "Read the image in SRAM.",
+    Record(
+        "read_request",
+        "",
+        (Field("offset", "u32", "first byte"), Field("bytes", "u32", "how many; they must fit one reply")),
+    ),
+    Record("read_reply", "", (Field("bytes", "u32", "how many follow"),)),
+    reply_tail="the bytes",
+)
+STATUS = Message(
+    "status",
+    8,
+    "State of memory and link.",
+    Record("status_request", "", ()),
+    Record(
+        "status_reply",
+        "",
+        (
+            Field("memory_crc", "u32", "CRC-32 of the image in SRAM"),
+            Field("instructions", "u32", "count of the last inference"),
+            Field("frames", "u32", "good frames received since boot"),
+            Field("bad_frames", "u32", "frames dropped since boot: COBS, CRC or length wrong"),
+            Field("repeats", "u32", "requests answered again without being carried out again"),
+            Field("overruns", "u32", "bytes lost by the UART"),
+        ),
+    ),
+)
+RESET = Message(
+    "reset",
+    9,
+    "Restart the firmware after the reply is sent.",
+    Record("reset_request", "", ()),
+    Record("reset_reply", "", (Field("boots", "u32", "boots since power-on so far"),)),
+)
+
+MESSAGES = (HELLO, PUT_INPUTS, RUN, FLIP, INJECT, RESTORE, READ, STATUS, RESET)
+
+READY_TYPE = 0x70
+READY = Record(
+    "ready",
+    "Sent once by the firmware, unasked, when it can take requests after a boot (sequence 0).",
+    (Field("boots", "u32", "boots since power-on, this one included"),),
+)
+ERROR_TYPE = 0xFF
+ERROR = Record(
+    "error",
+    "The reply to a request that was refused; nothing was changed.",
+    (
+        Field("code", "u16", "see the table of errors"),
+        Field("request", "u16", "type of the request"),
+        Field("detail", "u32", "index, status or value that was refused"),
+    ),
+)

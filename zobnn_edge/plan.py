@@ -1,0 +1,426 @@
+"""The plan: a network laid out for the engine. Which operations are fused, and where each tensor lies in the arena.
+
+`encode` turns a network into the plan's bytes, `decode` turns them back into the same network. Both follow
+docs/spec.md; the records are declared in `format.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zobnn_edge import format as fmt
+from zobnn_edge.encoding import Binary, Encoding, Float32, Uniform
+from zobnn_edge.errors import ModelError
+from zobnn_edge.image import ParameterImage, Region
+from zobnn_edge.network import (
+    Add,
+    Affine,
+    AveragePool,
+    Clip,
+    Conv,
+    MaxPool,
+    Network,
+    Op,
+    Pixels,
+    PRelu,
+    Reshape,
+    Sign,
+    Softmax,
+    Tensor,
+    Threshold,
+    Unpack,
+    window_geometry,
+)
+
+_OPCODE_OF: dict[type, int] = {
+    Conv: fmt.OPCODES["conv"],
+    MaxPool: fmt.OPCODES["max_pool"],
+    AveragePool: fmt.OPCODES["average_pool"],
+    Affine: fmt.OPCODES["affine"],
+    PRelu: fmt.OPCODES["prelu"],
+    Clip: fmt.OPCODES["clip"],
+    Sign: fmt.OPCODES["sign"],
+    Threshold: fmt.OPCODES["threshold"],
+    Unpack: fmt.OPCODES["unpack"],
+    Add: fmt.OPCODES["add"],
+    Softmax: fmt.OPCODES["softmax"],
+    Reshape: fmt.OPCODES["reshape"],
+}
+_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add)
+_TO_BINARY = (Sign, Threshold)
+_NO_STEPS_AFTER = (Softmax, Reshape, *_TO_BINARY)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where everything lies: groups of fused operations, byte offsets of stored tensors and of scratch, arena size."""
+
+    groups: tuple[tuple[Op, ...], ...]
+    offsets: dict[str, int]
+    scratch: dict[str, int]
+    arena_bytes: int
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Bytes of a tensor in the arena."""
+    h, w, c = tensor.shape
+    return h * w * (4 * c if tensor.kind == "real" else 4 * -(-c // 32))
+
+
+def scratch_bytes(net: Network, op: Op) -> int:
+    """Bytes of decoded parameters that an operation needs while its group runs."""
+    if isinstance(op, Conv):
+        if net.tensors[op.input].kind == "binary":
+            return 0
+        return 4 * int(net.parameters[op.weight].values[0].size)
+    return sum(4 * net.parameters[p].values.size for p in op.parameters)
+
+
+def fuse(net: Network) -> tuple[tuple[Op, ...], ...]:
+    """Group operations: one that works element by element joins the one before it, when nobody else reads that."""
+    groups: list[list[Op]] = []
+    for op in net.ops:
+        last = groups[-1] if groups else []
+        if last and _joins(net, last, op):
+            if isinstance(op, Add) and op.other == last[-1].output:
+                op = Add(op.name, op.other, op.output, op.input)
+            last.append(op)
+        else:
+            groups.append([op])
+    return tuple(tuple(group) for group in groups)
+
+
+def _joins(net: Network, group: list[Op], op: Op) -> bool:
+    before = group[-1]
+    if not isinstance(op, _STEPS) or isinstance(before, _NO_STEPS_AFTER) or len(group) >= fmt.MAX_STEPS:
+        return False
+    if net.tensors[group[0].output].kind == "binary":
+        return False
+    tensor = before.output
+    if tensor == net.output or op.inputs.count(tensor) != 1:
+        return False
+    return len(net.consumers(tensor)) == 1
+
+
+def lay_out(net: Network) -> Plan:
+    """Plan the arena: greedy by size, each block at the lowest offset free during its lifetime."""
+    groups = fuse(net)
+    born, dies, size = _lifetimes(net, groups)
+    offsets: dict[str, int] = {}
+    for name in sorted(size, key=lambda n: (-size[n], born[n])):
+        busy = sorted(
+            (offsets[o], offsets[o] + size[o]) for o in offsets if born[o] <= dies[name] and born[name] <= dies[o]
+        )
+        at = 0
+        for start, end in busy:
+            if at + size[name] <= start:
+                break
+            at = max(at, end)
+        offsets[name] = at
+    arena = max((offsets[n] + size[n] for n in size), default=0)
+    aliases = _aliases(net)
+    stored = {net.input} | {group[-1].output for group in groups}
+    scratch = {}
+    for group in groups:
+        at = offsets.get(f"scratch of {group[0].name}", 0)
+        for op in group:
+            need = scratch_bytes(net, op)
+            scratch[op.name] = at if need else 0
+            at += _aligned(need)
+    return Plan(groups, {t: offsets[aliases.get(t, t)] for t in stored}, scratch, arena)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // fmt.ALIGN) * fmt.ALIGN
+
+
+def _aliases(net: Network) -> dict[str, str]:
+    """Tensors that are another's storage under a new shape, with the tensor that owns it."""
+    owner: dict[str, str] = {}
+    for op in net.ops:
+        if isinstance(op, Reshape):
+            owner[op.output] = owner.get(op.input, op.input)
+    return owner
+
+
+def _lifetimes(
+    net: Network, groups: tuple[tuple[Op, ...], ...]
+) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """First group, last group and bytes of every block: stored tensors and each group's scratch."""
+    aliases = _aliases(net)
+    born, dies, size = {net.input: 0}, {net.input: 0}, {net.input: _aligned(tensor_bytes(net.tensors[net.input]))}
+    for step, group in enumerate(groups):
+        for op in group:
+            for tensor in op.inputs:
+                block = aliases.get(tensor, tensor)
+                if block in born:
+                    dies[block] = step
+        out = group[-1].output
+        if out not in aliases:
+            born[out], dies[out], size[out] = step, step, _aligned(tensor_bytes(net.tensors[out]))
+        need = sum(_aligned(scratch_bytes(net, op)) for op in group)
+        if need:
+            name = f"scratch of {group[0].name}"
+            born[name], dies[name], size[name] = step, step, need
+    dies[aliases.get(net.output, net.output)] = len(groups)
+    return born, dies, size
+
+
+def encode(net: Network, image: ParameterImage | None = None) -> bytes:
+    """The plan of a network as bytes (docs/spec.md, "Plan")."""
+    image = image or ParameterImage.of(net)
+    plan = lay_out(net)
+    tensors = list(net.tensors.values())
+    index = {t.name: i for i, t in enumerate(tensors)}
+    parameter = {name: i for i, name in enumerate(net.parameters)}
+    for count, limit, what in (
+        (len(tensors), fmt.MAX_TENSORS, "tensors"),
+        (len(net.ops), fmt.MAX_OPS, "operations"),
+        (len(parameter), fmt.MAX_PARAMETERS, "parameters"),
+    ):
+        if count > limit:
+            raise ModelError(f"{net.name}: {count} {what}; a model file holds at most {limit}")
+    for t in tensors:
+        if max(t.shape) > fmt.MAX_DIM:
+            raise ModelError(f"{t.name}: shape {t.shape} has a side above {fmt.MAX_DIM}")
+    records = b"".join(_tensor_record(t, plan.offsets.get(t.name, fmt.NONE)) for t in tensors)
+    records += b"".join(_parameter_record(r) for r in image.regions)
+    for group in plan.groups:
+        for place, op in enumerate(group):
+            records += _op_record(net, op, place > 0, plan.scratch[op.name], index, parameter)
+    header = fmt.PLAN_HEADER.pack(
+        magic=fmt.PLAN_MAGIC,
+        version=fmt.VERSION,
+        plan_bytes=fmt.PLAN_HEADER.size + len(records),
+        image_bytes=len(image.data),
+        arena_bytes=plan.arena_bytes,
+        tensors=len(tensors),
+        parameters=len(parameter),
+        ops=len(net.ops),
+        input=index[net.input],
+        output=index[net.output],
+        pixel_scale=net.pixels.scale,
+        pixel_offset=net.pixels.offset,
+    )
+    return header + records
+
+
+def _tensor_record(t: Tensor, offset: int) -> bytes:
+    h, w, c = t.shape
+    return fmt.TENSOR.pack(kind=fmt.KINDS[t.kind], height=h, width=w, channels=c, offset=offset)
+
+
+def _parameter_record(region: Region) -> bytes:
+    e = region.encoding
+    uniform = isinstance(e, Uniform)
+    name = "uniform" if uniform else "binary" if isinstance(e, Binary) else "float32"
+    return fmt.PARAMETER.pack(
+        role=fmt.ROLES[region.role],
+        encoding=fmt.ENCODINGS[name],
+        bits=e.bits,
+        rank=len(region.shape),
+        scale=e.scale if isinstance(e, Uniform) else 1.0,
+        zero_point=e.zero_point if isinstance(e, Uniform) else 0,
+        offset=region.offset,
+        count=region.count,
+        row=e.row,
+        dims=region.shape + (1,) * (4 - len(region.shape)),
+    )
+
+
+def _op_record(
+    net: Network, op: Op, fused: bool, scratch: int, index: dict[str, int], parameter: dict[str, int]
+) -> bytes:
+    f: dict[str, Any] = {
+        "opcode": _OPCODE_OF[type(op)],
+        "flags": fmt.FLAG_FUSED if fused else 0,
+        "input": index[op.input],
+        "other": fmt.NONE,
+        "output": index[op.output],
+        "parameter": fmt.NONE,
+        "bias": fmt.NONE,
+        "kernel": (0, 0),
+        "stride": (0, 0),
+        "pad": (0, 0),
+        "padding": 0,
+        "pad_value": 0,
+        "reserved": 0,
+        "low": 0.0,
+        "high": 0.0,
+        "scratch": scratch,
+    }
+    if isinstance(op, (Conv, MaxPool, AveragePool)):
+        kernel = net.parameters[op.weight].shape[1:3] if isinstance(op, Conv) else op.size
+        size = net.tensors[op.input].shape[:2]
+        _, pad = window_geometry(size, (kernel[0], kernel[1]), op.stride, op.padding)
+        f.update(kernel=kernel, stride=op.stride, pad=pad, padding=fmt.PADDINGS[op.padding])
+    if isinstance(op, Conv):
+        f.update(parameter=parameter[op.weight], pad_value=op.pad_value)
+    elif isinstance(op, Affine):
+        f.update(low=op.gain)
+        if op.scale is not None:
+            f.update(parameter=parameter[op.scale])
+        if op.bias is not None:
+            f.update(bias=parameter[op.bias])
+    elif isinstance(op, PRelu):
+        f.update(parameter=parameter[op.slope])
+    elif isinstance(op, Threshold):
+        f.update(parameter=parameter[op.threshold])
+    elif isinstance(op, Clip):
+        f.update(low=op.low, high=op.high)
+    elif isinstance(op, Add):
+        f.update(other=index[op.other])
+    return fmt.OP.pack(**f)
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names that a plan leaves out, in the order of its records."""
+
+    network: str
+    tensors: tuple[str, ...]
+    parameters: tuple[str, ...]
+    layers: tuple[str, ...]
+    ops: tuple[str, ...]
+
+    @staticmethod
+    def of(net: Network) -> Names:
+        """The names of a network, in the order in which `encode` writes records."""
+        ops = tuple(op.name for group in fuse(net) for op in group)
+        layers = tuple(p.layer for p in net.parameters.values())
+        return Names(net.name, tuple(net.tensors), tuple(net.parameters), layers, ops)
+
+    def encode(self) -> bytes:
+        """Every name in UTF-8, each ended by a zero byte: network, tensors, parameters, their layers, ops."""
+        names = (self.network, *self.tensors, *self.parameters, *self.layers, *self.ops)
+        if any("\0" in name for name in names):
+            raise ModelError(f"{self.network}: a name holds a zero byte")
+        return b"".join(name.encode() + b"\0" for name in names)
+
+    @staticmethod
+    def decode(data: bytes, tensors: int, parameters: int, ops: int) -> Names:
+        """The reverse of `encode`; raises ValueError when the number of names is another."""
+        parts = data.decode().split("\0")
+        if len(parts) != 2 + tensors + 2 * parameters + ops or parts[-1]:
+            raise ValueError("the names do not match the plan")
+        at = [1, 1 + tensors, 1 + tensors + parameters, 1 + tensors + 2 * parameters]
+        a, b, c, d = at
+        return Names(parts[0], tuple(parts[a:b]), tuple(parts[b:c]), tuple(parts[c:d]), tuple(parts[d:-1]))
+
+
+def counts(data: bytes) -> tuple[int, int, int]:
+    """(tensors, parameters, ops) of a plan; raises ValueError when its header or length is wrong."""
+    h = fmt.PLAN_HEADER.unpack(data)
+    if h["magic"] != fmt.PLAN_MAGIC:
+        raise ValueError("the plan does not begin with ZPLN")
+    if h["version"] != fmt.VERSION:
+        raise ValueError(f"the plan has version {h['version']}; this tool reads {fmt.VERSION}")
+    need = fmt.PLAN_HEADER.size + h["tensors"] * fmt.TENSOR.size
+    need += h["parameters"] * fmt.PARAMETER.size + h["ops"] * fmt.OP.size
+    if not need == h["plan_bytes"] == len(data):
+        raise ValueError(f"the plan should have {need} bytes, it has {len(data)}")
+    return h["tensors"], h["parameters"], h["ops"]
+
+
+def decode(data: bytes, names: Names, image_data: bytes) -> Network:
+    """The network of a plan, its names and its image; raises ModelError or ValueError when they do not fit together."""
+    n_tensors, n_parameters, n_ops = counts(data)
+    h = fmt.PLAN_HEADER.unpack(data)
+    at = fmt.PLAN_HEADER.size
+    if h["image_bytes"] != len(image_data):
+        raise ValueError(f"the plan wants an image of {h['image_bytes']} bytes, there are {len(image_data)}")
+    kinds = {code: kind for kind, code in fmt.KINDS.items()}
+    tensors: list[Tensor] = []
+    for i in range(n_tensors):
+        r = fmt.TENSOR.unpack(data, at)
+        at += fmt.TENSOR.size
+        kind = _named(kinds, r["kind"], "kind of tensor")
+        tensors.append(Tensor(names.tensors[i], (r["height"], r["width"], r["channels"]), kind))  # type: ignore[arg-type]
+    regions: list[Region] = []
+    for i in range(n_parameters):
+        regions.append(_region(fmt.PARAMETER.unpack(data, at), names.parameters[i], names.layers[i], len(image_data)))
+        at += fmt.PARAMETER.size
+    image = ParameterImage(tuple(regions), image_data)
+    ops: list[Op] = []
+    for i in range(n_ops):
+        ops.append(_op(fmt.OP.unpack(data, at), names.ops[i], tensors, regions))
+        at += fmt.OP.size
+    return Network(
+        names.network,
+        _item(tensors, h["input"], "tensor").name,
+        _item(tensors, h["output"], "tensor").name,
+        {t.name: t for t in tensors},
+        tuple(ops),
+        {r.name: image.parameter(r.name) for r in regions},
+        Pixels(h["pixel_scale"], h["pixel_offset"]),
+    ).validate()
+
+
+def _named(table: dict[int, str], code: int, what: str) -> str:
+    if code not in table:
+        raise ValueError(f"{code} is no {what}")
+    return table[code]
+
+
+def _item(items: list[Any], index: int, what: str) -> Any:
+    if index >= len(items):
+        raise ValueError(f"there is no {what} {index}")
+    return items[index]
+
+
+def _region(r: dict[str, Any], name: str, layer: str, image_bytes: int) -> Region:
+    role = _named({code: role for role, code in fmt.ROLES.items()}, r["role"], "role")
+    kind = _named({code: kind for kind, code in fmt.ENCODINGS.items()}, r["encoding"], "encoding")
+    encoding: Encoding
+    if kind == "float32":
+        encoding = Float32()
+    elif kind == "binary":
+        encoding = Binary(row=r["row"])
+    else:
+        encoding = Uniform(r["bits"], r["scale"], r["zero_point"], row=r["row"])
+    if encoding.bits != r["bits"] or encoding.row != r["row"] or not 1 <= r["rank"] <= 4:
+        raise ValueError(f"the record of {name} contradicts itself")
+    shape = tuple(r["dims"][: r["rank"]])
+    if min(shape) < 1 or max(shape) > fmt.MAX_DIM or int(np.prod(shape, dtype=np.int64)) != r["count"]:
+        raise ValueError(f"{name} of shape {shape} does not have {r['count']} elements")
+    type_ = "binary" if kind == "binary" else "L" if role == "weight" else "S"
+    region = Region(name, layer, role, type_, shape, encoding, r["offset"])
+    if region.offset + region.bytes > image_bytes:
+        raise ValueError(f"{name} runs past the end of the image")
+    return region
+
+
+def _op(r: dict[str, Any], name: str, tensors: list[Tensor], regions: list[Region]) -> Op:
+    codes = {code: cls for cls, code in _OPCODE_OF.items()}
+    if r["opcode"] not in codes:
+        raise ValueError(f"{r['opcode']} is no operation")
+    cls = codes[r["opcode"]]
+    x = _item(tensors, r["input"], "tensor").name
+    y = _item(tensors, r["output"], "tensor").name
+
+    def parameter(index: int) -> str:
+        return str(_item(regions, index, "parameter").name)
+
+    def optional(index: int) -> str | None:
+        return None if index == fmt.NONE else parameter(index)
+
+    padding = _named({code: p for p, code in fmt.PADDINGS.items()}, r["padding"], "padding")
+    build: dict[type, Callable[[], Op]] = {
+        Conv: lambda: Conv(name, x, y, parameter(r["parameter"]), r["stride"], padding, r["pad_value"]),  # type: ignore[arg-type]
+        MaxPool: lambda: MaxPool(name, x, y, r["kernel"], r["stride"], padding),  # type: ignore[arg-type]
+        AveragePool: lambda: AveragePool(name, x, y, r["kernel"], r["stride"], padding),  # type: ignore[arg-type]
+        Affine: lambda: Affine(name, x, y, optional(r["parameter"]), optional(r["bias"]), r["low"]),
+        PRelu: lambda: PRelu(name, x, y, parameter(r["parameter"])),
+        Clip: lambda: Clip(name, x, y, r["low"], r["high"]),
+        Sign: lambda: Sign(name, x, y),
+        Threshold: lambda: Threshold(name, x, y, parameter(r["parameter"])),
+        Unpack: lambda: Unpack(name, x, y),
+        Add: lambda: Add(name, x, y, _item(tensors, r["other"], "tensor").name),
+        Softmax: lambda: Softmax(name, x, y),
+        Reshape: lambda: Reshape(name, x, y, _item(tensors, r["output"], "tensor").shape),
+    }
+    return build[cls]()

@@ -1,0 +1,201 @@
+"""The slow and obvious twin of the C engine: NumPy, operation by operation, in the order that docs/spec.md fixes.
+
+Its scores are bit-identical to the engine's, also when bits of the image are flipped: every float operation is a
+float32 operation, rounded to nearest, and sums run in the engine's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zobnn_edge.encoding import Binary, FloatArray, InputArray, row_bits
+from zobnn_edge.errors import InputError
+from zobnn_edge.image import ParameterImage
+from zobnn_edge.network import (
+    Add,
+    Affine,
+    AveragePool,
+    Clip,
+    Conv,
+    MaxPool,
+    Network,
+    Op,
+    PRelu,
+    Reshape,
+    Sign,
+    Softmax,
+    Tensor,
+    Threshold,
+    Unpack,
+    window_geometry,
+)
+
+CANONICAL_NAN = np.array([0x7FC00000], np.uint32).view(np.float32)[0]
+
+
+def check_inputs(net: Network, inputs: InputArray) -> InputArray:
+    """`inputs` as an array (N, height, width, channels) of float32 or uint8; raises InputError when it is none."""
+    x = np.asarray(inputs)
+    if x.dtype not in (np.float32, np.uint8):
+        raise InputError(f"inputs of type {x.dtype}; {net.name} takes float32 or uint8 (convert with .astype)")
+    shape = net.input_shape
+    if x.ndim < 1 or x[:1].size != (np.prod(shape) if len(x) else 0) or x.ndim == 1:
+        raise InputError(f"inputs of shape {x.shape}; {net.name} takes (N, {', '.join(map(str, shape))})")
+    squeezed = tuple(n for n in x.shape[1:] if n != 1)
+    if squeezed != tuple(n for n in shape if n != 1):
+        raise InputError(f"inputs of shape {x.shape}; {net.name} takes (N, {', '.join(map(str, shape))})")
+    return np.ascontiguousarray(x.reshape(len(x), *shape))
+
+
+def run(net: Network, inputs: InputArray, image: ParameterImage | None = None) -> FloatArray:
+    """Scores (N, outputs) of `inputs` (N, height, width, channels), float32 or uint8.
+
+    `image`: the parameters to use, for instance with flipped bits; by default the network's own.
+    """
+    image = image or ParameterImage.of(net)
+    x = check_inputs(net, inputs)
+    values: dict[str, NDArray[np.float32]] = {net.input: net.pixels.apply(x) if x.dtype == np.uint8 else x}
+    with np.errstate(all="ignore"):
+        for op in net.ops:
+            values[op.output] = _run_op(net, image, op, [values[t] for t in op.inputs])
+    scores = np.array(values[net.output].reshape(len(x), net.outputs), np.float32)
+    scores[np.isnan(scores)] = CANONICAL_NAN
+    return scores
+
+
+def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[FloatArray]) -> FloatArray:
+    """One operation on a batch; binary tensors are +1.0 and -1.0."""
+    x = inputs[0]
+    if isinstance(op, Conv):
+        conv = _binary_conv if net.tensors[op.input].kind == "binary" else _real_conv
+        return conv(net, image, op, x)
+    if isinstance(op, MaxPool):
+        return _max_pool(op, x, net.tensors[op.output])
+    if isinstance(op, AveragePool):
+        return _average_pool(op, x, net.tensors[op.output])
+    if isinstance(op, Affine):
+        y = x * (np.float32(op.gain) if op.scale is None else image.values(op.scale))
+        return y if op.bias is None else y + image.values(op.bias)
+    if isinstance(op, PRelu):
+        slope = image.values(op.slope)
+        shape = (1, 1, -1) if slope.size == x.shape[-1] else x.shape[1:]
+        return np.where(x >= 0, x, x * slope.reshape(shape))
+    if isinstance(op, Clip):
+        low, high = np.float32(op.low), np.float32(op.high)
+        y = np.where(x < low, low, x)
+        return np.where(y > high, high, y)
+    if isinstance(op, Sign):
+        return np.where(x < 0, np.float32(-1), np.float32(1))
+    if isinstance(op, Threshold):
+        return np.where(x < image.values(op.threshold), np.float32(-1), np.float32(1))
+    if isinstance(op, Unpack):
+        return x
+    if isinstance(op, Add):
+        return x + inputs[1]
+    if isinstance(op, Softmax):
+        return softmax(x)
+    assert isinstance(op, Reshape)
+    return x.reshape(len(x), *op.shape)
+
+
+def _taps(
+    x: FloatArray, out: Tensor, kernel: tuple[int, int], op: Conv | MaxPool | AveragePool
+) -> Iterator[tuple[int, int, FloatArray, NDArray[np.bool_]]]:
+    """For each kernel position, row by row: (row, column, what it reads (N, oh, ow, C), where that is inside)."""
+    height, width = x.shape[1:3]
+    oh, ow = out.shape[:2]
+    _, (top, left) = window_geometry((height, width), kernel, op.stride, op.padding)
+    for ky in range(kernel[0]):
+        for kx in range(kernel[1]):
+            iy = np.arange(oh) * op.stride[0] - top + ky
+            ix = np.arange(ow) * op.stride[1] - left + kx
+            inside = ((iy >= 0) & (iy < height))[:, None] & ((ix >= 0) & (ix < width))[None, :]
+            patch = x[:, np.clip(iy, 0, height - 1)][:, :, np.clip(ix, 0, width - 1)]
+            yield ky, kx, patch, inside[None, :, :, None]
+
+
+def _binary_conv(net: Network, image: ParameterImage, op: Conv, x: FloatArray) -> FloatArray:
+    """Dot products of +-1; a bit set in the padding of a weight row counts as one more differing bit a tap."""
+    out = net.tensors[op.output]
+    region = image.region(op.weight)
+    o, kh, kw, _ = region.shape
+    weight = image.values(op.weight)
+    extra = _row_padding(image, op.weight).reshape(o, kh, kw)
+    dot = np.zeros((len(x), *out.shape), np.float32)
+    for ky, kx, patch, inside in _taps(x, out, (kh, kw), op):
+        read = np.where(inside, patch, np.float32(op.pad_value))
+        counted = np.ones_like(inside) if op.pad_value else inside
+        dot += read @ weight[:, ky, kx].T - 2 * counted * extra[:, ky, kx]
+    return dot
+
+
+def _row_padding(image: ParameterImage, name: str) -> FloatArray:
+    """How many of the bits that fill up each row are set."""
+    encoding = image.region(name).encoding
+    assert isinstance(encoding, Binary)
+    bits = np.unpackbits(np.frombuffer(image.raw(name), np.uint8), bitorder="little")
+    counts: FloatArray = bits.reshape(-1, row_bits(encoding))[:, encoding.row :].sum(axis=1).astype(np.float32)
+    return counts
+
+
+def _real_conv(net: Network, image: ParameterImage, op: Conv, x: FloatArray) -> FloatArray:
+    out = net.tensors[op.output]
+    weight = image.values(op.weight)
+    _, kh, kw, channels = weight.shape
+    acc = np.zeros((len(x), *out.shape), np.float32)
+    for ky, kx, patch, inside in _taps(x, out, (kh, kw), op):
+        if op.pad_value:
+            patch, inside = np.where(inside, patch, np.float32(1)), np.ones_like(inside)
+        whole = bool(inside.all())
+        for c in range(channels):
+            sums = acc + patch[..., c : c + 1] * weight[:, ky, kx, c]
+            acc = sums if whole else np.where(inside, sums, acc)
+    return acc
+
+
+def _max_pool(op: MaxPool, x: FloatArray, out: Tensor) -> FloatArray:
+    best = np.zeros((len(x), *out.shape), np.float32)
+    seen = np.zeros((1, *out.shape[:2], 1), np.bool_)
+    for _, _, patch, inside in _taps(x, out, op.size, op):
+        best = np.where(inside & (~seen | (patch > best)), patch, best)
+        seen = seen | inside
+    return best
+
+
+def _average_pool(op: AveragePool, x: FloatArray, out: Tensor) -> FloatArray:
+    total = np.zeros((len(x), *out.shape), np.float32)
+    count = np.zeros((1, *out.shape[:2], 1), np.float32)
+    for _, _, patch, inside in _taps(x, out, op.size, op):
+        total = np.where(inside, total + patch, total)
+        count += inside
+    return total / count
+
+
+def exp(x: FloatArray) -> FloatArray:
+    """e^x for x <= 0 as the engine computes it (docs/spec.md, "Softmax"): Cephes expf in float32, 0 below -87."""
+    f = np.float32
+    n = (x * f(1.44269504) + f(12582912.0)) - f(12582912.0)
+    r = (x - n * f(0.693359375)) - n * f(-2.12194440e-4)
+    y = np.full_like(x, f(1.9875691500e-4))
+    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        y = y * r + f(c)
+    y = (y * r * r + r) + f(1)
+    usable = (x >= f(-87)) & (x <= 0)
+    power = ((np.where(usable, n, 0).astype(np.int32) + 127) << 23).view(np.float32)
+    return np.where(np.isnan(x), x, np.where(x > 0, f(1), np.where(usable, y * power, f(0))))
+
+
+def softmax(x: FloatArray) -> FloatArray:
+    """Softmax over the last axis, sums in order of the channels."""
+    top = x[..., 0]
+    for c in range(1, x.shape[-1]):
+        top = np.where(x[..., c] > top, x[..., c], top)
+    y = exp(x - top[..., None])
+    total = np.zeros_like(top)
+    for c in range(x.shape[-1]):
+        total = total + y[..., c]
+    scores: FloatArray = y / total[..., None]
+    return scores
