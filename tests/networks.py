@@ -32,8 +32,8 @@ DYADIC = Pixels(1 / 128, -1.0)
 
 
 def dyadic_inputs(net: Network, n: int, seed: int = 0) -> np.ndarray:
-    """(n, H, W, C) float32 multiples of 1/16 in [-4, 4]: every first-layer sum of them is exact, ties are common."""
-    return (np.random.default_rng(seed).integers(-64, 65, (n, *net.input_shape)) / 16).astype(np.float32)
+    """(n, H, W, C) float32 multiples of 1/64 in [-1, 1]: every first-layer sum of them is exact, ties are common."""
+    return (np.random.default_rng(seed).integers(-64, 65, (n, *net.input_shape)) / 64).astype(np.float32)
 
 
 class Author:
@@ -145,7 +145,7 @@ class Author:
 
 
 def binary_chain(seed: int = 0, bits: int | None = None) -> Network:
-    """Real 8x8x1 input, binary kernels, batch norm before every sign, dense at the end; like Larq's tutorial network."""
+    """Real 8x8x1 input, binary kernels, batch norm before every sign, dense at the end; like Larq's tutorial."""
     a = Author((8, 8, 1), seed)
     a.conv(33, 3).affine(bits).sign().conv(32, 3, padding="same", pad_value=1).affine(bits).sign().max_pool()
     return a.dense(31).affine(bits).sign().dense(10).affine(bits).softmax().network()
@@ -155,14 +155,8 @@ def thresholds(seed: int = 0, bits: int | None = 8) -> Network:
     """Thresholds instead of batch norm, zero padding and one padding, strides, a binary max-pool."""
     a = Author((9, 9, 3), seed)
     a.conv(32, 3, padding="same", weight=bits).threshold(bits, 2.0).conv(64, 3, 2, "same", 0).threshold(bits)
-    return (
-        a.max_pool(2, 1, "same")
-        .conv(16, 3, padding="same", pad_value=1)
-        .threshold(bits)
-        .dense(10)
-        .affine(bits)
-        .network()
-    )
+    a.max_pool(2, 1, "same").conv(16, 3, padding="same", pad_value=1).threshold(bits)
+    return a.dense(10).affine(bits).network()
 
 
 def residual(seed: int = 0, bits: int | None = None) -> Network:

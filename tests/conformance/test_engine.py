@@ -1,0 +1,164 @@
+"""The C engine and its NumPy twin give the same bits, fault-free and under faults, over every shape of operation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.networks import NETWORKS, Author, dyadic_inputs
+from zobnn_edge import reference
+from zobnn_edge.engine import Engine, fault_set
+from zobnn_edge.harden import Policy, harden
+from zobnn_edge.model_file import Model
+from zobnn_edge.network import Network
+
+CHANNELS = st.sampled_from([1, 31, 32, 33, 64])
+ENCODING = st.sampled_from([None, 2, 5, 8, 12, 16])
+FAULT_RATES = (1e-4, 1e-3, 1e-2)
+
+
+def assert_same_bits(a: np.ndarray, b: np.ndarray) -> None:
+    np.testing.assert_array_equal(a.view(np.uint32), b.view(np.uint32))
+
+
+def check(net: Network, n: int = 4, faults: int = 2) -> None:
+    """Engine and reference agree on floats, on pixels, and on `faults` images with flipped bits."""
+    model = Model.of(net)
+    engine = Engine(model.plan)
+    x = dyadic_inputs(net, n)
+    pixels = np.random.default_rng(1).integers(0, 256, x.shape, np.uint8)
+    assert_same_bits(engine.run(model.image.data, x), reference.run(net, x))
+    assert_same_bits(engine.run(model.image.data, pixels), reference.run(net, pixels))
+    for seed in range(faults):
+        flips = fault_set(len(model.image.data), model.image.ranges(), FAULT_RATES[seed % 3], seed)
+        image = model.image.flipped(flips.tolist())
+        assert_same_bits(engine.run(image.data, x), reference.run(net, x, image))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_on_200_inputs_and_100_fault_sets(name: str) -> None:
+    net = NETWORKS[name]()
+    check(net, n=200, faults=0)
+    check(net, n=4, faults=100)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    channels=st.tuples(CHANNELS, CHANNELS),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    same=st.booleans(),
+    pad_value=st.integers(0, 1),
+    binary_input=st.booleans(),
+    weight=st.sampled_from(["binary", None, 3, 8, 11, 16]),
+    encoding=ENCODING,
+)
+def test_convolutions(seed, size, channels, kernel, stride, same, pad_value, binary_input, weight, encoding) -> None:
+    """Binary and real convolution over shapes, strides, paddings and channel counts, then batch norm."""
+    if not same:
+        size = tuple(max(s, k) for s, k in zip(size, kernel, strict=True))
+    a = Author((*size, channels[0]), seed)
+    if binary_input:
+        a.sign()
+        weight = "binary"
+    a.conv(channels[1], kernel, stride, "same" if same else "valid", pad_value, weight).affine(encoding)
+    check(a.network())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    channels=CHANNELS,
+    window=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    same=st.booleans(),
+    kind=st.sampled_from(["binary", "max", "average"]),
+)
+def test_pools(seed, size, channels, window, same, kind) -> None:
+    """Pooling of bits and floats, with partial windows at the borders."""
+    pool, stride = window
+    if not same:
+        size = tuple(max(s, pool) for s in size)
+    a = Author((*size, channels), seed)
+    padding = "same" if same else "valid"
+    if kind == "binary":
+        a.sign().max_pool(pool, stride, padding).unpack()
+    elif kind == "max":
+        a.max_pool(pool, stride, padding).affine()
+    else:
+        a.average_pool(pool, stride, padding).affine()
+    check(a.network())
+
+
+STEPS = st.lists(st.sampled_from(["affine", "gain", "prelu", "prelu_element", "clip", "add"]), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), channels=CHANNELS, steps=STEPS, encoding=ENCODING, softmax=st.booleans())
+def test_chains(seed, channels, steps, encoding, softmax) -> None:
+    """Element-wise operations in any order and number, fused or not."""
+    a = Author((2, 3, channels), seed)
+    for step in steps:
+        if step == "add":
+            a.add("input")
+        elif step == "prelu_element":
+            a.prelu(encoding, by_element=True)
+        elif step == "gain":
+            a.gain(-0.5)
+        elif step == "clip":
+            a.clip(-1.5, 2.0)
+        else:
+            getattr(a, step)(encoding)
+    if softmax or not steps:
+        a.softmax()
+    check(a.network())
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), channels=CHANNELS, bits=st.integers(2, 16), pad_value=st.integers(0, 1))
+def test_hardened(seed, channels, bits, pad_value) -> None:
+    """Hardened networks with negative and zero scales and ties: thresholds, absorbed scales, coded first and last layer."""
+    a = Author((5, 5, 2), seed).conv(channels, 3, weight=None).affine().sign()
+    a.conv(33, 3, padding="same", pad_value=pad_value).affine().sign().max_pool(2, 1)
+    check(harden(a.unpack().dense(5, weight=None).affine(scale=False).network(), Policy(bits)))
+
+
+def test_ties_are_plus_one() -> None:
+    """A sum of exactly zero, negative zero and NaN give +1, in both."""
+    net = Author((1, 1, 3)).sign().unpack().network()
+    x = np.array([0.0, -0.0, np.nan], np.float32).reshape(1, 1, 1, 3)
+    model = Model.of(net)
+    assert Engine(model.plan).run(model.image.data, x).tolist() == [[1.0, 1.0, 1.0]]
+    assert reference.run(net, x).tolist() == [[1.0, 1.0, 1.0]]
+
+
+@pytest.mark.parametrize("scale", [1.0, 20.0, 1e30, np.inf])
+def test_softmax_of_extreme_inputs(scale: float) -> None:
+    """Large, infinite and NaN scores: the same bits in both, and sums of one where the inputs are finite."""
+    net = Author((1, 1, 7)).softmax().network()
+    with np.errstate(invalid="ignore"):
+        x = (np.random.default_rng(0).normal(size=(50, 1, 1, 7)) * scale).astype(np.float32)
+    model = Model.of(net)
+    y = Engine(model.plan).run(model.image.data, x)
+    assert_same_bits(y, reference.run(net, x))
+    if np.isfinite(scale):
+        np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
+        z = x.reshape(50, 7)
+        e = np.exp((z - z.max(axis=1, keepdims=True)).astype(np.float64))
+        np.testing.assert_allclose(y, e / e.sum(axis=1, keepdims=True), rtol=1e-6, atol=1e-37)
+
+
+def test_runs_from_many_threads() -> None:
+    """One engine, several threads: the GIL is released and nothing is shared."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    model = Model.of(NETWORKS["residual-8"]())
+    engine, x = Engine(model.plan), dyadic_inputs(model.network, 40)
+    expected = engine.run(model.image.data, x)
+    with ThreadPoolExecutor(4) as pool:
+        for scores in pool.map(lambda _: engine.run(model.image.data, x), range(16)):
+            assert_same_bits(scores, expected)

@@ -1,0 +1,186 @@
+"""ZOBNN hardening: real-valued parameters become few-bit codes of a deliberately restricted range (docs/method.md).
+
+Reciprocity is carried out here, once, so that the plan has no work left for it:
+- batch norm before a sign becomes an integer threshold (`fold_thresholds`): one comparison, no multiplication;
+- the scale of coded weights moves into the affine or threshold behind them: weights are the integers `q - zero_point`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+
+from zobnn_edge.encoding import Float32, FloatArray, Uniform
+from zobnn_edge.errors import InputError
+from zobnn_edge.network import Affine, Clip, Conv, MaxPool, Network, Op, Parameter, Reshape, Sign, Threshold, rebuilt
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How to harden: `bits` of every code; ranges run from the smallest to the largest value (affine codes).
+
+    Coded are all S-type parameters and all real-valued (L-type) weights, that is the first and the last layer's.
+    """
+
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 16:
+            raise InputError(f"codes of {self.bits} bits; a code has 2 to 16")
+
+
+def harden(net: Network, policy: Policy | None = None) -> Network:
+    """The hardened network: parameters still stored as float32 become codes; binary weights stay what they are."""
+    policy = policy or Policy()
+    folded = fold_thresholds(net)
+    parameters = {name: _coded(folded, p, policy) for name, p in folded.parameters.items()}
+    return _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
+
+
+def _coded(net: Network, p: Parameter, policy: Policy) -> Parameter:
+    if not isinstance(p.encoding, Float32):
+        return p
+    low, high = float(p.values.min()), float(p.values.max())
+    step = _threshold_step(net, p.name)
+    if step is None:
+        return p.encoded(Uniform.of_range(low, high, policy.bits))
+    scale = float(step * max(1, ceil((high - low) / step / ((1 << policy.bits) - 1))))
+    return p.encoded(Uniform(policy.bits, scale, round(-low / scale)))
+
+
+def _threshold_step(net: Network, name: str) -> int | None:
+    """The distance of the sums under a threshold: 2 for binary convolutions (1 with zero padding); None: real sums."""
+    op = next((op for op in net.ops if isinstance(op, Threshold) and op.threshold == name), None)
+    conv = net.producer(op.input) if op else None
+    if not isinstance(conv, Conv) or net.tensors[conv.input].kind == "real":
+        return None
+    return 1 if _zero_padded(conv) else 2
+
+
+def _zero_padded(conv: Conv) -> bool:
+    return conv.padding == "same" and conv.pad_value == 0
+
+
+def fold_thresholds(net: Network) -> Network:
+    """Replace convolution, affine, sign by convolution, threshold; filters of negative scales are negated.
+
+    Exact for binary convolutions: every possible sum is on the side of the threshold where float32 arithmetic puts it.
+    For one that reads the network's input the threshold is `-bias / scale`, pulled in to what sums of 8-bit pixels can
+    reach. Left alone are other real convolutions, tensors with other readers and weights shared with another operation.
+    """
+    ops: list[Op] = []
+    parameters = dict(net.parameters)
+    folded: set[str] = set()
+    for op in net.ops:
+        if op.name in folded:
+            continue
+        chain = _affine_and_sign(net, op)
+        if chain is None:
+            ops.append(op)
+            continue
+        conv, affine, sign = chain
+        scale, bias = _affine_values(net, affine)
+        weight = net.parameters[conv.weight]
+        flip = np.where(scale < 0, np.float32(-1), np.float32(1))
+        parameters[weight.name] = replace(weight, values=weight.values * flip[:, None, None, None])
+        name = f"{affine.name}/threshold"
+        layer = net.parameters[affine.parameters[0]].layer if affine.parameters else affine.name
+        values = _thresholds(net, conv, scale, bias)
+        parameters[name] = Parameter(name, layer, "threshold", values, Float32())
+        ops += [conv, Threshold(affine.name, conv.output, sign.output, name)]
+        folded |= {affine.name, sign.name}
+    return rebuilt(net, ops, parameters)
+
+
+def _affine_and_sign(net: Network, op: Op) -> tuple[Conv, Affine, Sign] | None:
+    """The chain convolution, affine, sign that begins with `op`, if it can be folded."""
+    if not isinstance(op, Conv) or sum(op.weight in other.parameters for other in net.ops) != 1:
+        return None
+    affine = _only_reader(net, op.output)
+    if not isinstance(affine, Affine):
+        return None
+    sign = _only_reader(net, affine.output)
+    if not isinstance(sign, Sign):
+        return None
+    if net.tensors[op.input].kind == "real" and op.input != net.input:
+        return None
+    return None if isinstance(net.parameters[op.weight].encoding, Uniform) else (op, affine, sign)
+
+
+def _only_reader(net: Network, tensor: str) -> Op | None:
+    readers = net.consumers(tensor)
+    return readers[0] if len(readers) == 1 and tensor != net.output else None
+
+
+def _affine_values(net: Network, op: Affine) -> tuple[FloatArray, FloatArray]:
+    """(scale, bias) a channel."""
+    channels = net.tensors[op.input].shape[2]
+    scale = net.parameters[op.scale].values if op.scale else np.full(channels, op.gain, np.float32)
+    bias = net.parameters[op.bias].values if op.bias else np.zeros(channels, np.float32)
+    return scale, bias
+
+
+def _thresholds(net: Network, conv: Conv, scale: FloatArray, bias: FloatArray) -> FloatArray:
+    """Per channel the smallest sum (of the filter, negated where its scale is) that gives +1."""
+    weights = net.parameters[conv.weight].values
+    if net.tensors[conv.input].kind == "real":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            exact = -bias.astype(np.float64) / np.abs(scale.astype(np.float64))
+        pixels = net.pixels.apply(np.array([0, 255]))
+        reach = np.abs(weights).sum(axis=(1, 2, 3), dtype=np.float64) * max(1.0, float(np.abs(pixels).max()))
+        # 0 / 0: a channel whose scale and bias vanish is always +1.
+        return np.clip(np.where(np.isnan(exact), -reach, exact), -reach, 1.01 * reach).astype(np.float32)
+    products = weights[0].size
+    step = 1 if _zero_padded(conv) else 2
+    sums = np.arange(-products, products + 1, step, dtype=np.float32)[:, None]
+    positive = ~(sums * np.where(scale < 0, -1, 1).astype(np.float32) * scale + bias < 0)
+    first = np.where(positive.any(axis=0), positive.argmax(axis=0), len(sums))
+    thresholds: FloatArray = (-products + step * first).astype(np.float32)
+    # Sums are odd where `products` is: the even number below separates them as well, and halves to an integer.
+    return thresholds - np.float32(products % 2 if step == 2 else 0)
+
+
+def _absorb_weight_scales(net: Network) -> Network:
+    """Move the scale of coded weights into the affine or threshold that follows: the weights become integers."""
+    parameters, ops = dict(net.parameters), list(net.ops)
+    for conv in net.ops:
+        if not isinstance(conv, Conv):
+            continue
+        encoding = parameters[conv.weight].encoding
+        if not isinstance(encoding, Uniform) or sum(conv.weight in op.parameters for op in net.ops) != 1:
+            continue
+        taker = _scale_taker(net, conv)
+        if taker is None:
+            continue
+        at = next(i for i, op in enumerate(ops) if op.name == taker.name)
+        if isinstance(taker, Threshold):
+            _rescale(parameters, taker.threshold, 1 / encoding.scale)
+        elif taker.scale is not None:
+            _rescale(parameters, taker.scale, encoding.scale)
+        else:
+            ops[at] = replace(taker, gain=float(np.float32(taker.gain * encoding.scale)))
+        _rescale(parameters, conv.weight, 1 / encoding.scale)
+    return rebuilt(net, ops, parameters)
+
+
+def _rescale(parameters: dict[str, Parameter], name: str, factor: float) -> None:
+    """The same codes, standing for `factor` times as much."""
+    p = parameters[name]
+    assert isinstance(p.encoding, Uniform)
+    encoding = p.encoding.scaled(factor)
+    values = encoding.decode(p.encoding.encode(p.values)).reshape(p.shape)
+    parameters[name] = replace(p, encoding=encoding, values=values)
+
+
+def _scale_taker(net: Network, conv: Conv) -> Affine | Threshold | None:
+    """The affine or threshold that a positive factor on the convolution's output can be moved to, if it is its own."""
+    op = _only_reader(net, conv.output)
+    while isinstance(op, (MaxPool, Reshape)) or (isinstance(op, Clip) and (op.low, op.high) == (0.0, float("inf"))):
+        op = _only_reader(net, op.output)
+    if not isinstance(op, (Affine, Threshold)):
+        return None
+    name = op.threshold if isinstance(op, Threshold) else op.scale
+    shared = name is not None and sum(name in other.parameters for other in net.ops) != 1
+    return None if shared else op
