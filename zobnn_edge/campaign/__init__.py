@@ -1,0 +1,1 @@
+"""Fault campaigns: what is to be tried, the runner, the outcomes, the journal."""

@@ -1,0 +1,117 @@
+"""Verbs about boards: boards, build, inject."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from zobnn_edge.cli.common import JsonOption, NetArgument, TargetOption, print_json, read_inputs, read_model
+from zobnn_edge.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    for verb in (boards, build, inject):
+        app.command()(verb)
+
+
+def boards(json: JsonOption = False) -> None:
+    """List the boards that firmware can be built for."""
+    from zobnn_edge.boards import boards as all_boards
+
+    rows = [
+        {
+            "name": b.name,
+            "part": b.part,
+            "core": b.core,
+            "flash_bytes": b.flash.length,
+            "ram_bytes": b.ram.length,
+            "emulated": b.emulator is not None,
+            "description": b.description,
+        }
+        for b in all_boards().values()
+    ]
+    if json:
+        print_json(rows)
+        return
+    table = Table()
+    for name in ("board", "part", "core", "flash", "RAM", "target", "description"):
+        table.add_column(name)
+    for row in rows:
+        sizes = (f"{int(row[key]) // 1024:,} KiB" for key in ("flash_bytes", "ram_bytes"))
+        target = f"qemu:{row['name']}" if row["emulated"] else "serial:PORT"
+        table.add_row(row["name"], row["part"], row["core"], *sizes, target, row["description"])
+    Console().print(table)
+
+
+def build(
+    net: NetArgument,
+    board: Annotated[str, typer.Option(metavar="BOARD", help="The board; `zobnn boards` lists them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FW.elf", help="The firmware to write.")],
+) -> None:
+    """Build firmware for a board with the network in it."""
+    from zobnn_edge import firmware
+
+    made = firmware.build(read_model(net), board, output)
+    typer.echo(f"{made}: {made.stat().st_size:,} bytes, firmware for {board}")
+
+
+def inject(
+    net: NetArgument,
+    inputs: Annotated[Path, typer.Option(metavar="X.npy", help="Inputs (N, ...), float32 or uint8.")],
+    target: TargetOption = "host",
+    rate: Annotated[float | None, typer.Option(help="Probability that a parameter bit flips.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the fault set drawn at --rate.")] = 0,
+    region: Annotated[list[str] | None, typer.Option(metavar="PARAMETER", help="Only in this parameter (repeat).")] = None,
+    flip: Annotated[list[int] | None, typer.Option(metavar="BIT", help="Flip this bit address (repeat).")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Inject one fault set and say what becomes of the outputs: a rate with a seed, or bit addresses."""
+    from zobnn_edge.campaign.outcome import classify, top1
+    from zobnn_edge.targets import open_target
+
+    if (rate is None) == (not flip):
+        raise InputError("give either --rate or --flip")
+    model = read_model(net)
+    x = read_inputs(inputs, model.network)
+    with open_target(target, model) as place:
+        place.put_inputs(x)
+        golden = place.run()
+        if flip:
+            flipped = [f.address for f in place.flip(flip)]
+            count = len(flipped)
+        else:
+            assert rate is not None
+            before = np.frombuffer(place.read(), np.uint8)
+            count = place.inject(rate, seed, region or None)
+            changed = before ^ np.frombuffer(place.read(), np.uint8)
+            flipped = np.flatnonzero(np.unpackbits(changed, bitorder="little")).tolist()
+        faulty = place.run()
+        crc = place.restore()
+    outcome = classify(golden.scores, faulty.scores)
+    changed_top1 = int((top1(golden.scores) != top1(faulty.scores)).sum())
+    if json:
+        print_json(
+            {
+                "target": target,
+                "flips": count,
+                "addresses": flipped,
+                "outcome": outcome.value,
+                "inputs": len(x),
+                "top1_changed": changed_top1,
+                "instructions": faulty.instructions,
+                "restored": crc == model.image.crc,
+            }
+        )
+        return
+    typer.echo(f"{count} bits flipped on {target}:")
+    for address in flipped[:20]:
+        typer.echo(f"  {address}: {model.image.locate(address)}")
+    if len(flipped) > 20:
+        typer.echo(f"  and {len(flipped) - 20} more (--json lists all)")
+    typer.echo(f"{outcome.value}: top-1 changed on {changed_top1} of {len(x)} inputs; memory restored, CRC {crc:08x}")

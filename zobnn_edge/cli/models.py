@@ -1,0 +1,205 @@
+"""Verbs about networks: import, harden, export, predict, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from zobnn_edge import model_file, plan
+from zobnn_edge.cli.common import (
+    JsonOption,
+    NetArgument,
+    TargetOption,
+    import_network,
+    parse_pixels,
+    print_json,
+    read_inputs,
+    read_model,
+    write_array,
+)
+from zobnn_edge.encoding import Binary, Encoding, Uniform
+from zobnn_edge.errors import InputError
+from zobnn_edge.files import write_atomic
+from zobnn_edge.model_file import Model
+
+ZobOption = Annotated[Path, typer.Option("-o", "--output", metavar="NET.zob", help="The model file to write.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command("import")(import_)
+    for verb in (harden, export, predict, show):
+        app.command()(verb)
+
+
+def import_(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .keras or .h5 file, a SavedModel folder, zoo:NAME.")],
+    output: ZobOption,
+    pixels: Annotated[
+        str | None, typer.Option(metavar="LOW:HIGH", help="What 8-bit inputs 0 and 255 stand for; default 0:255.")
+    ] = None,
+) -> None:
+    """Import a network trained with Keras or Larq into a .zob file."""
+    saved = model_file.save(import_network(model, parse_pixels(pixels)), output)
+    typer.echo(f"{output}: {_summary(saved)}")
+
+
+def harden(
+    net: NetArgument,
+    output: ZobOption,
+    bits: Annotated[int, typer.Option(help="Bits of a code, 2 to 16.")] = 8,
+) -> None:
+    """Harden after ZOBNN: batch norm, slopes, thresholds, first and last layer become codes of a restricted range."""
+    from zobnn_edge.harden import Policy
+    from zobnn_edge.harden import harden as apply
+
+    before = read_model(net)
+    after = model_file.save(apply(before.network, Policy(bits)), output)
+    saved = 100 * (1 - len(after.image.data) / max(1, len(before.image.data)))
+    typer.echo(f"{output}: {_summary(after)}; {saved:.1f} % fewer bytes of parameters")
+
+
+def export(
+    net: NetArgument,
+    tflite: Annotated[Path | None, typer.Option(metavar="FILE", help="LCE/TFLite flatbuffer to write.")] = None,
+    header: Annotated[Path | None, typer.Option(metavar="FILE", help="C header of packed parameters to write.")] = None,
+) -> None:
+    """Export as an LCE/TFLite flatbuffer, as a C header, or both."""
+    if tflite is None and header is None:
+        raise InputError("nothing to export: give --tflite FILE, --header FILE, or both")
+    model = read_model(net)
+    made: list[tuple[Path, bytes]] = []
+    if tflite is not None:
+        from converters import lce
+
+        made.append((tflite, lce.write(model.network)))
+    if header is not None:
+        from converters.c_header import c_header
+
+        made.append((header, c_header(model).encode()))
+    for path, data in made:
+        write_atomic(path, data)
+        typer.echo(f"{path}: {len(data):,} bytes")
+
+
+def predict(
+    net: NetArgument,
+    inputs: Annotated[Path, typer.Option(metavar="X.npy", help="Inputs (N, ...), float32 or uint8.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="Y.npy", help="Scores (N, outputs) to write.")],
+    target: TargetOption = "host",
+) -> None:
+    """Run a network on inputs and write its scores."""
+    from zobnn_edge.targets import open_target
+
+    model = read_model(net)
+    x = read_inputs(inputs, model.network)
+    with open_target(target, model) as place:
+        place.put_inputs(x)
+        scores = place.run().scores
+    write_array(output, scores)
+    typer.echo(f"{output}: scores {scores.shape[0]} x {scores.shape[1]}")
+
+
+def show(net: NetArgument, json: JsonOption = False) -> None:
+    """List layers, parameters, encodings, bits, multiply-accumulates and RAM."""
+    model = read_model(net)
+    description = describe(model)
+    if json:
+        print_json(description)
+        return
+    console = Console()
+    console.print(f"{model.network.name}: {_summary(model)}")
+    console.print(_operations(description["operations"]))
+    console.print(_parameters(description["parameters"]))
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """What `show` prints, as data: bits are stored bits; bytes of RAM are those of one inference."""
+    net = model.network
+    layout = plan.lay_out(net)
+    fused = {op.name for group in layout.groups for op in group[1:]}
+    return {
+        "name": net.name,
+        "input": net.input_shape,
+        "outputs": net.outputs,
+        "parameter_bytes": len(model.image.data),
+        "fault_bits": model.image.bits,
+        "arena_bytes": model.arena_bytes,
+        "macs": sum(net.macs(op) for op in net.ops),
+        "operations": [
+            {
+                "name": op.name,
+                "operation": type(op).__name__,
+                "output": net.tensors[op.output].shape,
+                "kind": net.tensors[op.output].kind,
+                "fused": op.name in fused,
+                "macs": net.macs(op),
+                "ram_bytes": plan.tensor_bytes(net.tensors[op.output]) if op.output in layout.offsets else 0,
+            }
+            for op in net.ops
+        ],
+        "parameters": [
+            {
+                "name": r.name,
+                "layer": r.layer,
+                "role": r.role,
+                "type": r.type,
+                "shape": r.shape,
+                "encoding": encoding_text(r.encoding),
+                "bits": r.bits,
+                "byte_offset": r.offset,
+            }
+            for r in model.image.regions
+        ],
+    }
+
+
+def encoding_text(encoding: Encoding) -> str:
+    """An encoding in a few words."""
+    if isinstance(encoding, Uniform):
+        low, high = encoding.range
+        return f"{encoding.bits}-bit codes of [{low:.4g}, {high:.4g}]"
+    return "1 bit" if isinstance(encoding, Binary) else "float32"
+
+
+def _summary(model: Model) -> str:
+    net = model.network
+    shape = "x".join(map(str, net.input_shape))
+    return (
+        f"input {shape}, {net.outputs} scores, parameters {len(model.image.data):,} bytes, "
+        f"arena {model.arena_bytes:,} bytes, {sum(net.macs(op) for op in net.ops):,} MACs"
+    )
+
+
+def _operations(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="operations", title_justify="left")
+    for name, justify in (("name", "left"), ("operation", "left"), ("output", "left"), ("MACs", "right"), ("RAM", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for row in rows:
+        shape = "x".join(map(str, row["output"])) + (" bits" if row["kind"] == "binary" else "")
+        operation = ("+ " if row["fused"] else "") + row["operation"]
+        table.add_row(row["name"], operation, shape, _number(row["macs"]), _number(row["ram_bytes"]))
+    table.caption = "+ is carried out element by element with the operation before it, without storing its input"
+    table.caption_justify = "left"
+    return table
+
+
+def _parameters(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="parameters", title_justify="left")
+    for name in ("name", "type", "shape", "encoding"):
+        table.add_column(name)
+    table.add_column("bits", justify="right")
+    for row in rows:
+        shape = "x".join(map(str, row["shape"]))
+        table.add_row(row["name"], row["type"], shape, row["encoding"], _number(row["bits"]))
+    table.add_section()
+    table.add_row("all", "", "", "", _number(sum(row["bits"] for row in rows)))
+    return table
+
+
+def _number(value: int) -> str:
+    return f"{value:,}" if value else ""

@@ -1,0 +1,1 @@
+"""Fault models, sampling plans and statistics."""
