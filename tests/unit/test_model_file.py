@@ -1,0 +1,110 @@
+"""The model file: what is written is read back to the byte; whatever is damaged is refused in one line."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.networks import NETWORKS
+from zobnn_edge import format as fmt
+from zobnn_edge import model_file
+from zobnn_edge.engine import Engine
+from zobnn_edge.errors import InputError, ModelError, ZobnnError
+from zobnn_edge.model_file import Model
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_round_trip(name: str, tmp_path: Path) -> None:
+    net = NETWORKS[name]()
+    written = model_file.save(net, tmp_path / "net.zob")
+    read = model_file.load(tmp_path / "net.zob")
+    assert read.to_bytes() == written.to_bytes() == (tmp_path / "net.zob").read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["net.zob"]
+    assert list(read.network.tensors.values()) == list(net.tensors.values())
+    assert {type(op) for op in read.network.ops} == {type(op) for op in net.ops}
+    for name, parameter in net.parameters.items():
+        again = read.network.parameters[name]
+        assert (again.layer, again.role, again.encoding) == (parameter.layer, parameter.role, parameter.encoding)
+        np.testing.assert_array_equal(again.values, parameter.values)
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return Model.of(NETWORKS["thresholds-8"]()).to_bytes()
+
+
+def test_every_flipped_bit_is_noticed(data: bytes) -> None:
+    """No single damaged bit, wherever it is, gives a model that differs from the one that was written."""
+    rng = np.random.default_rng(0)
+    header = range(8 * fmt.FILE_HEADER.size)
+    for bit in [*header, *rng.integers(0, 8 * len(data), 1500).tolist()]:
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        refusal = "x.zob: not a usable model file: nothing"
+        try:
+            assert Model.from_bytes(bytes(damaged), "x.zob").to_bytes() == data  # a gap between sections
+        except ModelError as error:
+            refusal = str(error)
+        assert re.fullmatch(r"x\.zob: not a usable model file: .+", refusal)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 55, 56, 57, 500])
+def test_truncated_files_are_refused(data: bytes, keep: int) -> None:
+    with pytest.raises(ModelError, match="not a usable model file"):
+        Model.from_bytes(data[:keep])
+
+
+def test_missing_and_unwritable_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no such file"):
+        model_file.load(tmp_path / "none.zob")
+    with pytest.raises(InputError, match="cannot be written"):
+        model_file.save(NETWORKS["real-5"](), tmp_path / "no" / "folder.zob")
+
+
+def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk fails in the middle, the old file is still there, whole, and no other."""
+    path = tmp_path / "net.zob"
+    path.write_bytes(b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zobnn_edge.files.os.fsync", full)
+    with pytest.raises(InputError, match=r"net\.zob: cannot be written: No space left on device"):
+        model_file.save(NETWORKS["real-5"](), path)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["net.zob"]
+
+
+def rebuilt(data: bytes, plan: bytes) -> bytes:
+    """The model file with another plan of the same length, and every CRC right."""
+    h = fmt.FILE_HEADER.unpack(data)
+    out = bytearray(data)
+    out[h["plan_offset"] : h["plan_offset"] + h["plan_bytes"]] = plan
+    out[20:24] = zlib.crc32(plan).to_bytes(4, "little")
+    out[52:56] = zlib.crc32(bytes(out[:52])).to_bytes(4, "little")
+    return bytes(out)
+
+
+def test_a_crafted_plan_with_right_crcs_is_refused_or_harmless(data: bytes) -> None:
+    """Nobody's CRC protects from malice: random words in the plan give a clear error or a network that is its own."""
+    h = fmt.FILE_HEADER.unpack(data)
+    plan = data[h["plan_offset"] : h["plan_offset"] + h["plan_bytes"]]
+    assert Model.from_bytes(rebuilt(data, plan)).to_bytes() == data
+    rng = np.random.default_rng(1)
+    refused = 0
+    for _ in range(600):
+        crafted = bytearray(plan)
+        at = 4 * int(rng.integers(0, len(plan) // 4))
+        value = int(rng.choice([0, 1, 2, 3, 7, 255, 65535, 65536, 2**31, 2**32 - 1, int(rng.integers(2**32))]))
+        crafted[at : at + 4] = value.to_bytes(4, "little")
+        try:
+            model = Model.from_bytes(rebuilt(data, bytes(crafted)))
+            Engine(model.plan)
+        except ZobnnError:
+            refused += 1
+    assert refused > 500

@@ -1,0 +1,269 @@
+"""Rewrites change the form of a network and nothing that it computes: scores stay bit-identical, ties included."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.networks import NETWORKS, Author, dyadic_inputs
+from zobnn_edge import plan, reference, rewrite
+from zobnn_edge.encoding import Binary
+from zobnn_edge.network import Conv, Network
+
+INPUTS = 6
+
+
+def same(before: Network, after: Network, seed: int = 0) -> bool:
+    """Bit-identical scores on inputs whose sums are exact, so that ties are common."""
+    x = dyadic_inputs(before, INPUTS, seed)
+    return reference.run(before, x).tobytes() == reference.run(after, x).tobytes()
+
+
+def kinds(net: Network) -> list[str]:
+    return [type(op).__name__ for op in net.ops]
+
+
+def with_scales(net: Network, name: str, values: object) -> Network:
+    """The network with other values of a parameter."""
+    p = net.parameters[name]
+    values = np.broadcast_to(np.asarray(values, np.float32), p.shape).copy()
+    return replace(net, parameters={**net.parameters, name: replace(p, values=values)})
+
+
+def pooled(seed: int = 0, pool: tuple[int, int] = (2, 2)) -> Network:
+    """Convolution, real max-pool, batch norm, sign, dense: as Larq's tutorial orders them."""
+    a = Author((7, 7, 2), seed)
+    a.conv(5, 3, weight=None).max_pool(*pool).affine().sign().dense(4, weight="binary")
+    return a.affine().network()
+
+
+def flattened(seed: int = 0) -> Network:
+    """Batch norm, flatten, sign, binary dense."""
+    a = Author((4, 3, 5), seed)
+    a.affine().reshape((1, 1, 60)).sign().conv(6, 1).affine()
+    return a.network()
+
+
+# --- max-pool ---
+
+
+@pytest.mark.parametrize("scale", [0.125, 0.0, [0.125, 0, 1, 0.5, 2]])
+def test_pool_of_real_sums_becomes_pool_of_bits(scale: object) -> None:
+    net = with_scales(pooled(), "affine3/scale", scale)
+    better = rewrite.simplify(net)
+    assert kinds(better)[:4] == ["Conv", "Affine", "Sign", "MaxPool"]
+    assert better.tensors[better.ops[3].input].kind == "binary"
+    assert same(net, better)
+
+
+def test_one_negative_scale_forbids_it() -> None:
+    net = with_scales(pooled(), "affine3/scale", [1, 1, -0.125, 1, 1])
+    assert kinds(rewrite.simplify(net)) == kinds(net)
+    assert same(net, rewrite.simplify(net))
+
+
+def test_reordering_a_negative_scale_would_be_wrong() -> None:
+    """The guard guards something: the same reordering with a negative scale changes scores."""
+    net = with_scales(pooled(), "affine3/scale", 1.0)
+    wrong = with_scales(rewrite.simplify(net), "affine3/scale", -1.0)
+    assert not same(with_scales(net, "affine3/scale", -1.0), wrong)
+
+
+def test_scale_that_is_not_finite_forbids_it() -> None:
+    net = with_scales(pooled(), "affine3/scale", np.inf)
+    assert rewrite.sign_before_pool(net) is None
+
+
+def test_pool_with_a_second_reader_stays() -> None:
+    a = Author((6, 6, 2))
+    pool = a.conv(4, 3, weight=None).max_pool().x
+    a.sign().unpack().add(pool)
+    assert kinds(rewrite.simplify(a.network())) == ["Conv", "MaxPool", "Sign", "Unpack", "Add"]
+
+
+def test_pool_before_the_output_stays() -> None:
+    net = Author((4, 4, 2)).conv(3, 3, weight=None).max_pool().affine().network()
+    assert rewrite.sign_before_pool(net) is None
+
+
+def test_two_pools_and_rising_functions_between_them() -> None:
+    a = Author((9, 9, 1), 3).conv(4, 2, weight=None).max_pool(2, 1).clip(-1, 2).prelu().max_pool(2, 2).affine().sign()
+    net = a.dense(3).network()
+    for name in ("affine6/scale", "prelu4/slope"):
+        net = with_scales(net, name, np.abs(net.parameters[name].values))
+    better = rewrite.simplify(net)
+    assert kinds(better) == ["Conv", "Clip", "PRelu", "Affine", "Sign", "MaxPool", "MaxPool", "Conv"]
+    assert same(net, better)
+
+
+def test_threshold_is_moved_like_a_sign() -> None:
+    net = Author((6, 6, 2), 4).conv(4, 3, weight=None).max_pool().threshold().dense(3).network()
+    better = rewrite.simplify(net)
+    assert kinds(better) == ["Conv", "Threshold", "MaxPool", "Conv"]
+    assert same(net, better)
+
+
+# --- flatten ---
+
+
+def test_flatten_before_a_binary_dense_layer_is_absorbed() -> None:
+    net = flattened()
+    better = rewrite.simplify(net)
+    assert kinds(better) == ["Affine", "Sign", "Conv", "Affine"]
+    weight = better.parameters["conv4/weight"]
+    assert (weight.shape, weight.encoding) == ((6, 4, 3, 5), Binary(row=5))
+    assert same(net, better)
+
+
+def test_flatten_before_a_real_dense_layer_is_absorbed() -> None:
+    """Sums are not exact here: they must run in the same order."""
+    net = Author((4, 3, 5), 1).reshape((1, 1, 60)).clip().conv(6, 1, weight=None).network()
+    better = rewrite.simplify(net)
+    assert kinds(better) == ["Clip", "Conv"]
+    x = np.random.default_rng(0).normal(size=(INPUTS, 4, 3, 5)).astype(np.float32)
+    assert reference.run(net, x).tobytes() == reference.run(better, x).tobytes()
+
+
+def test_flatten_before_two_dense_layers_is_absorbed_by_both() -> None:
+    a = Author((2, 3, 4), 2)
+    sign = a.reshape((1, 1, 24)).sign().x
+    left = a.conv(5, 1).x
+    a.x = sign
+    net = a.conv(5, 1).add(left).network()
+    better = rewrite.simplify(net)
+    assert "Reshape" not in kinds(better)
+    assert same(net, better)
+
+
+@pytest.mark.parametrize("after", ["affine", "prelu"])
+def test_flatten_stays_before_parameters_of_its_channels(after: str) -> None:
+    a = getattr(Author((2, 3, 4)).reshape((1, 1, 24)), after)()
+    net = a.sign().conv(3, 1).network()
+    assert kinds(rewrite.simplify(net)) == kinds(net)
+
+
+def test_flatten_stays_when_its_weights_are_used_elsewhere() -> None:
+    a = Author((1, 2, 3), 5)
+    a.reshape((1, 1, 6)).conv(6, 1, weight=None)
+    again = Conv("again", a.x, "again", "conv2/weight")
+    a.x = a.b.add(again)
+    assert kinds(rewrite.simplify(a.network())) == ["Reshape", "Conv", "Conv"]
+
+
+def test_reshape_to_another_map_stays() -> None:
+    net = Author((2, 6, 3)).reshape((3, 4, 3)).conv(2, 1, weight=None).network()
+    assert kinds(rewrite.simplify(net)) == ["Reshape", "Conv"]
+
+
+# --- clutter ---
+
+
+def test_operations_nobody_reads_are_dropped_with_their_parameters() -> None:
+    a = Author((3, 3, 2))
+    start = a.x
+    a.affine().sign()
+    a.x = start
+    net = a.conv(2, 3, weight=None).network()
+    better = rewrite.simplify(net)
+    assert kinds(better) == ["Conv"]
+    assert list(better.parameters) == ["conv3/weight"]
+
+
+def test_reshapes_that_change_nothing_are_dropped() -> None:
+    a = Author((1, 1, 12), 1).reshape((1, 1, 12)).affine().reshape((2, 3, 2)).reshape((3, 2, 2)).conv(2, (3, 2))
+    net = a.network()
+    assert kinds(rewrite.simplify(net)) == ["Affine", "Reshape", "Conv"]
+    assert same(net, rewrite.simplify(net))
+
+
+def test_output_survives_when_its_last_operation_is_an_identity() -> None:
+    net = Author((1, 1, 4)).affine().reshape((1, 1, 4)).network()
+    better = rewrite.simplify(net)
+    assert better.output == net.output
+    assert same(net, better)
+
+
+def test_sign_of_an_unpacked_tensor_is_the_tensor() -> None:
+    net = Author((3, 3, 2)).sign().unpack().sign().conv(4, 3).network()
+    better = rewrite.simplify(net)
+    assert kinds(better) == ["Sign", "Conv"]
+    assert same(net, better)
+
+
+# --- order ---
+
+
+def test_every_function_of_an_element_follows_what_it_continues() -> None:
+    """Two branches, listed layer by layer as importers do: every batch norm, and the addition, end up fused."""
+    a = Author((6, 6, 3), 7)
+    start = a.x
+    left = a.conv(4, 3, padding="same", weight=None).x
+    a.x = start
+    right = a.conv(4, 1, weight=None).x
+    a.x = left
+    left = a.affine().x
+    a.x = right
+    a.affine().add(left).sign().dense(3)
+    net = a.network()
+    assert len(plan.fuse(net)) > 3
+    better = rewrite.in_chains(net)
+    assert [len(group) for group in plan.fuse(better)] == [2, 4, 1]
+    assert sorted(op.name for op in better.ops) == sorted(op.name for op in net.ops)
+    assert same(net, better)
+
+
+# --- all of it ---
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_every_kind_keep_their_scores(name: str) -> None:
+    net = NETWORKS[name]()
+    better = rewrite.simplify(net)
+    assert same(net, better)
+    assert (better.input_shape, better.outputs, better.pixels) == (net.input_shape, net.outputs, net.pixels)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """Random chains and residual branches of everything that the rules look at."""
+    shape = (draw(st.integers(4, 7)), draw(st.integers(4, 7)), draw(st.integers(1, 4)))
+    a = Author(shape, draw(st.integers(0, 1 << 16)))
+    for _ in range(draw(st.integers(1, 9))):
+        binary = a.b.tensors[a.x].kind == "binary"
+        h, w, c = a.shape
+        choices = ["conv", "pool"] + (
+            ["unpack"] if binary else ["affine", "rising", "sign", "clip", "prelu", "flatten"]
+        )
+        step = draw(st.sampled_from(choices))
+        if step == "conv":
+            weight = "binary" if binary or draw(st.booleans()) else None
+            a.conv(draw(st.integers(1, 5)), draw(st.sampled_from([1, min(h, w, 2)])), weight=weight)
+        elif step == "pool":
+            size = draw(st.integers(1, min(h, w, 3)))
+            a.max_pool(size, draw(st.integers(1, 2)), draw(st.sampled_from(["valid", "same"])))
+        elif step == "rising":
+            a.affine()
+            scale = a.b.parameters[f"{a.x}/scale"]
+            a.b.parameters[scale.name] = replace(scale, values=np.abs(scale.values))
+        elif step == "flatten":
+            a.reshape((1, 1, h * w * c))
+        else:
+            before = a.x
+            getattr(a, step)()
+            if step == "affine" and draw(st.booleans()):
+                a.add(before)
+    if a.b.tensors[a.x].kind == "binary":
+        a.unpack()
+    return a.affine().network()
+
+
+@settings(max_examples=150, deadline=None)
+@given(networks(), st.integers(0, 1 << 16))
+def test_random_networks_keep_their_scores(net: Network, seed: int) -> None:
+    better = rewrite.simplify(net)
+    assert same(net, better, seed)
+    assert rewrite.simplify(better).ops == better.ops
