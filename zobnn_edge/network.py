@@ -412,12 +412,14 @@ class Builder:
 
 
 def rebuilt(net: Network, ops: list[Op], parameters: dict[str, Parameter], output: str | None = None) -> Network:
-    """`net` with other operations and parameters: shapes are worked out anew, parameters nobody uses are dropped."""
+    """`net` with other operations and parameters: shapes are worked out anew.
+
+    Parameters are listed in the order of their use; those that nobody uses are dropped.
+    """
     b = Builder(net.name, net.input_shape, net.pixels)
     b.input = net.input
     b.tensors = {net.input: net.tensors[net.input]}
-    used = {p for op in ops for p in op.parameters}
-    b.parameters = {name: p for name, p in parameters.items() if name in used}
+    b.parameters = {name: parameters[name] for op in ops for name in op.parameters}
     for op in ops:
         b.add(op)
     return b.network(output or net.output)

@@ -39,7 +39,7 @@ def import_network(source: str, pixels: Pixels | None) -> Network:
         if source.startswith("zoo:"):
             from zobnn_edge import zoo
 
-            return zoo.network(source.removeprefix("zoo:"))
+            return zoo.load(source.removeprefix("zoo:"))
         from converters import larq
 
         return larq.import_keras(source, pixels=pixels)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from zobnn_edge.boards import Board
+from zobnn_edge.boards import boards as all_boards
 from zobnn_edge.cli.common import JsonOption, NetArgument, TargetOption, print_json, read_inputs, read_model
 from zobnn_edge.errors import InputError
 
@@ -21,32 +25,25 @@ def register(app: typer.Typer) -> None:
 
 
 def boards(json: JsonOption = False) -> None:
-    """List the boards that firmware can be built for."""
-    from zobnn_edge.boards import boards as all_boards
-
-    rows = [
-        {
-            "name": b.name,
-            "part": b.part,
-            "core": b.core,
-            "flash_bytes": b.flash.length,
-            "ram_bytes": b.ram.length,
-            "emulated": b.emulator is not None,
-            "description": b.description,
-        }
-        for b in all_boards().values()
-    ]
+    """List the boards firmware can be built for."""
+    known = all_boards().values()
     if json:
-        print_json(rows)
+        print_json([{**asdict(b), "target": _target(b)} for b in known])
         return
-    table = Table()
-    for name in ("board", "part", "core", "flash", "RAM", "target", "description"):
-        table.add_column(name)
-    for row in rows:
-        sizes = (f"{int(row[key]) // 1024:,} KiB" for key in ("flash_bytes", "ram_bytes"))
-        target = f"qemu:{row['name']}" if row["emulated"] else "serial:PORT"
-        table.add_row(row["name"], row["part"], row["core"], *sizes, target, row["description"])
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("board", "part", "core", "flash KiB", "RAM KiB", "target"):
+        table.add_column(name, no_wrap=True)
+    for b in known:
+        table.add_row(b.name, b.part, b.core, _kib(b.flash.bytes), _kib(b.ram.bytes), _target(b))
     Console().print(table)
+
+
+def _target(b: Board) -> str:
+    return f"qemu:{b.name}" if b.emulator else "serial:PORT"
+
+
+def _kib(size: int) -> str:
+    return f"{size // 1024:,}"
 
 
 def build(
@@ -54,7 +51,7 @@ def build(
     board: Annotated[str, typer.Option(metavar="BOARD", help="The board; `zobnn boards` lists them.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FW.elf", help="The firmware to write.")],
 ) -> None:
-    """Build firmware for a board with the network in it."""
+    """Build firmware with the network in it."""
     from zobnn_edge import firmware
 
     made = firmware.build(read_model(net), board, output)
@@ -67,11 +64,16 @@ def inject(
     target: TargetOption = "host",
     rate: Annotated[float | None, typer.Option(help="Probability that a parameter bit flips.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the fault set drawn at --rate.")] = 0,
-    region: Annotated[list[str] | None, typer.Option(metavar="PARAMETER", help="Only in this parameter (repeat).")] = None,
+    region: Annotated[
+        list[str] | None, typer.Option(metavar="PARAMETER", help="Only in this parameter (repeat).")
+    ] = None,
     flip: Annotated[list[int] | None, typer.Option(metavar="BIT", help="Flip this bit address (repeat).")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Inject one fault set and say what becomes of the outputs: a rate with a seed, or bit addresses."""
+    """Inject one fault set: what becomes of the outputs?
+
+    A fault set is a rate with a seed, or bit addresses. The memory is restored afterwards.
+    """
     from zobnn_edge.campaign.outcome import classify, top1
     from zobnn_edge.targets import open_target
 

@@ -16,7 +16,6 @@ OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
 app = typer.Typer(
     name="zobnn",
-    help="Binary neural networks on microcontrollers: import, harden against bit flips, deploy, inject, measure.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,7 +35,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Binary neural networks on microcontrollers: import, harden against bit flips, deploy, inject, measure.
 
@@ -53,7 +54,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. Errors a user can cause print one line on stderr."""
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False, prog_name="zobnn")
     except typer.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, typer.Abort):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -43,7 +44,7 @@ def import_(
         str | None, typer.Option(metavar="LOW:HIGH", help="What 8-bit inputs 0 and 255 stand for; default 0:255.")
     ] = None,
 ) -> None:
-    """Import a network trained with Keras or Larq into a .zob file."""
+    """Import a Keras/Larq network into a .zob file."""
     saved = model_file.save(import_network(model, parse_pixels(pixels)), output)
     typer.echo(f"{output}: {_summary(saved)}")
 
@@ -53,7 +54,10 @@ def harden(
     output: ZobOption,
     bits: Annotated[int, typer.Option(help="Bits of a code, 2 to 16.")] = 8,
 ) -> None:
-    """Harden after ZOBNN: batch norm, slopes, thresholds, first and last layer become codes of a restricted range."""
+    """Harden real-valued parameters after ZOBNN.
+
+    Batch norm, slopes, thresholds, first and last layer become few-bit codes of a deliberately restricted range.
+    """
     from zobnn_edge.harden import Policy
     from zobnn_edge.harden import harden as apply
 
@@ -68,7 +72,7 @@ def export(
     tflite: Annotated[Path | None, typer.Option(metavar="FILE", help="LCE/TFLite flatbuffer to write.")] = None,
     header: Annotated[Path | None, typer.Option(metavar="FILE", help="C header of packed parameters to write.")] = None,
 ) -> None:
-    """Export as an LCE/TFLite flatbuffer, as a C header, or both."""
+    """Export as LCE/TFLite flatbuffer, as C header, or both."""
     if tflite is None and header is None:
         raise InputError("nothing to export: give --tflite FILE, --header FILE, or both")
     model = read_model(net)
@@ -105,7 +109,7 @@ def predict(
 
 
 def show(net: NetArgument, json: JsonOption = False) -> None:
-    """List layers, parameters, encodings, bits, multiply-accumulates and RAM."""
+    """List operations, parameters, encodings, MACs, RAM."""
     model = read_model(net)
     description = describe(model)
     if json:
@@ -162,7 +166,7 @@ def encoding_text(encoding: Encoding) -> str:
     """An encoding in a few words."""
     if isinstance(encoding, Uniform):
         low, high = encoding.range
-        return f"{encoding.bits}-bit codes of [{low:.4g}, {high:.4g}]"
+        return f"{encoding.bits}-bit [{low:.4g}, {high:.4g}]"
     return "1 bit" if isinstance(encoding, Binary) else "float32"
 
 
@@ -176,8 +180,14 @@ def _summary(model: Model) -> str:
 
 
 def _operations(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="operations", title_justify="left")
-    for name, justify in (("name", "left"), ("operation", "left"), ("output", "left"), ("MACs", "right"), ("RAM", "right")):
+    table = Table(title="operations", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name, justify in (
+        ("name", "left"),
+        ("operation", "left"),
+        ("output", "left"),
+        ("MACs", "right"),
+        ("RAM", "right"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         shape = "x".join(map(str, row["output"])) + (" bits" if row["kind"] == "binary" else "")
@@ -189,7 +199,7 @@ def _operations(rows: list[dict[str, Any]]) -> Table:
 
 
 def _parameters(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="parameters", title_justify="left")
+    table = Table(title="parameters", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("name", "type", "shape", "encoding"):
         table.add_column(name)
     table.add_column("bits", justify="right")

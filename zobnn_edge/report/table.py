@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from zobnn_edge.campaign.journal import Row
@@ -15,7 +16,7 @@ from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.faults.statistics import Estimate, mean
 from zobnn_edge.files import write_atomic
 
-SHOWN = (Outcome.MASKED, Outcome.SDC_BENIGN, Outcome.SDC_CRITICAL)
+SHOWN = {Outcome.MASKED: "masked", Outcome.SDC_BENIGN: "benign", Outcome.SDC_CRITICAL: "critical"}
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,10 @@ def summarise(rows: Iterable[Row]) -> list[RateSummary]:
 
 def table(title: str, variants: dict[str, list[RateSummary]]) -> Table:
     """A terminal table: one line a variant (such as float32, hardened) and rate."""
-    out = Table(title=title, title_justify="left")
-    for name in ("parameters", "fault rate", "trials", "flips a trial", "accuracy % [95 % interval]"):
-        out.add_column(name, justify="left" if name == "parameters" else "right")
-    for outcome in SHOWN:
-        out.add_column(outcome.value, justify="right")
+    out = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    out.add_column("variant", no_wrap=True)
+    for name in ("rate", "trials", "flips", "accuracy % (95 %)", *SHOWN.values()):
+        out.add_column(name, justify="right", no_wrap=True)
     for variant, summaries in variants.items():
         for s in summaries:
             estimate, low, high = s.accuracy
@@ -62,10 +62,12 @@ def table(title: str, variants: dict[str, list[RateSummary]]) -> Table:
                 f"{s.rate:g}",
                 str(s.trials),
                 f"{s.flips:.1f}",
-                f"{estimate:.1f} [{low:.1f}, {high:.1f}]",
+                f"{estimate:.1f} ({low:.1f}-{high:.1f})",
                 *(str(s.outcomes.get(o.value, 0)) for o in SHOWN),
             )
         out.add_section()
+    out.caption = "masked: same scores; benign: other scores, same classes; critical: the class of some image changed"
+    out.caption_justify = "left"
     return out
 
 
@@ -84,7 +86,13 @@ def plot(title: str, variants: dict[str, list[RateSummary]], fault_free: dict[st
             mode="lines+markers",
             name=f"{variant} (fault-free {fault_free[variant]:.1f} %)",
         )
-    figure.update_xaxes(title="fault rate (probability that a stored parameter bit is flipped)", type="log")
+    ticks = sorted({s.rate for summaries in variants.values() for s in summaries})
+    figure.update_xaxes(
+        title="fault rate (probability that a stored parameter bit is flipped)",
+        type="log",
+        tickvals=ticks,
+        ticktext=[f"{rate:g}" for rate in ticks],
+    )
     figure.update_yaxes(title="accuracy, %", range=[0, 102])
     figure.update_layout(title=title, template="simple_white", legend={"x": 0.02, "y": 0.05}, hovermode="x unified")
-    write_atomic(path, figure.to_html(include_plotlyjs=True))
+    write_atomic(path, figure.to_html(include_plotlyjs=True, default_height="95vh"))
