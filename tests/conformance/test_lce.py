@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_every_way_of_rounding_a_threshold_is_used_and_none_only_where_all_are_w
     assert rounding(Uniform(8, 2.0, 100), 64, 64) == "none"
     assert rounding(Uniform.of_range(-16.0, 19.0, 8), 576, 576) == "ceil"
     assert rounding(Uniform(8, 0.75, 100), 27, 32) == "floor"
-    assert rounding(Uniform(8, 2.0**-30, 0), 27, 32) is None
+    assert rounding(Uniform(8, 1.0 + 2.0**-23, 0), 27, 32) is None
     assert rounding(Uniform(8, 2.0**30, 0), 32, 32) is None
 
 
@@ -166,19 +167,15 @@ def test_binary_convolutions_are_bit_identical(
         a.unpack()
     net = a.network()
     x = dyadic_inputs(net, 3, seed)
-    if channels % 2 and padding == "same" and pad_value == 0:
-        # LCE's exact kernel refuses an odd number of channels here, and the other one is not exact before a sign.
-        if not after.endswith("sign") and after != "threshold":
-            expected = reference.run(net, x)
-            actual = lce_interpreter.run(lce.write(net), x, reference=False)
-            np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
-    else:
+    # LCE's default kernel corrects zero-padded borders in float32: exact when the multiplier is 1, as it is here.
+    assert_same(net, x, reference_kernel=False)
+    if not (channels % 2 and padding == "same" and pad_value == 0):  # which the other kernel refuses
         assert_same(net, x)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000), CHANNELS, st.integers(2, 16))
-def test_default_kernel_decides_zero_padded_integer_thresholds_exactly(seed: int, channels: int, bits: int) -> None:
+def test_default_kernel_decides_zero_padded_thresholds_exactly(seed: int, channels: int, bits: int) -> None:
     a = Author((5, 5, channels), seed)
     a.sign().conv(33, 3, padding="same", pad_value=0).threshold(Uniform(bits, 1.0, 1 << (bits - 1))).unpack()
     net = a.network()
@@ -379,6 +376,38 @@ def test_a_weight_of_two_layers_flips_in_both() -> None:
     )
 
 
+def test_a_batch_norm_that_something_else_needs_stays_in_the_file() -> None:
+    b, dot = pointwise(8, 8)
+    b.parameter("a/scale", "a", "scale", np.array([1, -2, 3, -4, 5, -6, 7, 0.5]), Float32())
+    signs = b.add(Unpack("u", b.add(Sign("s", b.add(Affine("a", dot, "a", "a/scale")), "signs")), "real"))
+    net = b.network(b.add(Affine("again", signs, "y", "a/scale")))
+    blob, image, x = lce.write(net), ParameterImage.of(net), every_dot(8)
+    flips = [image.address("a/scale", (i,), 31) for i in range(0, 8, 3)]
+    np.testing.assert_array_equal(
+        lce_interpreter.run(lce.flip(blob, image, flips), x), reference.run(net, x, image.flipped(flips))
+    )
+
+
+@pytest.mark.parametrize("hidden", ["threshold", "sign"])
+@pytest.mark.parametrize("is_output", [False, True])
+def test_dot_products_that_something_else_needs_are_not_fused_away(hidden: str, is_output: bool) -> None:
+    a = Author((3, 3, 32), 4)
+    dots = a.sign().conv(32, 3, padding="same", pad_value=1).x
+    a = a.threshold(8) if hidden == "threshold" else a.sign()
+    a.unpack()
+    assert_same(a.b.network(dots) if is_output else a.add(dots).network(), dyadic_inputs(a.b.network(dots), 4))
+
+
+def test_parameters_of_equal_bytes_stay_apart_and_are_aligned() -> None:
+    b = Builder("test", (1, 1, 5))
+    for name in ("a/bias", "b/bias"):
+        b.parameter(name, name[0], "bias", np.arange(5), Uniform(8, 1.0, 128))
+    net = b.network(b.add(Affine("b", b.add(Affine("a", b.input, "x", None, "a/bias")), "y", None, "b/bias")))
+    offsets = [stored.offsets[0] for stored in lce.parameter_offsets(lce.write(net)).values()]
+    assert len(set(offsets)) == 2
+    assert all(offset % 16 == 0 for offset in offsets)
+
+
 def test_a_parameter_of_two_operations_lies_in_the_file_once() -> None:
     b, dot = pointwise(32, 32)
     encoding = Uniform(8, 1.0, 128)
@@ -478,15 +507,13 @@ def test_a_damaged_file_is_refused_in_one_line(keep: int) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_whatever_is_damaged_is_refused_or_read_never_a_crash(data: st.DataObject) -> None:
+def test_a_damaged_file_raises_only_errors_that_say_so(data: st.DataObject) -> None:
     blob = bytearray(lce.write(Author((1, 1, 4)).affine(8).network()))
     for _ in range(data.draw(st.integers(1, 4))):
         blob[data.draw(st.integers(8, len(blob) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with suppress(ModelError, InputError):
         for name in lce.parameter_offsets(bytes(blob)):
             lce.read_codes(bytes(blob), name)
-    except (ModelError, InputError) as error:
-        assert "\n" not in str(error)
 
 
 def test_a_flatbuffer_of_others_is_refused() -> None:
