@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from zobnn_edge.encoding import Binary, Encoding, Float32, Uniform
+from zobnn_edge.harden import Policy, harden
 from zobnn_edge.network import (
     Add,
     Affine,
@@ -181,12 +182,13 @@ def real(seed: int = 0, bits: int | None = 12) -> Network:
 NETWORKS: dict[str, Callable[[], Network]] = {
     "binary_chain-float32": lambda: binary_chain(1),
     "binary_chain-8": lambda: binary_chain(1, 8),
+    "binary_chain-hardened-8": lambda: harden(binary_chain(1), Policy(8)),
     "thresholds-float32": lambda: thresholds(2, None),
-    "thresholds-8": lambda: thresholds(2, 8),
+    "thresholds-hardened-8": lambda: harden(thresholds(2, None), Policy(8)),
     "residual-float32": lambda: residual(3),
     "residual-8": lambda: residual(3, 8),
-    "residual-12": lambda: residual(3, 12),
+    "residual-hardened-12": lambda: harden(residual(3), Policy(12)),
     "real-float32": lambda: real(4, None),
     "real-12": lambda: real(4, 12),
-    "real-5": lambda: real(4, 5),
+    "real-hardened-5": lambda: harden(real(4, None), Policy(5)),
 }

@@ -12,7 +12,7 @@ from zobnn_edge.errors import InputError
 from zobnn_edge.image import ParameterImage
 
 
-@pytest.fixture(params=["binary_chain-8", "residual-12", "residual-float32", "real-5"])
+@pytest.fixture(params=["binary_chain-8", "residual-hardened-12", "residual-float32", "real-hardened-5"])
 def image(request: pytest.FixtureRequest) -> ParameterImage:
     return ParameterImage.of(NETWORKS[request.param]())
 
@@ -72,7 +72,7 @@ def test_addresses_of_nobody_are_refused(image: ParameterImage) -> None:
 
 
 def test_gaps_between_regions_belong_to_nobody() -> None:
-    image = ParameterImage.of(NETWORKS["real-5"]())
+    image = ParameterImage.of(NETWORKS["real-hardened-5"]())
     gaps = [a for a in range(8 * len(image.data)) if not any(f <= a < f + n for f, n in image.ranges())]
     assert gaps
     for address in gaps:

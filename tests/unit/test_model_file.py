@@ -34,7 +34,7 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    return Model.of(NETWORKS["thresholds-8"]()).to_bytes()
+    return Model.of(NETWORKS["thresholds-hardened-8"]()).to_bytes()
 
 
 def test_every_flipped_bit_is_noticed(data: bytes) -> None:
@@ -62,7 +62,7 @@ def test_missing_and_unwritable_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         model_file.load(tmp_path / "none.zob")
     with pytest.raises(InputError, match="cannot be written"):
-        model_file.save(NETWORKS["real-5"](), tmp_path / "no" / "folder.zob")
+        model_file.save(NETWORKS["real-hardened-5"](), tmp_path / "no" / "folder.zob")
 
 
 def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("zobnn_edge.files.os.fsync", full)
     with pytest.raises(InputError, match=r"net\.zob: cannot be written: No space left on device"):
-        model_file.save(NETWORKS["real-5"](), path)
+        model_file.save(NETWORKS["real-hardened-5"](), path)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["net.zob"]
 

@@ -1,0 +1,127 @@
+"""Speed and memory of the demo's network, as ratios measured in this one run; also written to build/bench.json.
+
+Instructions are exact counts of an emulated core. Images a second are of this machine, one thread, best of five.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from converters import lce
+from zobnn_edge import datasets, reference, zoo
+from zobnn_edge.boards import boards
+from zobnn_edge.engine import Engine
+from zobnn_edge.harden import Policy, harden
+from zobnn_edge.model_file import Model
+from zobnn_edge.targets import open_target
+
+OUTPUT = Path("build/bench.json")
+Record = dict[str, Any]
+
+
+def on_boards(models: dict[str, Model], inputs: np.ndarray) -> list[Record]:
+    """Instructions of one inference and bytes of RAM on every emulated board, for every model."""
+    records = []
+    for board in (b for b in boards().values() if b.emulator):
+        for case, model in models.items():
+            with open_target(f"qemu:{board.name}", model) as target:
+                target.put_inputs(inputs[:1])
+                instructions = target.run().instructions
+            records.append(
+                {
+                    "core": board.core,
+                    "board": board.name,
+                    "case": case,
+                    "instructions": instructions,
+                    "macs": sum(model.network.macs(op) for op in model.network.ops),
+                    "ram_bytes": model.arena_bytes + len(model.image.data),
+                }
+            )
+    return records
+
+
+def images_per_second(run: Callable[[], object], images: int) -> float:
+    """The best of five runs."""
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - started)
+    return images / best
+
+
+def lce_interpreter(blob: bytes) -> Any:
+    """LCE's own interpreter, loaded without TensorFlow."""
+    found = importlib.util.find_spec("larq_compute_engine")
+    assert found is not None
+    assert found.origin is not None
+    path = Path(found.origin).parent / "tflite/python/interpreter_wrapper_lite.so"
+    spec = importlib.util.spec_from_file_location("interpreter_wrapper_lite", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.LiteInterpreter(blob, 1, False, False, False)
+
+
+def on_host(models: dict[str, Model], inputs: np.ndarray) -> list[Record]:
+    """Images a second of the engine, of the LCE interpreter on the exported flatbuffer, and of the NumPy reference."""
+    records = []
+    for case, model in models.items():
+        engine, floats = Engine(model.plan), model.network.pixels.apply(inputs)
+        interpreter = lce_interpreter(lce.write(model.network))
+        runs: dict[str, Callable[[], object]] = {
+            "engine": lambda e=engine, m=model, x=floats: e.run(m.image.data, x),  # type: ignore[misc]
+            "LCE interpreter": lambda i=interpreter, x=floats: [i.predict([row[None]]) for row in x],  # type: ignore[misc]
+            "NumPy reference": lambda m=model, x=floats: reference.run(m.network, x),  # type: ignore[misc]
+        }
+        for name, run in runs.items():
+            rate = images_per_second(run, len(inputs))
+            records.append({"core": "host", "case": case, "with": name, "images_per_second": rate, "threads": 1})
+    return records
+
+
+def main() -> None:
+    """Measure, print, write."""
+    network = zoo.load("digits")
+    models = {"float32": Model.of(network), "hardened 8 bit": Model.of(harden(network, Policy(8)))}
+    inputs = datasets.load("digits", "test").x[:200]
+    board_records, host_records = on_boards(models, inputs), on_host(models, inputs)
+    console = Console()
+
+    counts = Table(title="one inference, digits", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("board", "parameters", "instructions", "a MAC", "of float32", "RAM bytes"):
+        counts.add_column(column, justify="left" if column in ("board", "parameters") else "right")
+    base = {r["board"]: r["instructions"] for r in board_records if r["case"] == "float32"}
+    for r in board_records:
+        n = r["instructions"]
+        ratios = (f"{n / r['macs']:.3f}", f"{n / base[r['board']]:.4f}")
+        counts.add_row(r["board"], r["case"], f"{n:,}", *ratios, f"{r['ram_bytes']:,}")
+    console.print(counts)
+
+    speed = Table(title="this machine, one thread", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("with", "parameters", "images a second", "of LCE"):
+        speed.add_column(column, justify="right" if column in ("images a second", "of LCE") else "left")
+    lce_rate = {r["case"]: r["images_per_second"] for r in host_records if r["with"] == "LCE interpreter"}
+    for r in host_records:
+        rate = r["images_per_second"]
+        speed.add_row(r["with"], r["case"], f"{rate:,.0f}", f"{rate / lce_rate[r['case']]:.2f}")
+    console.print(speed)
+
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(json.dumps(board_records + host_records, indent=2))
+    console.print(f"written to {OUTPUT}")
+
+
+if __name__ == "__main__":
+    main()
