@@ -21,6 +21,7 @@
 #define MSG_READ 7u
 #define MSG_STATUS 8u
 #define MSG_RESET 9u
+#define MSG_SCORES 10u
 #define MSG_ERROR_VERSION 1u
 #define MSG_ERROR_TYPE 2u
 #define MSG_ERROR_LENGTH 3u
@@ -40,8 +41,12 @@ typedef char msg_frame_header_size_check[sizeof(struct msg_frame_header) == 8 ? 
 
 struct msg_ready {
     uint32_t boots; /* boots since power-on, this one included */
+    uint32_t exception; /* 0, or the exception that ended the run before: 2 NMI, 3 HardFault, ... */
+    uint32_t status; /* configurable fault status register then */
+    uint32_t pc; /* where it happened; 0 if the stack was lost */
+    uint32_t address; /* data address that faulted, if `status` says it is valid */
 };
-typedef char msg_ready_size_check[sizeof(struct msg_ready) == 4 ? 1 : -1];
+typedef char msg_ready_size_check[sizeof(struct msg_ready) == 20 ? 1 : -1];
 
 struct msg_error {
     uint16_t code; /* see the table of errors */
@@ -96,7 +101,7 @@ typedef char msg_put_inputs_reply_size_check[sizeof(struct msg_put_inputs_reply)
 
 struct msg_run_request {
     uint32_t first; /* index of the first input */
-    uint32_t count; /* number of inputs; their scores must fit one reply */
+    uint32_t count; /* number of inputs; 1, or as many as their scores fit one reply */
     uint32_t format; /* format of the inputs: 0 float32, 1 uint8 */
 };
 typedef char msg_run_request_size_check[sizeof(struct msg_run_request) == 12 ? 1 : -1];
@@ -161,5 +166,16 @@ struct msg_reset_reply {
     uint32_t boots; /* boots since power-on so far */
 };
 typedef char msg_reset_reply_size_check[sizeof(struct msg_reset_reply) == 4 ? 1 : -1];
+
+struct msg_scores_request {
+    uint32_t first; /* index of the first score */
+    uint32_t count; /* how many; they must fit one reply */
+};
+typedef char msg_scores_request_size_check[sizeof(struct msg_scores_request) == 8 ? 1 : -1];
+
+struct msg_scores_reply {
+    uint32_t count; /* how many follow */
+};
+typedef char msg_scores_reply_size_check[sizeof(struct msg_scores_reply) == 4 ? 1 : -1];
 
 #endif

@@ -489,7 +489,7 @@ def test_a_folded_batch_norm_is_refused_by_name() -> None:
 
 
 def test_an_image_of_another_network_is_refused() -> None:
-    blob = lce.write(NETWORKS["thresholds-8"]())
+    blob = lce.write(NETWORKS["thresholds-hardened-8"]())
     other = ParameterImage.of(NETWORKS["thresholds-float32"]())
     with pytest.raises(InputError, match="another network"):
         lce.flip(blob, other, [0])
@@ -499,7 +499,7 @@ def test_an_image_of_another_network_is_refused() -> None:
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 40, 500, 2000])
 def test_a_damaged_file_is_refused_in_one_line(keep: int) -> None:
-    blob = lce.write(NETWORKS["thresholds-8"]())
+    blob = lce.write(NETWORKS["thresholds-hardened-8"]())
     with pytest.raises(ModelError, match="flatbuffer") as caught:
         lce.parameter_offsets(blob[:keep])
     assert "\n" not in str(caught.value)

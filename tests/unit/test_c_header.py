@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from converters.c_header import c_header, identifiers
-from tests.networks import NETWORKS, Author
+from tests.networks import NETWORKS, Author, real, residual, thresholds
 from zobnn_edge.encoding import Float32, Uniform
 from zobnn_edge.errors import ModelError
 from zobnn_edge.model_file import Model
@@ -87,6 +87,7 @@ def only_bytes() -> Network:
 
 ALL = {
     **NETWORKS,
+    "thresholds": thresholds,
     "nasty": nasty_network,
     "special": special_floats,
     "widths": codes_of_all_widths,
@@ -103,7 +104,7 @@ def test_the_compiled_header_holds_exactly_image_and_plan(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize(("language", "standard"), [("c", "c99"), ("c", "gnu11"), ("c++", "c++98"), ("c++", "c++20")])
-@pytest.mark.parametrize("name", ["nasty", "special", "widths", "only_bytes", "thresholds-hardened-8"])
+@pytest.mark.parametrize("name", ["nasty", "special", "widths", "only_bytes", "thresholds"])
 def test_the_header_compiles_alone_without_a_warning(name: str, language: str, standard: str, tmp_path: Path) -> None:
     compile_as(language, standard, c_header(Model.of(ALL[name]())), tmp_path)
 
@@ -115,7 +116,7 @@ def test_the_image_is_aligned_to_words_even_when_all_parameters_are_bytes(tmp_pa
 
 
 def test_sizes_and_crcs_are_those_of_the_model() -> None:
-    model = Model.of(NETWORKS["real-12"]())
+    model = Model.of(real())
     macros = dict(re.findall(r"#define MODEL_(\w+) (\S+)", c_header(model)))
     assert int(macros["IMAGE_CRC"].rstrip("u"), 16) == model.image.crc
     assert int(macros["IMAGE_BYTES"].rstrip("u")) == len(model.image.data)
@@ -126,17 +127,17 @@ def test_sizes_and_crcs_are_those_of_the_model() -> None:
 
 
 def test_every_parameter_has_a_typed_member_that_says_what_it_is() -> None:
-    text = c_header(Model.of(NETWORKS["thresholds-hardened-8"]()))
+    text = c_header(Model.of(thresholds()))
     assert re.search(
         r"uint32_t conv3_weight\[576\]; /\* layer conv3, weight, 64 x 3 x 3 x 32: binary.*18432 bits", text
     )
     assert re.search(r"uint8_t threshold4_threshold\[64\]; /\* .*8-bit codes q in \[.*512 bits", text)
-    text = c_header(Model.of(NETWORKS["residual-float32"]()))
+    text = c_header(Model.of(residual()))
     assert re.search(r"float affine2_scale\[16\]; /\* layer affine2, scale, 16: float32; 512 bits", text)
 
 
 def test_two_headers_of_different_prefix_live_in_one_file(tmp_path: Path) -> None:
-    a, b = (c_header(Model.of(NETWORKS[n]()), n.split("-")[0]) for n in ("real-hardened-5", "residual-8"))
+    a, b = (c_header(Model.of(net), name) for name, net in (("real", real()), ("residual", residual())))
     compile_as("c", "c99", a + b, tmp_path)
 
 

@@ -38,7 +38,7 @@ ERRORS = {
     "length": (3, "a record or tail of the wrong length"),
     "sequence": (4, "neither the next request nor a repetition of the last one"),
     "address": (5, "an address or range outside the parameters, the image or the input buffer"),
-    "argument": (6, "a value that makes no sense"),
+    "argument": (6, "a count or format that makes no sense or does not fit"),
     "engine": (7, "the engine refused to run; detail is its status"),
 }
 
@@ -102,7 +102,7 @@ RUN = Message(
         "",
         (
             Field("first", "u32", "index of the first input"),
-            Field("count", "u32", "number of inputs; their scores must fit one reply"),
+            Field("count", "u32", "number of inputs; 1, or as many as their scores fit one reply"),
             Field("format", "u32", "format of the inputs: 0 float32, 1 uint8"),
         ),
     ),
@@ -114,7 +114,7 @@ RUN = Message(
             Field("instructions", "u32", "count of the last inference, see `counter` in HELLO"),
         ),
     ),
-    reply_tail="count x output_count scores, float32",
+    reply_tail="count x output_count scores, float32; none if one input's scores do not fit a reply: SCORES reads them",
 )
 FLIP = Message(
     "flip",
@@ -204,13 +204,32 @@ RESET = Message(
     Record("reset_reply", "", (Field("boots", "u32", "boots since power-on so far"),)),
 )
 
-MESSAGES = (HELLO, PUT_INPUTS, RUN, FLIP, INJECT, RESTORE, READ, STATUS, RESET)
+SCORES = Message(
+    "scores",
+    10,
+    "Read scores of the last inference.",
+    Record(
+        "scores_request",
+        "",
+        (Field("first", "u32", "index of the first score"), Field("count", "u32", "how many; they must fit one reply")),
+    ),
+    Record("scores_reply", "", (Field("count", "u32", "how many follow"),)),
+    reply_tail="count scores, float32",
+)
+
+MESSAGES = (HELLO, PUT_INPUTS, RUN, FLIP, INJECT, RESTORE, READ, STATUS, RESET, SCORES)
 
 READY_TYPE = 0x70
 READY = Record(
     "ready",
     "Sent once by the firmware, unasked, when it can take requests after a boot (sequence 0).",
-    (Field("boots", "u32", "boots since power-on, this one included"),),
+    (
+        Field("boots", "u32", "boots since power-on, this one included"),
+        Field("exception", "u32", "0, or the exception that ended the run before: 2 NMI, 3 HardFault, ..."),
+        Field("status", "u32", "configurable fault status register then"),
+        Field("pc", "u32", "where it happened; 0 if the stack was lost"),
+        Field("address", "u32", "data address that faulted, if `status` says it is valid"),
+    ),
 )
 ERROR_TYPE = 0xFF
 ERROR = Record(

@@ -1,0 +1,77 @@
+#include "agent.h"
+
+#include <string.h>
+
+#include "board.h"
+#include "commands.h"
+#include "frame.h"
+
+typedef uint64_t aligned_bytes; /* buffers are made of these, so that payloads are aligned to 8 bytes */
+#define BUFFER(payload) ((FRAME_BUFFER(payload) + sizeof(aligned_bytes) - 1u) / sizeof(aligned_bytes))
+
+static struct frame_receiver receiver;
+static uint32_t repeats;
+
+/* The last request that was carried out or refused by its command, and its reply as it went over the wire. */
+static struct {
+    aligned_bytes buffer[BUFFER(MSG_MAX_PAYLOAD)];
+    uint32_t wire_bytes; /* 0: no session yet */
+    uint16_t sequence;
+} last;
+
+static void send(const aligned_bytes *buffer, uint32_t wire_bytes) { board_write((const uint8_t *)buffer, wire_bytes); }
+
+void agent_start(void) {
+    aligned_bytes buffer[BUFFER(sizeof(struct msg_ready))];
+    const struct board_fault fault = board_last_fault();
+    const struct msg_ready ready = {board_boots(), fault.exception, fault.status, fault.pc, fault.address};
+    commands_init();
+    memcpy((uint8_t *)buffer + FRAME_PAYLOAD, &ready, sizeof ready);
+    send(buffer, frame_finish((uint8_t *)buffer, MSG_READY, 0u, sizeof ready));
+}
+
+static uint32_t put_error(uint8_t *buffer, const struct frame *f, uint16_t code, uint32_t detail) {
+    const struct msg_error error = {code, f->header.type, detail};
+    memcpy(buffer + FRAME_PAYLOAD, &error, sizeof error);
+    return frame_finish(buffer, MSG_ERROR, f->header.sequence, sizeof error);
+}
+
+/* Refuse a frame that is no request of this session; the last reply stays as it is. */
+static void reject(const struct frame *f, uint16_t code, uint32_t detail) {
+    aligned_bytes buffer[BUFFER(sizeof(struct msg_error))];
+    send(buffer, put_error((uint8_t *)buffer, f, code, detail));
+}
+
+static void carry_out(const struct frame *f) {
+    uint8_t *const buffer = (uint8_t *)last.buffer;
+    struct exchange e = {
+        .type = f->header.type,
+        .request = f->payload,
+        .request_bytes = f->header.length,
+        .reply = buffer + FRAME_PAYLOAD,
+        .counters = {receiver.good, receiver.bad, repeats},
+    };
+    const uint16_t error = commands_do(&e);
+    if (error) last.wire_bytes = put_error(buffer, f, error, e.detail);
+    else last.wire_bytes = frame_finish(buffer, f->header.type | MSG_REPLY, f->header.sequence, e.reply_bytes);
+    last.sequence = f->header.sequence;
+    send(last.buffer, last.wire_bytes);
+    if (f->header.type == MSG_RESET && !error) board_reset();
+}
+
+void agent_take(uint8_t byte) {
+    struct frame f;
+    if (!frame_receive(&receiver, byte, &f)) return;
+    if (f.header.version != MSG_PROTOCOL_VERSION) {
+        reject(&f, MSG_ERROR_VERSION, f.header.version);
+    } else if (f.header.type == MSG_HELLO) {
+        carry_out(&f);
+    } else if (last.wire_bytes && f.header.sequence == last.sequence) {
+        repeats++;
+        send(last.buffer, last.wire_bytes);
+    } else if (last.wire_bytes && f.header.sequence == (uint16_t)(last.sequence + 1u)) {
+        carry_out(&f);
+    } else {
+        reject(&f, MSG_ERROR_SEQUENCE, last.sequence);
+    }
+}

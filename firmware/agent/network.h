@@ -1,0 +1,44 @@
+/* The memory of the network: its plan and image in flash, the image under attack and the working memory in SRAM. */
+#ifndef NETWORK_H
+#define NETWORK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "zob.h"
+
+/* Load the plan and restore the image; called once, before everything else here. */
+void network_init(void);
+
+/* The image in SRAM, network_image_bytes long and aligned to 8 bytes. */
+uint8_t *network_image(void);
+uint32_t network_image_bytes(void);
+
+/* Sizes of the network. */
+uint32_t network_arena_bytes(void);
+uint32_t network_input_count(void);
+uint32_t network_output_count(void);
+
+/* One inference with the image in SRAM: `input` and `format` as zob_run takes them. */
+zob_status network_run(const void *input, uint32_t format);
+
+/* The scores of the last inference, network_output_count of them. */
+const float *network_scores(void);
+
+/* Copy the image from flash to SRAM. */
+void network_restore(void);
+
+/* CRC-32 of the image in SRAM, now. */
+uint32_t network_crc(void);
+
+/* CRC-32s of the plan and of the image in flash. */
+uint32_t network_plan_crc(void);
+uint32_t network_flash_crc(void);
+
+/* True when bits [first, first + bits) lie inside one parameter; the bits that fill up its rows belong to it. */
+bool network_holds(uint32_t first, uint32_t bits);
+
+/* Flip every bit of every parameter with a probability, as zob_inject does. Returns how many flipped. */
+uint32_t network_inject_all(uint64_t rate_q64, uint64_t seed);
+
+#endif

@@ -1,0 +1,57 @@
+/* What the firmware needs of a board; all that is board-specific is behind these functions.
+ *
+ * A board is a folder beside this file: `board.toml` describes it, its .c files implement this header, most of them with
+ * the parts in common/. The build defines BOARD_NAME (a string), BOARD_CLOCK_HZ (the core clock) and BOARD_BAUD from it. */
+#ifndef BOARD_H
+#define BOARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What board_count counts; the values are those of `counter` in HELLO. */
+enum board_counter { BOARD_COUNTS_NOTHING = 0, BOARD_COUNTS_INSTRUCTIONS = 1, BOARD_COUNTS_CYCLES = 2 };
+
+/* Why the board restarted after a fault; `exception` 0 means that it did not. */
+struct board_fault {
+    uint32_t exception; /* number of the exception: 2 NMI, 3 HardFault, ... */
+    uint32_t status;    /* configurable fault status register; 0 where there is none */
+    uint32_t pc;        /* where it happened; 0 when the stack was gone, too */
+    uint32_t address;   /* the data address that faulted, if `status` says it is valid */
+};
+
+/* Clocks, serial line and timer. Called once, first; after it bytes are received in the background, and a byte for
+ * which there is no room is left in the hardware. */
+void board_init(void);
+
+/* The next byte received; false when there is none. */
+bool board_read(uint8_t *byte);
+
+/* Sleep until there may be a byte to read; may return early, never late. */
+void board_wait(void);
+
+/* Send bytes; returns when the hardware has taken the last one. */
+void board_write(const uint8_t *bytes, uint32_t count);
+
+/* Bytes lost by the serial line since boot. */
+uint32_t board_overruns(void);
+
+/* Call section(context) with our interrupts held off and return how many instructions or cycles it took, those of the
+ * measuring itself not counted; 0 when the board cannot count. Exact up to 2^32 ticks of its timer. */
+uint32_t board_count(void (*section)(void *context), void *context);
+
+/* What board_count counts here and now: one image runs on a real part and in emulation. */
+enum board_counter board_counter(void);
+
+/* Memory that nothing else uses, aligned to 8 bytes, for the inputs. */
+uint8_t *board_input_buffer(uint32_t *bytes);
+
+/* Boots since power-on, this one included. */
+uint32_t board_boots(void);
+
+/* The fault that ended the run before this one. */
+struct board_fault board_last_fault(void);
+
+/* Restart as after a reset, when the last byte written has left the serial line. */
+void board_reset(void) __attribute__((noreturn));
+
+#endif

@@ -1,0 +1,19 @@
+/* Start-up and what survives a reset: boot count and fault record, in RAM that no start-up code touches. */
+#ifndef STARTUP_H
+#define STARTUP_H
+
+#include "board.h"
+
+/* Where the core begins. */
+void reset_handler(void) __attribute__((noreturn));
+
+/* Where every fault ends: keep a record of it and reset. */
+void fault_handler(void);
+
+/* Count this boot and take over the fault record of the last run; called once, before main. */
+void startup_count_boot(void);
+
+/* Restart at once. */
+void startup_reset(void) __attribute__((noreturn));
+
+#endif

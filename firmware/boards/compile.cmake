@@ -1,0 +1,17 @@
+# How everything that runs on the board is compiled, the engine included.
+separate_arguments(flags UNIX_COMMAND "${BOARD_flags}")
+add_compile_options(
+  ${flags} -O2 -g -ffunction-sections -fdata-sections
+  -Wall -Wextra -Wpedantic
+  # No contraction: a fused multiply-add rounds once where the specification rounds twice.
+  -ffp-contract=off
+  # GCC's first scheduler and reassociation lengthen live ranges and spill: a quarter more instructions a MAC.
+  -fno-schedule-insns -fno-tree-reassoc
+  # The same sources give the same file, wherever they lie.
+  -ffile-prefix-map=${CMAKE_SOURCE_DIR}=. -ffile-prefix-map=${CMAKE_BINARY_DIR}=build
+)
+if(ZOB_MODEL_DIR)
+  add_compile_options(-ffile-prefix-map=${ZOB_MODEL_DIR}=model)
+endif()
+add_compile_options($<$<COMPILE_LANGUAGE:C>:-Wconversion> $<$<COMPILE_LANGUAGE:C>:-Wshadow>)
+add_link_options(${flags})

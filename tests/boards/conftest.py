@@ -1,0 +1,73 @@
+"""Targets that the contract tests share: each is opened once, and put back as it was before every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.networks import Author, dyadic_inputs, thresholds
+from zobnn_edge.boards import boards
+from zobnn_edge.model_file import Model
+from zobnn_edge.network import Network
+from zobnn_edge.targets import Target, open_target
+from zobnn_edge.targets.emulated import EmulatedTarget
+
+EMULATED = [f"qemu:{name}" for name, board in boards().items() if board.emulator]
+TARGETS = ["host", *EMULATED]
+
+
+def wide() -> Network:
+    """More scores than a reply holds, and more parameters than an INJECT has ranges."""
+    a = Author((1, 1, 4))
+    for _ in range(20):
+        a.affine(8)
+    return a.dense(600).network()
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    return Model.of(thresholds())
+
+
+@pytest.fixture(scope="session")
+def inputs(model: Model) -> np.ndarray:
+    return dyadic_inputs(model.network, 5)
+
+
+def _shared(spec: str, model: Model, inputs: np.ndarray) -> Iterator[Target]:
+    with open_target(spec, model) as target:
+        target.put_inputs(inputs)
+        yield target
+
+
+@pytest.fixture(scope="session", params=TARGETS)
+def _any_target(request: pytest.FixtureRequest, model: Model, inputs: np.ndarray) -> Iterator[Target]:
+    yield from _shared(request.param, model, inputs)
+
+
+@pytest.fixture(scope="session", params=EMULATED)
+def _any_board(request: pytest.FixtureRequest, model: Model, inputs: np.ndarray) -> Iterator[Target]:
+    yield from _shared(request.param, model, inputs)
+
+
+@pytest.fixture
+def target(_any_target: Target) -> Target:
+    """Every target, holding `model` with no bit flipped."""
+    _any_target.restore()
+    return _any_target
+
+
+@pytest.fixture
+def emulated(_any_board: EmulatedTarget) -> EmulatedTarget:
+    """Every emulated board, holding `model` with no bit flipped."""
+    _any_board.restore()
+    return _any_board
+
+
+@pytest.fixture
+def host(model: Model, inputs: np.ndarray) -> Target:
+    target = open_target("host", model)
+    target.put_inputs(inputs)
+    return target

@@ -1,0 +1,116 @@
+"""Building the firmware: engine, agent, board and one network, into one ELF file.
+
+A build is kept under a key of everything that goes into it, so that the same network is not built twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from converters.c_header import c_header
+from zobnn_edge.boards import Board, board, firmware_folder
+from zobnn_edge.errors import InputError, ToolError
+from zobnn_edge.files import write_atomic
+from zobnn_edge.model_file import Model
+
+_COMPILER = "arm-none-eabi-gcc"
+_INSTALL = {
+    _COMPILER: "install gcc-arm-none-eabi and libnewlib-arm-none-eabi",
+    "cmake": "install cmake",
+}
+
+
+def build(model: Model, board_name: str, output: Path) -> Path:
+    """Write the firmware of a model for a board to `output` (an ELF file), whole or not at all; returns `output`.
+
+    Raises InputError for an unknown board or an output that cannot be written, and ToolError when a tool is missing,
+    the network does not fit the board (with the bytes that are missing), or the build fails.
+    """
+    write_atomic(output, built(model, board_name).read_bytes())
+    return output
+
+
+def built(model: Model, board_name: str) -> Path:
+    """The firmware of a model for a board in the cache, built if need be. Raises as `build` does."""
+    target = board(board_name)
+    header = c_header(model)
+    cached = cache_folder() / f"{_key(header, target)}.elf"
+    if not cached.exists():
+        try:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{cached.parent}: cannot be made: {error.strerror}; set XDG_CACHE_HOME") from None
+        write_atomic(cached, _compile(header, target))
+    return cached
+
+
+def cache_folder() -> Path:
+    """Where builds are kept: `$XDG_CACHE_HOME/zobnn-edge/firmware`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "zobnn-edge" / "firmware"
+
+
+def _key(header: str, target: Board) -> str:
+    """SHA-256 of all that decides what the ELF contains."""
+    digest = hashlib.sha256()
+    folder = firmware_folder()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(folder)}\0{file.stat().st_size}\0".encode())
+            digest.update(file.read_bytes())
+    digest.update(f"{target.name}\0{_compiler_version()}\0".encode())
+    digest.update(header.encode())
+    return digest.hexdigest()
+
+
+def _compiler_version() -> str:
+    return subprocess.run([_tool(_COMPILER), "--version"], capture_output=True, text=True, check=False).stdout
+
+
+def _tool(name: str) -> str:
+    """The path of an outside program, on PATH or installed with this package; raises ToolError when it is missing."""
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    if not found:
+        raise ToolError(f"building firmware needs {name}, which is not on PATH; {_INSTALL[name]}")
+    return found
+
+
+def _compile(header: str, target: Board) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="zobnn-") as temporary:
+        folder = Path(temporary)
+        (folder / "model.h").write_text(header)
+        configure = [_tool("cmake"), "-S", str(firmware_folder()), "-B", str(folder / "build")]
+        configure += [f"-DZOB_BOARD={target.name}", f"-DZOB_MODEL_DIR={folder}", *_generator()]
+        _run(configure, target)
+        _run([_tool("cmake"), "--build", str(folder / "build"), "--parallel"], target)
+        return (folder / "build" / "firmware.elf").read_bytes()
+
+
+def _generator() -> list[str]:
+    ninja = shutil.which("ninja") or shutil.which("ninja", path=str(Path(sys.executable).parent))
+    return ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else ["-G", "Unix Makefiles"]
+
+
+def _run(command: list[str], target: Board) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise ToolError(_reason(result.stdout + result.stderr, target))
+
+
+def _reason(log: str, target: Board) -> str:
+    """The one line of a failed build's log that says why."""
+    over = dict(re.findall(r"region `(\w+)' overflowed by (\d+) bytes", log))
+    if over:
+        sizes = {"FLASH": target.flash.bytes, "RAM": target.ram.bytes}
+        short = " and ".join(f"{region} of {sizes[region]} bytes by {n} bytes" for region, n in over.items())
+        return f"{target.name}: the network does not fit: it exceeds {short}; take a larger board or a smaller network"
+    lines = [line.strip() for line in log.splitlines() if line.strip()] or ["no output"]
+    why = next((line for line in lines if "error" in line.lower()), lines[-1])
+    return f"{target.name}: building the firmware failed: {why}"

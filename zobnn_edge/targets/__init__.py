@@ -1,0 +1,30 @@
+"""Where a network runs: the host's engine, an emulated board, a board on a serial port."""
+
+from __future__ import annotations
+
+from zobnn_edge.errors import InputError
+from zobnn_edge.model_file import Model
+from zobnn_edge.targets.base import Flip, RunResult, Target, TargetInfo
+
+__all__ = ["Flip", "RunResult", "Target", "TargetInfo", "open_target"]
+
+
+def open_target(spec: str, model: Model) -> Target:
+    """Open a target with a model in it: `host`, `qemu:BOARD` or `serial:PORT`.
+
+    Raises InputError for anything else, and what the target raises (ToolError, TargetError) when it does not come up.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec == "host":
+        from zobnn_edge.targets.host import HostTarget
+
+        return HostTarget(model)
+    if kind == "qemu" and rest:
+        from zobnn_edge.targets.emulated import EmulatedTarget
+
+        return EmulatedTarget(rest, model)
+    if kind == "serial" and rest:
+        from zobnn_edge.targets.serial import SerialTarget
+
+        return SerialTarget(rest, model)
+    raise InputError(f"there is no target {spec!r}; targets are host, qemu:BOARD and serial:PORT")

@@ -1,0 +1,129 @@
+"""The one interface that a campaign sees: a network in some memory, whose bits can be flipped and whose scores read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+
+from zobnn_edge.encoding import FloatArray, InputArray
+from zobnn_edge.errors import InputError
+from zobnn_edge.model_file import Model
+from zobnn_edge.network import Network
+
+Counter = Literal["nothing", "instructions", "cycles"]
+
+
+@dataclass(frozen=True)
+class TargetInfo:
+    """What a target is. Of the host, which has no serial line and no clock of interest, the numbers are 0."""
+
+    name: str
+    board: str
+    counter: Counter
+    clock_hz: int = 0
+    memory_address: int = 0
+    input_bytes: int = 0
+    boots: int = 0
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One bit inverted: its address and the byte that holds it, before and after."""
+
+    address: int
+    old: int
+    new: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Scores (N, outputs) of the inputs; what the last inference took, in units of `TargetInfo.counter`, if counted."""
+
+    scores: FloatArray
+    instructions: int | None
+
+
+class Target(ABC):
+    """A model in memory. Use it as a context manager: leaving it closes it.
+
+    All methods may raise TargetError when the target went away or fails to answer; then only `reset` may bring it back.
+    """
+
+    model: Model
+
+    @property
+    @abstractmethod
+    def info(self) -> TargetInfo:
+        """What the target is."""
+
+    @abstractmethod
+    def load(self, model: Model) -> None:
+        """Take up a model, as built: no bit flipped, no inputs. Raises TargetError when the target holds another."""
+
+    @abstractmethod
+    def put_inputs(self, inputs: InputArray) -> None:
+        """Set what `run` runs on: (N, height, width, channels) or (N, elements), float32 or uint8. Copied where needed.
+
+        Raises InputError when shape or type do not fit the network, or a single input does not fit the target.
+        """
+
+    @abstractmethod
+    def run(self) -> RunResult:
+        """Run the network on all inputs with the memory as it is now."""
+
+    @abstractmethod
+    def flip(self, addresses: Iterable[int]) -> list[Flip]:
+        """Invert bits, one after the other; all of them or, if one belongs to no parameter (InputError), none."""
+
+    @abstractmethod
+    def inject(self, rate: float, seed: int, regions: Sequence[str] | None = None) -> int:
+        """Invert every bit of the named parameters (None: of all) with probability `rate`; returns how many.
+
+        Which bits it hits follows from rate and seed alone and is the same on every target. Raises InputError for a
+        rate outside [0, 1), a seed that is no 64-bit unsigned number, and an unknown name.
+        """
+
+    @abstractmethod
+    def restore(self) -> int:
+        """Set all parameters back to those of the model; returns the CRC-32 of the memory, that of `model.image`."""
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The whole image as it is in memory now."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Restart the target: as `restore`, and whatever else was in it is gone. The inputs stay set."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back; may be called twice."""
+
+    def __enter__(self) -> Target:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def checked_inputs(net: Network, inputs: InputArray) -> InputArray:
+    """`inputs` as a contiguous (N, elements) array; raises InputError when shape or type do not fit the network."""
+    x = np.asarray(inputs)
+    if x.dtype not in (np.float32, np.uint8):
+        raise InputError(f"inputs of type {x.dtype}; {net.name} takes float32 or uint8")
+    elements = int(np.prod(net.input_shape))
+    if x.ndim < 2 or (x.shape[1:] != net.input_shape and x.shape[1:] != (elements,)):
+        raise InputError(f"inputs of shape {x.shape}; {net.name} takes (N, {', '.join(map(str, net.input_shape))})")
+    return np.ascontiguousarray(x).reshape(len(x), elements)
+
+
+def checked_ranges(model: Model, regions: Sequence[str] | None) -> list[tuple[int, int]]:
+    """(first bit, number of bits) of the regions named, each once, or of all; raises InputError for unknown names."""
+    return model.image.ranges(None if regions is None else dict.fromkeys(regions))

@@ -1,0 +1,64 @@
+"""The C engine in this process."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from zobnn_edge import engine
+from zobnn_edge.encoding import InputArray
+from zobnn_edge.model_file import Model
+from zobnn_edge.targets.base import Flip, RunResult, Target, TargetInfo, checked_inputs, checked_ranges
+
+
+class HostTarget(Target):
+    """The same engine as on a board, with the image in a buffer of this process. Counts no instructions."""
+
+    def __init__(self, model: Model) -> None:
+        """Raises ModelError when the engine refuses the model."""
+        self.load(model)
+
+    @property
+    def info(self) -> TargetInfo:
+        return TargetInfo("host", "host", "nothing")
+
+    def load(self, model: Model) -> None:
+        self.model = model
+        self._engine = engine.Engine(model.plan)
+        self._image = bytearray(model.image.data)
+        self._inputs: InputArray = np.empty((0, int(np.prod(model.network.input_shape))), np.float32)
+
+    def put_inputs(self, inputs: InputArray) -> None:
+        self._inputs = checked_inputs(self.model.network, inputs).copy()
+
+    def run(self) -> RunResult:
+        return RunResult(self._engine.run(self._image, self._inputs), None)
+
+    def flip(self, addresses: Iterable[int]) -> list[Flip]:
+        wanted = list(addresses)
+        for address in wanted:
+            self.model.image.locate(address)
+        flips = []
+        for address in wanted:
+            old = self._image[address // 8]
+            self._image[address // 8] ^= 1 << (address % 8)
+            flips.append(Flip(address, old, self._image[address // 8]))
+        return flips
+
+    def inject(self, rate: float, seed: int, regions: Sequence[str] | None = None) -> int:
+        return engine.inject(self._image, checked_ranges(self.model, regions), rate, seed)
+
+    def restore(self) -> int:
+        self._image[:] = self.model.image.data
+        return zlib.crc32(self._image)
+
+    def read(self) -> bytes:
+        return bytes(self._image)
+
+    def reset(self) -> None:
+        self.restore()
+
+    def close(self) -> None:
+        pass
