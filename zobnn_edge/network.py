@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from zobnn_edge.encoding import Binary, Encoding, FloatArray, InputArray, Uniform
-from zobnn_edge.errors import ModelError
+from zobnn_edge.encoding import Binary, Encoding, FloatArray, InputArray
+from zobnn_edge.errors import InputError, ModelError
 
 Shape = tuple[int, int, int]
 Kind = Literal["real", "binary"]
@@ -425,6 +425,19 @@ def rebuilt(net: Network, ops: list[Op], parameters: dict[str, Parameter], outpu
     return b.network(output or net.output)
 
 
-def is_coded(parameter: Parameter) -> bool:
-    """True for a parameter stored as uniform codes."""
-    return isinstance(parameter.encoding, Uniform)
+def as_inputs(net: Network, inputs: InputArray) -> InputArray:
+    """`inputs` as an array (N, height, width, channels) of float32 or uint8.
+
+    Sides of 1 may be missing, or all sides be merged to (N, elements). Raises InputError when it does not fit.
+    """
+    x = np.asarray(inputs)
+    if x.dtype not in (np.float32, np.uint8):
+        raise InputError(f"inputs of type {x.dtype}; {net.name} takes float32 or uint8 (convert with .astype)")
+    shape = net.input_shape
+    if x.ndim < 2 or _sides(x.shape[1:]) not in (_sides(shape), (int(np.prod(shape)),)):
+        raise InputError(f"inputs of shape {x.shape}; {net.name} takes (N, {', '.join(map(str, shape))})")
+    return np.ascontiguousarray(x.reshape(len(x), *shape))
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1) or (1,)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zobnn_edge.encoding import Binary, FloatArray, InputArray, row_bits
-from zobnn_edge.errors import InputError
 from zobnn_edge.image import ParameterImage
 from zobnn_edge.network import (
     Add,
@@ -30,24 +29,11 @@ from zobnn_edge.network import (
     Tensor,
     Threshold,
     Unpack,
+    as_inputs,
     window_geometry,
 )
 
 CANONICAL_NAN = np.array([0x7FC00000], np.uint32).view(np.float32)[0]
-
-
-def check_inputs(net: Network, inputs: InputArray) -> InputArray:
-    """`inputs` as an array (N, height, width, channels) of float32 or uint8; raises InputError when it is none."""
-    x = np.asarray(inputs)
-    if x.dtype not in (np.float32, np.uint8):
-        raise InputError(f"inputs of type {x.dtype}; {net.name} takes float32 or uint8 (convert with .astype)")
-    shape = net.input_shape
-    if x.ndim < 1 or x[:1].size != (np.prod(shape) if len(x) else 0) or x.ndim == 1:
-        raise InputError(f"inputs of shape {x.shape}; {net.name} takes (N, {', '.join(map(str, shape))})")
-    squeezed = tuple(n for n in x.shape[1:] if n != 1)
-    if squeezed != tuple(n for n in shape if n != 1):
-        raise InputError(f"inputs of shape {x.shape}; {net.name} takes (N, {', '.join(map(str, shape))})")
-    return np.ascontiguousarray(x.reshape(len(x), *shape))
 
 
 def run(net: Network, inputs: InputArray, image: ParameterImage | None = None) -> FloatArray:
@@ -56,7 +42,7 @@ def run(net: Network, inputs: InputArray, image: ParameterImage | None = None) -
     `image`: the parameters to use, for instance with flipped bits; by default the network's own.
     """
     image = image or ParameterImage.of(net)
-    x = check_inputs(net, inputs)
+    x = as_inputs(net, inputs)
     values: dict[str, NDArray[np.float32]] = {net.input: net.pixels.apply(x) if x.dtype == np.uint8 else x}
     with np.errstate(all="ignore"):
         for op in net.ops:

@@ -15,8 +15,7 @@ from zobnn_edge.encoding import InputArray
 from zobnn_edge.errors import InputError
 from zobnn_edge.files import read_bytes, write_atomic
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import Network, Pixels
-from zobnn_edge.reference import check_inputs
+from zobnn_edge.network import Network, Pixels, as_inputs
 
 NetArgument = Annotated[str, typer.Argument(metavar="NET", help="A .zob file, a Keras/Larq model, or zoo:NAME.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs to read.")]
@@ -68,7 +67,7 @@ def read_inputs(path: Path, net: Network) -> InputArray:
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: an .npz archive; give a single array saved with numpy.save")
     try:
-        return check_inputs(net, array)
+        return as_inputs(net, array)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

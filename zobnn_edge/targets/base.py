@@ -11,9 +11,8 @@ from typing import Literal
 import numpy as np
 
 from zobnn_edge.encoding import FloatArray, InputArray
-from zobnn_edge.errors import InputError
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import Network
+from zobnn_edge.network import Network, as_inputs
 
 Counter = Literal["nothing", "instructions", "cycles"]
 
@@ -115,13 +114,8 @@ class Target(ABC):
 
 def checked_inputs(net: Network, inputs: InputArray) -> InputArray:
     """`inputs` as a contiguous (N, elements) array; raises InputError when shape or type do not fit the network."""
-    x = np.asarray(inputs)
-    if x.dtype not in (np.float32, np.uint8):
-        raise InputError(f"inputs of type {x.dtype}; {net.name} takes float32 or uint8")
-    elements = int(np.prod(net.input_shape))
-    if x.ndim < 2 or (x.shape[1:] != net.input_shape and x.shape[1:] != (elements,)):
-        raise InputError(f"inputs of shape {x.shape}; {net.name} takes (N, {', '.join(map(str, net.input_shape))})")
-    return np.ascontiguousarray(x).reshape(len(x), elements)
+    x = as_inputs(net, inputs)
+    return x.reshape(len(x), int(np.prod(net.input_shape)))
 
 
 def checked_ranges(model: Model, regions: Sequence[str] | None) -> list[tuple[int, int]]:
