@@ -52,7 +52,7 @@ def demo(
     dataset: Annotated[str, typer.Option(help="digits (no network needed) or mnist.")] = "digits",
     board: Annotated[str, typer.Option(help="The emulated board; `zobnn boards` lists them.")] = "mps2-an386",
     trials: Annotated[int, typer.Option(min=2, help="Trials at each fault rate.")] = 40,
-    images: Annotated[int, typer.Option(min=1, help="Test images a trial.")] = 60,
+    images: Annotated[int | None, typer.Option(min=1, help="Test images a trial; default 60, of mnist 20.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of training and of every fault set.")] = 0,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where to put the files.")] = Path(
         "demo-out"
@@ -68,6 +68,7 @@ def demo(
     from zobnn_edge.report import table as report
 
     recipes = {"digits": "digits", "mnist": "mnist_tutorial"}
+    images = images or (60 if dataset == "digits" else 20)
     if dataset not in recipes:
         raise InputError(f"--dataset {dataset}: the demo knows {' and '.join(recipes)}")
     if find_board(board).emulator is None:

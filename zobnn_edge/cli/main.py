@@ -55,10 +55,6 @@ def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. Errors a user can cause print one line on stderr."""
     try:
         code = app(arguments, standalone_mode=False, prog_name="zobnn")
-    except typer.Exit as end:
-        return end.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", INTERRUPTED)
     except typer.TyperException as error:
         return _fail(f"{error.format_message()} (see zobnn --help)", BAD_INPUT)
     except ZobnnError as error:
@@ -66,6 +62,8 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: nothing left to say
         return OK
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code
+        return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else OK
 
 
