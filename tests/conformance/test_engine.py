@@ -121,7 +121,7 @@ def test_chains(seed, channels, steps, encoding, softmax) -> None:
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31), channels=CHANNELS, bits=st.integers(2, 16), pad_value=st.integers(0, 1))
 def test_hardened(seed, channels, bits, pad_value) -> None:
-    """Hardened networks with negative and zero scales and ties: thresholds, absorbed scales, coded first and last layer."""
+    """Hardened networks, with negative and zero scales and ties: thresholds, absorbed scales, coded real layers."""
     a = Author((5, 5, 2), seed).conv(channels, 3, weight=None).affine().sign()
     a.conv(33, 3, padding="same", pad_value=pad_value).affine().sign().max_pool(2, 1)
     check(harden(a.unpack().dense(5, weight=None).affine(scale=False).network(), Policy(bits)))

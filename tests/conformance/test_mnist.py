@@ -5,6 +5,8 @@ A study: it trains the network first (some minutes). Needs MNIST (ZOBNN_DATA, or
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -21,8 +23,8 @@ MAX_LOSS = 0.002
 
 
 @pytest.mark.study
+@pytest.mark.skipif(importlib.util.find_spec("larq") is None, reason="larq is not installed")
 def test_hardened_tutorial_network() -> None:
-    pytest.importorskip("larq")
     from zobnn_edge import zoo
 
     recipe = zoo.recipe("mnist_tutorial")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.networks import NETWORKS, Author, dyadic_inputs
-from zobnn_edge import plan, reference, rewrite
+from zobnn_edge import layout, reference, rewrite
 from zobnn_edge.encoding import Binary
 from zobnn_edge.network import Conv, Network
 
@@ -222,9 +222,9 @@ def test_every_function_of_an_element_follows_what_it_continues() -> None:
     a.x = right
     a.affine().add(left).sign().dense(3)
     net = a.network()
-    assert len(plan.fuse(net)) > 3
+    assert len(layout.fuse(net)) > 3
     better = rewrite.in_chains(net)
-    assert [len(group) for group in plan.fuse(better)] == [2, 4, 1]
+    assert [len(group) for group in layout.fuse(better)] == [2, 4, 1]
     assert sorted(op.name for op in better.ops) == sorted(op.name for op in net.ops)
     assert same(net, better)
 

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from zobnn_edge import model_file, plan
+from zobnn_edge import model_file
 from zobnn_edge.cli.common import (
     JsonOption,
     NetArgument,
@@ -25,6 +25,7 @@ from zobnn_edge.cli.common import (
 from zobnn_edge.encoding import Binary, Encoding, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.files import write_atomic
+from zobnn_edge.layout import lay_out, tensor_bytes
 from zobnn_edge.model_file import Model
 
 ZobOption = Annotated[Path, typer.Option("-o", "--output", metavar="NET.zob", help="The model file to write.")]
@@ -124,7 +125,7 @@ def show(net: NetArgument, json: JsonOption = False) -> None:
 def describe(model: Model) -> dict[str, Any]:
     """What `show` prints, as data: bits are stored bits; bytes of RAM are those of one inference."""
     net = model.network
-    layout = plan.lay_out(net)
+    layout = lay_out(net)
     fused = {op.name for group in layout.groups for op in group[1:]}
     return {
         "name": net.name,
@@ -142,7 +143,7 @@ def describe(model: Model) -> dict[str, Any]:
                 "kind": net.tensors[op.output].kind,
                 "fused": op.name in fused,
                 "macs": net.macs(op),
-                "ram_bytes": plan.tensor_bytes(net.tensors[op.output]) if op.output in layout.offsets else 0,
+                "ram_bytes": tensor_bytes(net.tensors[op.output]) if op.output in layout.offsets else 0,
             }
             for op in net.ops
         ],

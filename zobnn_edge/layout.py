@@ -1,0 +1,140 @@
+"""Laying a network out for the engine: which operations are fused, and where each tensor lies in the arena."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zobnn_edge import format as fmt
+from zobnn_edge.network import (
+    Add,
+    Affine,
+    Clip,
+    Conv,
+    Network,
+    Op,
+    PRelu,
+    Reshape,
+    Sign,
+    Softmax,
+    Tensor,
+    Threshold,
+)
+
+_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add)
+_TO_BINARY = (Sign, Threshold)
+_NO_STEPS_AFTER = (Softmax, Reshape, *_TO_BINARY)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything lies: groups of fused operations, byte offsets of stored tensors and of scratch, arena size."""
+
+    groups: tuple[tuple[Op, ...], ...]
+    offsets: dict[str, int]
+    scratch: dict[str, int]
+    arena_bytes: int
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Bytes of a tensor in the arena."""
+    h, w, c = tensor.shape
+    return h * w * (4 * c if tensor.kind == "real" else 4 * -(-c // 32))
+
+
+def scratch_bytes(net: Network, op: Op) -> int:
+    """Bytes of decoded parameters that an operation needs while its group runs."""
+    if isinstance(op, Conv):
+        if net.tensors[op.input].kind == "binary":
+            return 0
+        return 4 * int(net.parameters[op.weight].values[0].size)
+    return sum(4 * net.parameters[p].values.size for p in op.parameters)
+
+
+def fuse(net: Network) -> tuple[tuple[Op, ...], ...]:
+    """Group operations: one that works element by element joins the one before it, when nobody else reads that."""
+    groups: list[list[Op]] = []
+    for op in net.ops:
+        last = groups[-1] if groups else []
+        if last and _joins(net, last, op):
+            if isinstance(op, Add) and op.other == last[-1].output:
+                op = Add(op.name, op.other, op.output, op.input)
+            last.append(op)
+        else:
+            groups.append([op])
+    return tuple(tuple(group) for group in groups)
+
+
+def _joins(net: Network, group: list[Op], op: Op) -> bool:
+    before = group[-1]
+    if not isinstance(op, _STEPS) or isinstance(before, _NO_STEPS_AFTER) or len(group) >= fmt.MAX_STEPS:
+        return False
+    if net.tensors[group[0].output].kind == "binary":
+        return False
+    tensor = before.output
+    if tensor == net.output or op.inputs.count(tensor) != 1:
+        return False
+    return len(net.consumers(tensor)) == 1
+
+
+def lay_out(net: Network) -> Layout:
+    """Plan the arena: greedy by size, each block at the lowest offset free during its lifetime."""
+    groups = fuse(net)
+    born, dies, size = _lifetimes(net, groups)
+    offsets: dict[str, int] = {}
+    for name in sorted(size, key=lambda n: (-size[n], born[n])):
+        busy = sorted(
+            (offsets[o], offsets[o] + size[o]) for o in offsets if born[o] <= dies[name] and born[name] <= dies[o]
+        )
+        at = 0
+        for start, end in busy:
+            if at + size[name] <= start:
+                break
+            at = max(at, end)
+        offsets[name] = at
+    arena = max((offsets[n] + size[n] for n in size), default=0)
+    aliases = _aliases(net)
+    stored = {net.input} | {group[-1].output for group in groups}
+    scratch = {}
+    for group in groups:
+        at = offsets.get(f"scratch of {group[0].name}", 0)
+        for op in group:
+            need = scratch_bytes(net, op)
+            scratch[op.name] = at if need else 0
+            at += _aligned(need)
+    return Layout(groups, {t: offsets[aliases.get(t, t)] for t in stored}, scratch, arena)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // fmt.ALIGN) * fmt.ALIGN
+
+
+def _aliases(net: Network) -> dict[str, str]:
+    """Tensors that are another's storage under a new shape, with the tensor that owns it."""
+    owner: dict[str, str] = {}
+    for op in net.ops:
+        if isinstance(op, Reshape):
+            owner[op.output] = owner.get(op.input, op.input)
+    return owner
+
+
+def _lifetimes(
+    net: Network, groups: tuple[tuple[Op, ...], ...]
+) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """First group, last group and bytes of every block: stored tensors and each group's scratch."""
+    aliases = _aliases(net)
+    born, dies, size = {net.input: 0}, {net.input: 0}, {net.input: _aligned(tensor_bytes(net.tensors[net.input]))}
+    for step, group in enumerate(groups):
+        for op in group:
+            for tensor in op.inputs:
+                block = aliases.get(tensor, tensor)
+                if block in born:
+                    dies[block] = step
+        out = group[-1].output
+        if out not in aliases:
+            born[out], dies[out], size[out] = step, step, _aligned(tensor_bytes(net.tensors[out]))
+        need = sum(_aligned(scratch_bytes(net, op)) for op in group)
+        if need:
+            name = f"scratch of {group[0].name}"
+            born[name], dies[name], size[name] = step, step, need
+    dies[aliases.get(net.output, net.output)] = len(groups)
+    return born, dies, size

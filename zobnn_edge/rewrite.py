@@ -1,0 +1,213 @@
+"""Rewrites of a network that do not change what it computes: its fault-free scores stay the same, bit for bit.
+
+Every rule takes a network and returns an equivalent one, or None where it finds nothing to do; `simplify` applies them
+until none does. They are for importers: networks as people train them pool real sums before batch norm and flatten
+before dense layers, which keeps float32 activations where one bit an element is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from zobnn_edge.encoding import Binary
+from zobnn_edge.network import (
+    Add,
+    Affine,
+    Clip,
+    Conv,
+    MaxPool,
+    Network,
+    Op,
+    Parameter,
+    PRelu,
+    Reshape,
+    Shape,
+    Sign,
+    Threshold,
+    Unpack,
+    rebuilt,
+)
+
+Rule = Callable[[Network], "Network | None"]
+
+
+def simplify(net: Network) -> Network:
+    """The network after all rules, with its operations in the order in which they fuse best."""
+    changed = True
+    while changed:
+        changed = False
+        for rule in RULES:
+            better = rule(net)
+            if better is not None:
+                net, changed = better, True
+    return in_chains(net)
+
+
+def without_dead_ops(net: Network) -> Network | None:
+    """Drop an operation whose output nobody reads."""
+    for op in net.ops:
+        if op.output != net.output and not net.consumers(op.output):
+            return rebuilt(net, [other for other in net.ops if other != op], net.parameters)
+    return None
+
+
+def without_identities(net: Network) -> Network | None:
+    """Drop a reshape to the same shape, a reshape of a reshape, and the sign of an unpacked tensor."""
+    for op in net.ops:
+        before = net.producer(op.input)
+        if isinstance(op, Reshape) and isinstance(before, Reshape):
+            ops = [replace(op, input=before.input) if other == op else other for other in net.ops]
+            return rebuilt(net, ops, net.parameters)
+        same_shape = isinstance(op, Reshape) and op.shape == net.tensors[op.input].shape
+        unpacked = isinstance(op, Sign) and isinstance(before, Unpack)
+        if same_shape and op.output != net.output:
+            return _bypassed(net, op, op.input)
+        if unpacked and before is not None:
+            return _bypassed(net, op, before.input)
+    return None
+
+
+def sign_before_pool(net: Network) -> Network | None:
+    """max-pool, rising functions, sign -> rising functions, sign, max-pool of bits.
+
+    The maximum commutes with every function that never falls, and float32 operations with a scale, or slope, that is
+    not negative never fall, rounded or not. A single negative scale forbids it. Holds for finite sums and parameters.
+    """
+    for pool in net.ops:
+        if not isinstance(pool, MaxPool) or net.tensors[pool.input].kind != "real":
+            continue
+        chain = _chain(net, pool.output, lambda op: _never_falls(net, op))
+        ends = [i for i, op in enumerate(chain) if isinstance(op, (Sign, Threshold))]
+        if not ends:
+            continue
+        chain = chain[: ends[0] + 1]
+        final = chain[-1].output
+        moved: list[Op] = []
+        source = pool.input
+        for op in chain:
+            moved.append(replace(op, input=source, output=f"{op.output}/unpooled"))
+            source = moved[-1].output
+        return _spliced(net, [pool, *chain], [*moved, replace(pool, input=source, output=final)])
+    return None
+
+
+def without_flattening(net: Network) -> Network | None:
+    """Flatten, 1x1 convolutions -> convolutions whose kernels cover the unflattened tensor.
+
+    Signs, unpackings and clips between them see the unflattened tensor too, so that it can be one bit an element. The
+    kernels keep their elements in order (a flattened tensor is row-major, as are kernels), so real sums keep theirs.
+    """
+    for flatten in net.ops:
+        if not isinstance(flatten, Reshape) or flatten.shape[:2] != (1, 1):
+            continue
+        chain = _chain(net, flatten.output, lambda op: isinstance(op, (Sign, Unpack, Clip)))
+        end = chain[-1].output if chain else flatten.output
+        convs = net.consumers(end)
+        if end == net.output or not convs or not all(_is_own_pointwise(net, op) for op in convs):
+            continue
+        shape = net.tensors[flatten.input].shape
+        parameters = dict(net.parameters)
+        changes: dict[Op, Op] = {}
+        for conv in convs:
+            assert isinstance(conv, Conv)
+            parameters[conv.weight] = _unflattened(net.parameters[conv.weight], shape)
+            changes[conv] = replace(conv, stride=(1, 1), padding="valid", pad_value=0)
+        if chain:
+            changes[chain[0]] = replace(chain[0], input=flatten.input)
+        else:
+            changes = {old: replace(new, input=flatten.input) for old, new in changes.items()}
+        ops = [changes.get(op, op) for op in net.ops if op != flatten]
+        return rebuilt(net, ops, parameters)
+    return None
+
+
+def in_chains(net: Network) -> Network:
+    """The same operations ordered so that one which works element by element directly follows what it continues.
+
+    Only neighbours can be fused; of a residual addition, the branch that is computed last is the one it joins.
+    """
+    waiting = list(net.ops)
+    ready = {net.input}
+    ordered: list[Op] = []
+    while waiting:
+        runnable = [op for op in waiting if ready.issuperset(op.inputs)]
+        follower = [op for op in runnable if ordered and ordered[-1].output in op.inputs and isinstance(op, _STEPS)]
+        op = (follower or runnable)[0]
+        waiting.remove(op)
+        ordered.append(op)
+        ready.add(op.output)
+    return rebuilt(net, ordered, net.parameters)
+
+
+RULES: tuple[Rule, ...] = (without_dead_ops, without_identities, sign_before_pool, without_flattening)
+_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add)
+
+
+def _chain(net: Network, tensor: str, belongs: Callable[[Op], bool]) -> list[Op]:
+    """The operations after `tensor`, each the only reader of the one before, as long as they belong."""
+    chain: list[Op] = []
+    while tensor != net.output:
+        readers = net.consumers(tensor)
+        if len(readers) != 1 or len(readers[0].inputs) != 1 or not belongs(readers[0]):
+            break
+        chain.append(readers[0])
+        tensor = readers[0].output
+    return chain
+
+
+def _never_falls(net: Network, op: Op) -> bool:
+    """True for a function of one element, the same for every pixel, that is monotone in float32."""
+    if isinstance(op, (Clip, Sign)):
+        return True
+    channels = net.tensors[op.input].shape[2:]
+    values = [net.parameters[name].values for name in op.parameters]
+    if not all(np.isfinite(v).all() and v.shape == channels for v in values):
+        return False
+    if isinstance(op, Affine):
+        return op.gain >= 0 and (op.scale is None or bool((net.parameters[op.scale].values >= 0).all()))
+    if isinstance(op, PRelu):
+        return bool((net.parameters[op.slope].values >= 0).all())
+    return isinstance(op, Threshold)
+
+
+def _is_own_pointwise(net: Network, op: Op) -> bool:
+    """True for a 1x1 convolution whose weights no other operation uses."""
+    if not isinstance(op, Conv) or net.parameters[op.weight].shape[1:3] != (1, 1):
+        return False
+    return sum(op.weight in other.parameters for other in net.ops) == 1
+
+
+def _unflattened(weight: Parameter, shape: Shape) -> Parameter:
+    """Weights (out, 1, 1, h * w * c) as (out, h, w, c); packed rows become as long as the channels are many."""
+    encoding = weight.encoding
+    if isinstance(encoding, Binary) and encoding.row:
+        encoding = Binary(row=shape[2])
+    return replace(weight, values=weight.values.reshape(-1, *shape), encoding=encoding)
+
+
+def _spliced(net: Network, old: list[Op], new: list[Op]) -> Network:
+    """`net` with the operations `old` taken out and `new` put where the last of them was."""
+    ops: list[Op] = []
+    for op in net.ops:
+        if op == old[-1]:
+            ops += new
+        elif op not in old:
+            ops.append(op)
+    return rebuilt(net, ops, net.parameters)
+
+
+def _bypassed(net: Network, gone: Op, source: str) -> Network:
+    """`net` without an operation; who read its output reads `source`."""
+    ops: list[Op] = []
+    for op in net.ops:
+        if op == gone:
+            continue
+        if op.input == gone.output:
+            op = replace(op, input=source)
+        if isinstance(op, Add) and op.other == gone.output:
+            op = replace(op, other=source)
+        ops.append(op)
+    return rebuilt(net, ops, net.parameters)
