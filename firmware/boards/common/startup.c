@@ -7,6 +7,9 @@
 
 /* Defined by sections.ld. */
 extern uint8_t data_begin[], data_end[], bss_begin[], bss_end[], inputs_begin[], inputs_end[];
+
+/* Bytes between two of the linker's symbols, which to the compiler are different objects. */
+static uint32_t between(const uint8_t *begin, const uint8_t *end) { return (uint32_t)((uintptr_t)end - (uintptr_t)begin); }
 extern const uint8_t data_flash[];
 extern const uint32_t vectors[];
 
@@ -18,14 +21,14 @@ void reset_handler(void) {
     SCB_CPACR |= SCB_CPACR_FPU;
     __asm volatile("dsb\n isb" ::: "memory");
 #endif
-    memcpy(data_begin, data_flash, (size_t)(data_end - data_begin));
-    memset(bss_begin, 0, (size_t)(bss_end - bss_begin));
+    memcpy(data_begin, data_flash, between(data_begin, data_end));
+    memset(bss_begin, 0, between(bss_begin, bss_end));
     startup_count_boot();
     main();
     board_reset();
 }
 
 uint8_t *board_input_buffer(uint32_t *bytes) {
-    *bytes = (uint32_t)(inputs_end - inputs_begin);
+    *bytes = between(inputs_begin, inputs_end);
     return inputs_begin;
 }
