@@ -17,6 +17,7 @@ from zobnn_edge import layout, reference
 from zobnn_edge.encoding import Binary, Float32
 from zobnn_edge.errors import InputError, ModelError
 from zobnn_edge.network import Conv, MaxPool, Network, Pixels, Sign
+from zobnn_edge.zoo.models import seed_everything
 
 tf, lq = keras()
 layers = tf.keras.layers
@@ -29,7 +30,7 @@ PIXELS = Pixels(1 / 128, -1.0)
 def reproducible() -> None:
     """Layer names count from the start, and kernels begin with the same values, in every test."""
     tf.keras.backend.clear_session()
-    tf.keras.utils.set_random_seed(0)
+    seed_everything(0)
 
 
 def sequential(shape: tuple[int, ...], *parts: Any) -> Any:

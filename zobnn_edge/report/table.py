@@ -61,7 +61,7 @@ def table(title: str, variants: dict[str, list[RateSummary]]) -> Table:
                 variant,
                 f"{s.rate:g}",
                 str(s.trials),
-                f"{s.flips:.1f}",
+                f"{s.flips:.3g}" if s.flips < 100 else f"{s.flips:.0f}",
                 f"{estimate:.1f} ({low:.1f}-{high:.1f})",
                 *(str(s.outcomes.get(o.value, 0)) for o in SHOWN),
             )

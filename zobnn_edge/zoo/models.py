@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from converters.larq import keras
 from zobnn_edge import datasets
@@ -104,6 +107,17 @@ def save(model: Any, path: Path) -> None:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
+def seed_everything(seed: int) -> None:
+    """Make what follows repeatable: initial weights, shuffling, dropout.
+
+    (`tf.keras.utils.set_random_seed` of Keras 2 fails on Python 3.12: it asks `random.randint` for a float.)
+    """
+    tf, _ = keras()
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - Keras draws from NumPy's global generator
+    tf.random.set_seed(seed)
+
+
 def _binary() -> dict[str, Any]:
     """Arguments of a layer with 1-bit inputs and weights."""
     return {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
@@ -120,7 +134,7 @@ def _train(
 ) -> Any:
     tf, _ = keras()
     data = datasets.load(dataset, "train")
-    tf.keras.utils.set_random_seed(seed)
+    seed_everything(seed)
     model = build()
     model.compile(tf.keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=["accuracy"])
     report = tf.keras.callbacks.LambdaCallback(
