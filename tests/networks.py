@@ -14,9 +14,12 @@ from zobnn_edge.network import (
     AveragePool,
     Builder,
     Clip,
+    Concat,
     Conv,
     MaxPool,
+    Mul,
     Network,
+    Pad,
     Padding,
     Pixels,
     PRelu,
@@ -24,6 +27,7 @@ from zobnn_edge.network import (
     Shape,
     Sign,
     Softmax,
+    Thermometer,
     Threshold,
     Unpack,
 )
@@ -71,19 +75,21 @@ class Author:
         padding: Padding = "valid",
         pad_value: int = 0,
         weight: Encoding | int | str | None = "binary",
+        groups: int = 1,
+        dilation: tuple[int, int] = (1, 1),
     ) -> Author:
         """`weight`: "binary", or the encoding (bits of a min-max code) of real weights."""
         name = self._name("conv")
         kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
         strides = (stride, stride) if isinstance(stride, int) else stride
-        c = self.shape[2]
+        c = self.shape[2] // groups
         shape = (out, kh, kw, c)
         if weight == "binary":
             row = c if self.b.tensors[self.x].kind == "binary" else 0
             p = self._parameter(name, "weight", self.rng.choice([-1.0, 1.0], shape), Binary(row=row))
         else:
             p = self._parameter(name, "weight", self.rng.normal(size=shape), weight)  # type: ignore[arg-type]
-        return self._add(Conv(name, self.x, name, p, strides, padding, pad_value))  # type: ignore[arg-type]
+        return self._add(Conv(name, self.x, name, p, strides, padding, pad_value, groups, dilation))  # type: ignore[arg-type]
 
     def affine(self, encoding: Encoding | int | None = None, scale: bool = True, spread: float = 1.0) -> Author:
         """Scales of both signs and some zeros; biases that make ties when the scale is 1/8 and inputs are integers."""
@@ -132,6 +138,18 @@ class Author:
     def add(self, other: str) -> Author:
         return self._add(Add(name := self._name("add"), self.x, name, other))
 
+    def mul(self, other: str) -> Author:
+        return self._add(Mul(name := self._name("mul"), self.x, name, other))
+
+    def concat(self, other: str) -> Author:
+        return self._add(Concat(name := self._name("concat"), self.x, name, other))
+
+    def pad(self, rows: tuple[int, int], columns: tuple[int, int], value: float = 0.0) -> Author:
+        return self._add(Pad(name := self._name("pad"), self.x, name, rows, columns, value))
+
+    def thermometer(self, planes: int, gain: float) -> Author:
+        return self._add(Thermometer(name := self._name("thermometer"), self.x, name, planes, gain))
+
     def softmax(self) -> Author:
         return self._add(Softmax(name := self._name("softmax"), self.x, name))
 
@@ -179,6 +197,22 @@ def real(seed: int = 0, bits: int | None = 12) -> Network:
     return a.gain(0.5).affine(bits, scale=False).softmax().network()
 
 
+def gated(seed: int = 0, bits: int | None = None) -> Network:
+    """Thermometer input, grouped and dilated and depthwise convolutions, a channel gate, concatenation, padding."""
+    a = Author((7, 6, 2), seed, Pixels(1.0, 0.0)).gain(0.5)
+    stem = a.x
+    a.thermometer(32, 1 / 4).conv(64, 3, padding="same", groups=2).affine(bits).prelu(bits)
+    left = a.x
+    a.global_pool().dense(64, weight=bits).affine(bits, scale=False).clip(0, 1)
+    gate = a.x
+    a.x = left
+    a.mul(gate).conv(64, 3, 2, "same", weight=bits, groups=64, dilation=(2, 1)).affine(bits)
+    half = a.x
+    a.x = stem
+    a.average_pool(2, 2, "same").pad((0, 0), (0, 0)).concat(half).pad((1, 0), (0, 2), 0.5).sign()
+    return a.conv(8, 2, padding="same", pad_value=1, dilation=(2, 2)).affine(bits).global_pool().network()
+
+
 NETWORKS: dict[str, Callable[[], Network]] = {
     "binary_chain-float32": lambda: binary_chain(1),
     "binary_chain-8": lambda: binary_chain(1, 8),
@@ -188,6 +222,8 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "residual-float32": lambda: residual(3),
     "residual-8": lambda: residual(3, 8),
     "residual-hardened-12": lambda: harden(residual(3), Policy(12)),
+    "gated-float32": lambda: gated(5),
+    "gated-hardened-8": lambda: harden(gated(5), Policy(8)),
     "real-float32": lambda: real(4, None),
     "real-12": lambda: real(4, 12),
     "real-hardened-5": lambda: harden(real(4, None), Policy(5)),

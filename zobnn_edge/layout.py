@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zobnn_edge import format as fmt
 from zobnn_edge.network import (
@@ -10,6 +10,7 @@ from zobnn_edge.network import (
     Affine,
     Clip,
     Conv,
+    Mul,
     Network,
     Op,
     PRelu,
@@ -20,7 +21,7 @@ from zobnn_edge.network import (
     Threshold,
 )
 
-_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add)
+_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add, Mul)
 _TO_BINARY = (Sign, Threshold)
 _NO_STEPS_AFTER = (Softmax, Reshape, *_TO_BINARY)
 
@@ -56,8 +57,8 @@ def fuse(net: Network) -> tuple[tuple[Op, ...], ...]:
     for op in net.ops:
         last = groups[-1] if groups else []
         if last and _joins(net, last, op):
-            if isinstance(op, Add) and op.other == last[-1].output:
-                op = Add(op.name, op.other, op.output, op.input)
+            if isinstance(op, (Add, Mul)) and op.other == last[-1].output:
+                op = replace(op, input=op.other, other=op.input)
             last.append(op)
         else:
             groups.append([op])
@@ -73,6 +74,8 @@ def _joins(net: Network, group: list[Op], op: Op) -> bool:
     tensor = before.output
     if tensor == net.output or op.inputs.count(tensor) != 1:
         return False
+    if op.input != tensor and net.tensors[op.input].shape != net.tensors[tensor].shape:
+        return False  # a factor a channel cannot be the chain
     return len(net.consumers(tensor)) == 1
 
 

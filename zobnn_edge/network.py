@@ -91,12 +91,16 @@ class Conv(_Op):
 
     On a binary input with binary weights it counts differing bits; on a real input it adds products in the order
     (kernel row, kernel column, channel). Outside a "same"-padded input it reads `pad_value`: 1, or 0 (no contribution).
+    Of `groups` groups each reads its share of the input channels and makes its share of the output channels; as many
+    groups as input channels are a depthwise convolution. `dilation` is the distance of the kernel's elements.
     """
 
     weight: str
     stride: tuple[int, int] = (1, 1)
     padding: Padding = "valid"
     pad_value: Literal[0, 1] = 0
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -186,6 +190,48 @@ class Add(_Op):
 
 
 @dataclass(frozen=True)
+class Mul(_Op):
+    """Product of two real tensors of one shape, or of a tensor and one value a channel (1, 1, channels)."""
+
+    other: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input, self.other)
+
+
+@dataclass(frozen=True)
+class Concat(_Op):
+    """Two real tensors of one height and width, channels after channels."""
+
+    other: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input, self.other)
+
+
+@dataclass(frozen=True)
+class Pad(_Op):
+    """A border of `value` around a real tensor: rows (above, below), columns (left, right)."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Thermometer(_Op):
+    """Real to binary: channel c becomes `planes` channels, plane k of them +1 where k < round(x * gain), else -1.
+
+    Rounds to nearest, ties to even. The input coding of FracBNN (docs/method.md).
+    """
+
+    planes: int
+    gain: float
+
+
+@dataclass(frozen=True)
 class Softmax(_Op):
     """Softmax over the channels of a real tensor (docs/spec.md, "Softmax")."""
 
@@ -197,7 +243,24 @@ class Reshape(_Op):
     shape: Shape
 
 
-Op = Conv | MaxPool | AveragePool | Affine | PRelu | Clip | Sign | Threshold | Unpack | Add | Softmax | Reshape
+Op = (
+    Conv
+    | MaxPool
+    | AveragePool
+    | Affine
+    | PRelu
+    | Clip
+    | Sign
+    | Threshold
+    | Unpack
+    | Add
+    | Mul
+    | Concat
+    | Pad
+    | Thermometer
+    | Softmax
+    | Reshape
+)
 
 
 @dataclass(frozen=True)
@@ -217,6 +280,11 @@ def same_geometry(size: int, kernel: int, stride: int) -> tuple[int, int]:
     out = -(-size // stride)
     total = max(0, (out - 1) * stride + kernel - size)
     return out, total // 2
+
+
+def extent(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) that a dilated kernel covers."""
+    return (kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1
 
 
 def window_geometry(
@@ -323,14 +391,17 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
         weight = parameters[op.weight]
         want(weight.values.ndim == 4, f"{op.weight} has shape {weight.shape}, not (out, height, width, in)")
         o, kh, kw, i = weight.shape
-        want(i == c, f"its kernel takes {i} channels, its input has {c}")
+        want(op.groups >= 1 and o % op.groups == 0, f"{o} filters cannot be shared among {op.groups} groups")
+        want(i * op.groups == c, f"its kernel takes {i} channels in {op.groups} groups, its input has {c}")
         want(kh * kw * i <= MAX_PRODUCTS, f"{kh * kw * i} products a sum; at most {MAX_PRODUCTS} are exact in float32")
         want(op.pad_value in (0, 1), f"pad value {op.pad_value}; only 0 and 1 are supported")
         if x.kind == "binary":
-            want(weight.encoding == Binary(row=c), "binary inputs need binary weights packed in rows")
+            want(weight.encoding == Binary(row=i), "binary inputs need binary weights packed in rows")
+            want(op.groups == 1 or i % 32 == 0, f"groups of {i} packed channels; they must be multiples of 32")
         else:
             want(weight.encoding.row == 0, "real inputs need weights packed without rows")
-        return Tensor(op.output, (*_window(op, x, (kh, kw), op.stride, op.padding), o))
+        want(min(op.dilation) >= 1, f"dilation {op.dilation} must be positive")
+        return Tensor(op.output, (*_window(op, x, extent((kh, kw), op.dilation), op.stride, op.padding), o))
     if isinstance(op, (MaxPool, AveragePool)):
         want(isinstance(op, MaxPool) or x.kind == "real", "average pooling needs a real input")
         return Tensor(op.output, (*_window(op, x, op.size, op.stride, op.padding), c), x.kind)
@@ -353,6 +424,21 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
     elif isinstance(op, Add):
         want(inputs[1].kind == "real", f"adds {inputs[1].name}, which is binary")
         want(x.shape == inputs[1].shape, f"adds shapes {x.shape} and {inputs[1].shape}")
+    elif isinstance(op, Mul):
+        want(inputs[1].kind == "real", f"multiplies by {inputs[1].name}, which is binary")
+        want(inputs[1].shape in (x.shape, (1, 1, c)), f"multiplies shapes {x.shape} and {inputs[1].shape}")
+    elif isinstance(op, Concat):
+        other = inputs[1]
+        want(other.kind == "real", f"joins {other.name}, which is binary")
+        want(x.shape[:2] == other.shape[:2], f"joins shapes {x.shape} and {other.shape}")
+        return Tensor(op.output, (*x.shape[:2], c + other.shape[2]))
+    elif isinstance(op, Pad):
+        want(min(*op.rows, *op.columns) >= 0, f"pads by {op.rows} and {op.columns}")
+        want(np.float32(op.value) == op.value, f"pads with {op.value}, which is no float32")
+        return Tensor(op.output, (x.shape[0] + sum(op.rows), x.shape[1] + sum(op.columns), c))
+    elif isinstance(op, Thermometer):
+        want(op.planes >= 1 and np.float32(op.gain) == op.gain, f"{op.planes} planes, gain {op.gain}")
+        return Tensor(op.output, (*x.shape[:2], c * op.planes), "binary")
     elif isinstance(op, Reshape):
         size = int(np.prod(op.shape))
         want(size == x.size and min(op.shape) > 0, f"reshapes {x.shape} to {op.shape}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,18 +22,24 @@ from zobnn_edge.network import (
     Affine,
     AveragePool,
     Clip,
+    Concat,
     Conv,
     MaxPool,
+    Mul,
     Network,
     Op,
+    Pad,
+    Padding,
     Pixels,
     PRelu,
     Reshape,
     Sign,
     Softmax,
     Tensor,
+    Thermometer,
     Threshold,
     Unpack,
+    extent,
     window_geometry,
 )
 
@@ -50,6 +56,10 @@ _OPCODE_OF: dict[type, int] = {
     Add: fmt.OPCODES["add"],
     Softmax: fmt.OPCODES["softmax"],
     Reshape: fmt.OPCODES["reshape"],
+    Mul: fmt.OPCODES["mul"],
+    Concat: fmt.OPCODES["concat"],
+    Pad: fmt.OPCODES["pad"],
+    Thermometer: fmt.OPCODES["thermometer"],
 }
 
 
@@ -131,18 +141,20 @@ def _op_record(
         "pad": (0, 0),
         "padding": 0,
         "pad_value": 0,
-        "reserved": 0,
+        "groups": 0,
+        "dilation": (0, 0),
         "low": 0.0,
         "high": 0.0,
         "scratch": scratch,
     }
     if isinstance(op, (Conv, MaxPool, AveragePool)):
-        kernel = net.parameters[op.weight].shape[1:3] if isinstance(op, Conv) else op.size
-        size = net.tensors[op.input].shape[:2]
-        _, pad = window_geometry(size, (kernel[0], kernel[1]), op.stride, op.padding)
+        kernel = covered = net.parameters[op.weight].shape[1:3] if isinstance(op, Conv) else op.size
+        if isinstance(op, Conv):
+            covered = extent((kernel[0], kernel[1]), op.dilation)
+        _, pad = window_geometry(net.tensors[op.input].shape[:2], (covered[0], covered[1]), op.stride, op.padding)
         f.update(kernel=kernel, stride=op.stride, pad=pad, padding=fmt.PADDINGS[op.padding])
     if isinstance(op, Conv):
-        f.update(parameter=parameter[op.weight], pad_value=op.pad_value)
+        f.update(parameter=parameter[op.weight], pad_value=op.pad_value, groups=op.groups, dilation=op.dilation)
     elif isinstance(op, Affine):
         f.update(low=op.gain)
         if op.scale is not None:
@@ -155,8 +167,12 @@ def _op_record(
         f.update(parameter=parameter[op.threshold])
     elif isinstance(op, Clip):
         f.update(low=op.low, high=op.high)
-    elif isinstance(op, Add):
+    elif isinstance(op, (Add, Mul, Concat)):
         f.update(other=index[op.other])
+    elif isinstance(op, Pad):
+        f.update(pad=(op.rows[0], op.columns[0]), low=op.value)
+    elif isinstance(op, Thermometer):
+        f.update(low=op.gain)
     return fmt.OP.pack(**f)
 
 
@@ -282,28 +298,41 @@ def _op(r: dict[str, Any], name: str, tensors: list[Tensor], regions: list[Regio
     if r["opcode"] not in codes:
         raise ValueError(f"{r['opcode']} is no operation")
     cls = codes[r["opcode"]]
-    x = _item(tensors, r["input"], "tensor").name
-    y = _item(tensors, r["output"], "tensor").name
+    source, target = _item(tensors, r["input"], "tensor"), _item(tensors, r["output"], "tensor")
+    x, y = source.name, target.name
 
     def parameter(index: int) -> str:
         return str(_item(regions, index, "parameter").name)
 
+    def other(index: int) -> str:
+        return str(_item(tensors, index, "tensor").name)
+
+    def border(axis: int) -> tuple[int, int]:
+        before = r["pad"][axis]
+        return before, target.shape[axis] - source.shape[axis] - before
+
     def optional(index: int) -> str | None:
         return None if index == fmt.NONE else parameter(index)
 
-    padding = _named({code: p for p, code in fmt.PADDINGS.items()}, r["padding"], "padding")
+    padding = cast(Padding, _named({code: p for p, code in fmt.PADDINGS.items()}, r["padding"], "padding"))
     build: dict[type, Callable[[], Op]] = {
-        Conv: lambda: Conv(name, x, y, parameter(r["parameter"]), r["stride"], padding, r["pad_value"]),  # type: ignore[arg-type]
-        MaxPool: lambda: MaxPool(name, x, y, r["kernel"], r["stride"], padding),  # type: ignore[arg-type]
-        AveragePool: lambda: AveragePool(name, x, y, r["kernel"], r["stride"], padding),  # type: ignore[arg-type]
+        Conv: lambda: Conv(
+            *(name, x, y, parameter(r["parameter"]), r["stride"], padding, r["pad_value"], r["groups"], r["dilation"])
+        ),
+        MaxPool: lambda: MaxPool(name, x, y, r["kernel"], r["stride"], padding),
+        AveragePool: lambda: AveragePool(name, x, y, r["kernel"], r["stride"], padding),
         Affine: lambda: Affine(name, x, y, optional(r["parameter"]), optional(r["bias"]), r["low"]),
         PRelu: lambda: PRelu(name, x, y, parameter(r["parameter"])),
         Clip: lambda: Clip(name, x, y, r["low"], r["high"]),
         Sign: lambda: Sign(name, x, y),
         Threshold: lambda: Threshold(name, x, y, parameter(r["parameter"])),
         Unpack: lambda: Unpack(name, x, y),
-        Add: lambda: Add(name, x, y, _item(tensors, r["other"], "tensor").name),
+        Add: lambda: Add(name, x, y, other(r["other"])),
+        Mul: lambda: Mul(name, x, y, other(r["other"])),
+        Concat: lambda: Concat(name, x, y, other(r["other"])),
+        Pad: lambda: Pad(name, x, y, border(0), border(1), r["low"]),
+        Thermometer: lambda: Thermometer(name, x, y, target.shape[2] // max(1, source.shape[2]), r["low"]),
         Softmax: lambda: Softmax(name, x, y),
-        Reshape: lambda: Reshape(name, x, y, _item(tensors, r["output"], "tensor").shape),
+        Reshape: lambda: Reshape(name, x, y, target.shape),
     }
     return build[cls]()

@@ -18,18 +18,23 @@ from zobnn_edge.network import (
     Affine,
     AveragePool,
     Clip,
+    Concat,
     Conv,
     MaxPool,
+    Mul,
     Network,
     Op,
+    Pad,
     PRelu,
     Reshape,
     Sign,
     Softmax,
     Tensor,
+    Thermometer,
     Threshold,
     Unpack,
     as_inputs,
+    extent,
     window_geometry,
 )
 
@@ -81,6 +86,16 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[FloatArray
         return x
     if isinstance(op, Add):
         return x + inputs[1]
+    if isinstance(op, Mul):
+        return x * inputs[1]
+    if isinstance(op, Concat):
+        return np.concatenate(inputs, axis=-1)
+    if isinstance(op, Pad):
+        return np.pad(x, ((0, 0), op.rows, op.columns, (0, 0)), constant_values=np.float32(op.value))
+    if isinstance(op, Thermometer):
+        levels = _rint(x * np.float32(op.gain))[..., None]
+        planes = np.where(np.arange(op.planes, dtype=np.float32) < levels, np.float32(1), np.float32(-1))
+        return planes.reshape(*x.shape[:3], -1)
     if isinstance(op, Softmax):
         return softmax(x)
     assert isinstance(op, Reshape)
@@ -93,11 +108,12 @@ def _taps(
     """For each kernel position, row by row: (row, column, what it reads (N, oh, ow, C), where that is inside)."""
     height, width = x.shape[1:3]
     oh, ow = out.shape[:2]
-    _, (top, left) = window_geometry((height, width), kernel, op.stride, op.padding)
+    dilation = op.dilation if isinstance(op, Conv) else (1, 1)
+    _, (top, left) = window_geometry((height, width), extent(kernel, dilation), op.stride, op.padding)
     for ky in range(kernel[0]):
         for kx in range(kernel[1]):
-            iy = np.arange(oh) * op.stride[0] - top + ky
-            ix = np.arange(ow) * op.stride[1] - left + kx
+            iy = np.arange(oh) * op.stride[0] - top + ky * dilation[0]
+            ix = np.arange(ow) * op.stride[1] - left + kx * dilation[1]
             inside = ((iy >= 0) & (iy < height))[:, None] & ((ix >= 0) & (ix < width))[None, :]
             patch = x[:, np.clip(iy, 0, height - 1)][:, :, np.clip(ix, 0, width - 1)]
             yield ky, kx, patch, inside[None, :, :, None]
@@ -114,8 +130,14 @@ def _binary_conv(net: Network, image: ParameterImage, op: Conv, x: FloatArray) -
     for ky, kx, patch, inside in _taps(x, out, (kh, kw), op):
         read = np.where(inside, patch, np.float32(op.pad_value))
         counted = np.ones_like(inside) if op.pad_value else inside
-        dot += read @ weight[:, ky, kx].T - 2 * counted * extra[:, ky, kx]
+        dot += _grouped(read, weight[:, ky, kx], op.groups) - 2 * counted * extra[:, ky, kx]
     return dot
+
+
+def _grouped(x: FloatArray, weight: FloatArray, groups: int) -> FloatArray:
+    """Dot products over the channels: x (..., in), weight (out, in / groups) -> (..., out). Exact for integers."""
+    parts = zip(np.split(x, groups, axis=-1), np.split(weight, groups), strict=True)
+    return np.concatenate([part @ filters.T for part, filters in parts], axis=-1)
 
 
 def _row_padding(image: ParameterImage, name: str) -> FloatArray:
@@ -130,16 +152,22 @@ def _row_padding(image: ParameterImage, name: str) -> FloatArray:
 def _real_conv(net: Network, image: ParameterImage, op: Conv, x: FloatArray) -> FloatArray:
     out = net.tensors[op.output]
     weight = image.values(op.weight)
-    _, kh, kw, channels = weight.shape
+    filters, kh, kw, channels = weight.shape
+    first = np.arange(filters) // (filters // op.groups) * channels  # first input channel of each filter's group
     acc = np.zeros((len(x), *out.shape), np.float32)
     for ky, kx, patch, inside in _taps(x, out, (kh, kw), op):
         if op.pad_value:
             patch, inside = np.where(inside, patch, np.float32(1)), np.ones_like(inside)
         whole = bool(inside.all())
         for c in range(channels):
-            sums = acc + patch[..., c : c + 1] * weight[:, ky, kx, c]
+            sums = acc + patch[..., _channels(op, first, c)] * weight[:, ky, kx, c]
             acc = sums if whole else np.where(inside, sums, acc)
     return acc
+
+
+def _channels(op: Conv, first: NDArray[np.int64], c: int) -> NDArray[np.int64]:
+    """The input channel that each filter multiplies by its weight `c`; one for all where there is one group."""
+    return first[:1] + c if op.groups == 1 else first + c
 
 
 def _max_pool(op: MaxPool, x: FloatArray, out: Tensor) -> FloatArray:
@@ -160,10 +188,15 @@ def _average_pool(op: AveragePool, x: FloatArray, out: Tensor) -> FloatArray:
     return total / count
 
 
+def _rint(x: FloatArray) -> FloatArray:
+    """To the nearest integer, ties to even, by adding and subtracting 1.5 * 2^23; for |x| below 2^22."""
+    return (x + np.float32(12582912)) - np.float32(12582912)
+
+
 def exp(x: FloatArray) -> FloatArray:
     """e^x for x <= 0 as the engine computes it (docs/spec.md, "Softmax"): Cephes expf in float32, 0 below -87."""
     f = np.float32
-    n = (x * f(1.44269504) + f(12582912.0)) - f(12582912.0)
+    n = _rint(x * f(1.44269504))
     r = (x - n * f(0.693359375)) - n * f(-2.12194440e-4)
     y = np.full_like(x, f(1.9875691500e-4))
     for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):

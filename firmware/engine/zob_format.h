@@ -27,6 +27,10 @@
 #define ZOB_OP_ADD 10u
 #define ZOB_OP_SOFTMAX 11u
 #define ZOB_OP_RESHAPE 12u
+#define ZOB_OP_MUL 13u
+#define ZOB_OP_CONCAT 14u
+#define ZOB_OP_PAD 15u
+#define ZOB_OP_THERMOMETER 16u
 
 #define ZOB_KIND_REAL 0u
 #define ZOB_KIND_BINARY 1u
@@ -81,20 +85,21 @@ struct zob_op {
     uint16_t opcode; /* see the table of operations */
     uint16_t flags; /* bit 0: fused, continues the operation before it on the same element */
     uint32_t input; /* index of the tensor read */
-    uint32_t other; /* add: index of the second tensor */
+    uint32_t other; /* add, mul, concat: index of the second tensor */
     uint32_t output; /* index of the tensor written */
     uint32_t parameter; /* weight, slope or threshold; affine: scale */
     uint32_t bias; /* affine: bias */
     uint16_t kernel[2]; /* height and width of the window */
     uint16_t stride[2]; /* vertical and horizontal stride */
-    uint16_t pad[2]; /* rows above and columns left of the input */
+    uint16_t pad[2]; /* rows above and columns left of the input; pad: of the border */
     uint8_t padding; /* 0 valid, 1 same (informative; `pad` and the shapes decide) */
     uint8_t pad_value; /* conv: what is read outside the input, 0 or 1 */
-    uint16_t reserved; /* 0 */
-    float low; /* clip: lower bound; affine: gain */
+    uint16_t groups; /* conv: groups of channels */
+    uint16_t dilation[2]; /* conv: vertical and horizontal distance of the kernel's elements */
+    float low; /* clip: lower bound; affine, thermometer: gain; pad: value of the border */
     float high; /* clip: upper bound */
     uint32_t scratch; /* byte offset in the arena of the decoded parameters, a multiple of 8 */
 };
-typedef char zob_op_size_check[sizeof(struct zob_op) == 52 ? 1 : -1];
+typedef char zob_op_size_check[sizeof(struct zob_op) == 56 ? 1 : -1];
 
 #endif

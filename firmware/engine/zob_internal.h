@@ -15,10 +15,10 @@ typedef struct zob_op zob_op;
 /* What happens to one element after the head of a group has computed it. */
 typedef struct {
     uint32_t opcode;
-    const float *table;  /* affine: scales or null; prelu: slopes; threshold: thresholds; add: the other tensor */
+    const float *table;  /* affine: scales or null; prelu: slopes; threshold: thresholds; add, mul: the other tensor */
     const float *bias;   /* affine: biases or null */
     float low, high;     /* clip: bounds; affine without scales: low is the gain */
-    uint32_t by_element; /* prelu: one slope an element instead of one a channel */
+    uint32_t by_element; /* prelu, mul: one value an element instead of one a channel */
 } zob_step;
 
 /* Where the elements of a group go. */
@@ -38,6 +38,9 @@ typedef struct {
     const uint8_t *image;
     uint8_t *arena;
 } zob_context;
+
+/* To the nearest integer, ties to even; for |x| below 2^22. */
+static inline float zob_round(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
 static inline uint32_t zob_words(uint32_t channels) { return (channels + 31u) / 32u; }
 
@@ -66,6 +69,9 @@ static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t chann
         case ZOB_OP_ADD:
             x = x + s->table[element];
             break;
+        case ZOB_OP_MUL:
+            x = x * s->table[s->by_element ? element : channel];
+            break;
         default: /* sign: the bit is taken below */
             break;
         }
@@ -86,6 +92,9 @@ void zob_conv_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_binary(const zob_context *c);
 void zob_copy(const zob_context *c, const zob_sink *sink);
+void zob_concat(const zob_context *c, const zob_sink *sink);
+void zob_pad(const zob_context *c, const zob_sink *sink);
+void zob_thermometer(const zob_context *c, const zob_sink *sink);
 void zob_softmax(const zob_context *c);
 
 #endif

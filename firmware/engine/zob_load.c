@@ -73,6 +73,13 @@ static int window_ok(const zob_op *op, const zob_tensor *in, const zob_tensor *o
     return axis_ok(op, 0, in->height, out->height) && axis_ok(op, 1, in->width, out->width);
 }
 
+/* One axis of a convolution: no position may begin behind the input; a dilated kernel may reach over it altogether. */
+static int dilated_ok(const zob_op *op, uint32_t axis, uint32_t in, uint32_t out) {
+    const uint64_t stride = op->stride[axis], pad = op->pad[axis];
+    return stride >= 1u && op->kernel[axis] >= 1u && op->dilation[axis] >= 1u &&
+           pad <= (op->kernel[axis] - 1u) * (uint64_t)op->dilation[axis] && (out - 1u) * stride < in + pad;
+}
+
 static int same_shape(const zob_tensor *a, const zob_tensor *b) {
     return a->height == b->height && a->width == b->width && a->channels == b->channels;
 }
@@ -88,11 +95,39 @@ static int per_channel(const zob_parameter *p, uint32_t channels) {
 
 static int conv_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
     const zob_parameter *w = parameter_at(m, op->parameter);
-    if (!w || w->rank != 4u || w->dims[0] != out->channels || w->dims[3] != in->channels) return 0;
-    if (w->dims[1] != op->kernel[0] || w->dims[2] != op->kernel[1] || op->pad_value > 1u) return 0;
-    if (w->count / w->dims[0] > MAX_PRODUCTS || out->kind != ZOB_KIND_REAL || !window_ok(op, in, out)) return 0;
+    if (!w || w->rank != 4u || w->dims[0] != out->channels || op->pad_value > 1u || op->groups < 1u) return 0;
+    if ((uint64_t)w->dims[3] * op->groups != in->channels || out->channels % op->groups) return 0;
+    if (w->dims[1] != op->kernel[0] || w->dims[2] != op->kernel[1]) return 0;
+    if (w->count / w->dims[0] > MAX_PRODUCTS || out->kind != ZOB_KIND_REAL) return 0;
+    if (!dilated_ok(op, 0, in->height, out->height) || !dilated_ok(op, 1, in->width, out->width)) return 0;
     if (in->kind == ZOB_KIND_REAL) return w->row == 0u;
-    return w->encoding == ZOB_ENCODING_BINARY && w->row == in->channels;
+    return w->encoding == ZOB_ENCODING_BINARY && w->row == w->dims[3] && (op->groups == 1u || w->row % 32u == 0u);
+}
+
+static const zob_tensor *other_real(const zob_model *m, const zob_op *op) {
+    const zob_tensor *t = op->other < m->header->tensors ? &m->tensors[op->other] : NULL;
+    return t && t->kind == ZOB_KIND_REAL ? t : NULL;
+}
+
+static int mul_ok(const zob_model *m, const zob_op *op, const zob_tensor *in) {
+    const zob_tensor *factor = other_real(m, op);
+    return factor && (same_shape(in, factor) || (zob_pixels(factor) == 1u && factor->channels == in->channels));
+}
+
+static int concat_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
+    const zob_tensor *tail = other_real(m, op);
+    return tail && tail->height == in->height && tail->width == in->width && out->height == in->height &&
+           out->width == in->width && out->channels == (uint64_t)in->channels + tail->channels;
+}
+
+static int pad_ok(const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
+    return out->channels == in->channels && out->height >= (uint64_t)in->height + op->pad[0] &&
+           out->width >= (uint64_t)in->width + op->pad[1];
+}
+
+static int thermometer_ok(const zob_tensor *in, const zob_tensor *out) {
+    return in->kind == ZOB_KIND_REAL && out->kind == ZOB_KIND_BINARY && in->height == out->height &&
+           in->width == out->width && out->channels % in->channels == 0u;
 }
 
 static int affine_ok(const zob_model *m, const zob_op *op, uint32_t channels) {
@@ -134,8 +169,15 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     case ZOB_OP_UNPACK:
         return in->kind == ZOB_KIND_BINARY && out->kind == ZOB_KIND_REAL && same_shape(in, out);
     case ZOB_OP_ADD:
-        return real && same_shape(in, out) && op->other < m->header->tensors &&
-               m->tensors[op->other].kind == ZOB_KIND_REAL && same_shape(in, &m->tensors[op->other]);
+        return real && same_shape(in, out) && other_real(m, op) && same_shape(in, other_real(m, op));
+    case ZOB_OP_MUL:
+        return real && same_shape(in, out) && mul_ok(m, op, in);
+    case ZOB_OP_CONCAT:
+        return real && concat_ok(m, op, in, out);
+    case ZOB_OP_PAD:
+        return real && pad_ok(op, in, out);
+    case ZOB_OP_THERMOMETER:
+        return thermometer_ok(in, out);
     case ZOB_OP_SOFTMAX:
         return real && same_shape(in, out);
     case ZOB_OP_RESHAPE:
@@ -145,17 +187,21 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     }
 }
 
+static int reads_other(uint32_t opcode) {
+    return opcode == ZOB_OP_ADD || opcode == ZOB_OP_MUL || opcode == ZOB_OP_CONCAT;
+}
+
 /* Operations of other kinds leave `parameter` and `bias` unused, so that zob_run may decode whatever is there. */
 static int unused_ok(const zob_op *op) {
     const int takes = op->opcode == ZOB_OP_CONV || op->opcode == ZOB_OP_AFFINE || op->opcode == ZOB_OP_PRELU ||
                       op->opcode == ZOB_OP_THRESHOLD;
     return (takes || op->parameter == ZOB_NONE) && (op->opcode == ZOB_OP_AFFINE || op->bias == ZOB_NONE) &&
-           (op->opcode == ZOB_OP_ADD || op->other == ZOB_NONE);
+           (reads_other(op->opcode) || op->other == ZOB_NONE);
 }
 
 static int is_step(uint32_t opcode) {
     return opcode == ZOB_OP_AFFINE || opcode == ZOB_OP_PRELU || opcode == ZOB_OP_CLIP || opcode == ZOB_OP_SIGN ||
-           opcode == ZOB_OP_THRESHOLD || opcode == ZOB_OP_ADD;
+           opcode == ZOB_OP_THRESHOLD || opcode == ZOB_OP_ADD || opcode == ZOB_OP_MUL;
 }
 
 static int takes_steps(const zob_model *m, const zob_op *op) {
@@ -194,7 +240,7 @@ static zob_status check_order(const zob_model *m, uint32_t index, uint32_t head)
     } else if (!is_filled(m, op->input, index)) {
         return ZOB_E_ORDER;
     }
-    if (op->opcode == ZOB_OP_ADD && !is_filled(m, op->other, head)) return ZOB_E_ORDER;
+    if (reads_other(op->opcode) && !is_filled(m, op->other, head)) return ZOB_E_ORDER;
     if (is_written(m, op->output, index)) return ZOB_E_ORDER;
     if (!is_fused(m, index + 1u) && m->tensors[op->output].offset == ZOB_NONE) return ZOB_E_ORDER;
     return ZOB_OK;
@@ -228,7 +274,7 @@ static zob_status check_memory(const zob_model *m, uint32_t head, uint32_t end) 
         if (overlaps(scratch, in) || overlaps(scratch, out)) return ZOB_E_OVERLAP;
         for (uint32_t j = head; j < end; j++) {
             if (j != i && overlaps(scratch, scratch_extent(m, &m->ops[j]))) return ZOB_E_OVERLAP;
-            if (m->ops[j].opcode == ZOB_OP_ADD) {
+            if (reads_other(m->ops[j].opcode)) {
                 const extent other = tensor_extent(&m->tensors[m->ops[j].other]);
                 if (overlaps(scratch, other) || overlaps(out, other)) return ZOB_E_OVERLAP;
             }
@@ -242,7 +288,7 @@ static zob_status check_ops(const zob_model *m, uint32_t *where) {
     for (uint32_t i = 0; i < m->header->ops; i++) {
         zob_status status;
         *where = i;
-        if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_RESHAPE) return ZOB_E_OPCODE;
+        if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_THERMOMETER) return ZOB_E_OPCODE;
         if (!unused_ok(&m->ops[i]) || !operands_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
         if (!is_fused(m, i)) head = i;
         status = check_order(m, i, head);

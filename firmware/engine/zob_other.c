@@ -88,6 +88,44 @@ void zob_copy(const zob_context *c, const zob_sink *sink) {
     }
 }
 
+/* The channels of one tensor, then those of the other. */
+void zob_concat(const zob_context *c, const zob_sink *sink) {
+    const zob_tensor *tail = &c->model->tensors[c->op->other];
+    const float *first = real_input(c), *second = (const float *)(const void *)(c->arena + tail->offset);
+    const uint32_t pixels = zob_pixels(c->in), split = c->in->channels;
+    for (uint32_t p = 0; p < pixels; p++, first += split, second += tail->channels) {
+        for (uint32_t ch = 0; ch < split; ch++) zob_emit(sink, p, ch, first[ch]);
+        for (uint32_t ch = 0; ch < tail->channels; ch++) zob_emit(sink, p, split + ch, second[ch]);
+    }
+}
+
+void zob_pad(const zob_context *c, const zob_sink *sink) {
+    const float *input = real_input(c);
+    const uint32_t channels = c->in->channels, top = c->op->pad[0], left = c->op->pad[1];
+    uint32_t pixel = 0;
+    for (uint32_t y = 0; y < c->out->height; y++) {
+        for (uint32_t x = 0; x < c->out->width; x++, pixel++) {
+            const int inside = y >= top && y - top < c->in->height && x >= left && x - left < c->in->width;
+            for (uint32_t ch = 0; ch < channels; ch++) {
+                const float value = inside ? input[((y - top) * c->in->width + x - left) * channels + ch] : c->op->low;
+                zob_emit(sink, pixel, ch, value);
+            }
+        }
+    }
+}
+
+/* Plane k of a channel is +1 where k is below the channel's rounded level. */
+void zob_thermometer(const zob_context *c, const zob_sink *sink) {
+    const float *input = real_input(c);
+    const uint32_t pixels = zob_pixels(c->in), planes = c->out->channels / c->in->channels;
+    for (uint32_t p = 0; p < pixels; p++) {
+        for (uint32_t ch = 0; ch < c->in->channels; ch++) {
+            const float level = zob_round(*input++ * c->op->low);
+            for (uint32_t k = 0; k < planes; k++) zob_emit(sink, p, ch * planes + k, (float)k < level ? 1.0f : -1.0f);
+        }
+    }
+}
+
 /* e^x for x <= 0: Cephes expf (docs/spec.md, "Softmax"). A positive x cannot come from a finite maximum; it gives 1. */
 static float exp_negative(float x) {
     static const float coefficients[5] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
@@ -97,7 +135,7 @@ static float exp_negative(float x) {
     if (x != x) return x;
     if (x > 0.0f) return 1.0f;
     if (x < -87.0f) return 0.0f;
-    n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* to the nearest integer, ties to even */
+    n = zob_round(x * 1.44269504f);
     r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
     for (uint32_t i = 0; i < 5u; i++) y = y * r + coefficients[i];
     y = (y * r * r + r) + 1.0f;

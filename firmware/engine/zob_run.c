@@ -19,8 +19,9 @@ static const float *stored(const zob_context *c, uint32_t tensor) {
 static zob_step make_step(const zob_context *c, const zob_op *op) {
     uint8_t *scratch = c->arena + op->scratch;
     zob_step s = {op->opcode, NULL, NULL, op->low, op->high, 0u};
-    if (op->opcode == ZOB_OP_ADD) {
+    if (op->opcode == ZOB_OP_ADD || op->opcode == ZOB_OP_MUL) {
         s.table = stored(c, op->other);
+        s.by_element = zob_pixels(&c->model->tensors[op->other]) != 1u;
     } else if (op->parameter != ZOB_NONE) {
         s.table = decoded(c, op->parameter, &scratch);
         s.by_element = c->model->parameters[op->parameter].count != c->model->tensors[op->output].channels;
@@ -29,9 +30,22 @@ static zob_step make_step(const zob_context *c, const zob_op *op) {
     return s;
 }
 
+/* Operations that compute elements of their own; all others take the input's elements through steps. */
 static int is_head(uint32_t opcode) {
-    return opcode == ZOB_OP_CONV || opcode == ZOB_OP_MAX_POOL || opcode == ZOB_OP_AVERAGE_POOL ||
-           opcode == ZOB_OP_UNPACK || opcode == ZOB_OP_SOFTMAX || opcode == ZOB_OP_RESHAPE;
+    switch (opcode) {
+    case ZOB_OP_CONV:
+    case ZOB_OP_MAX_POOL:
+    case ZOB_OP_AVERAGE_POOL:
+    case ZOB_OP_UNPACK:
+    case ZOB_OP_SOFTMAX:
+    case ZOB_OP_RESHAPE:
+    case ZOB_OP_CONCAT:
+    case ZOB_OP_PAD:
+    case ZOB_OP_THERMOMETER:
+        return 1;
+    default:
+        return 0;
+    }
 }
 
 /* The group's operations that work element by element, and where their results go. */
@@ -53,6 +67,35 @@ static zob_sink make_sink(const zob_context *c, const zob_op *op, const zob_op *
     return sink;
 }
 
+/* Compute the elements of a group's head and send each through the sink. */
+static void run_elements(const zob_context *c, const zob_sink *sink) {
+    switch (c->op->opcode) {
+    case ZOB_OP_CONV:
+        if (c->in->kind == ZOB_KIND_BINARY) {
+            zob_conv_binary(c, sink);
+        } else {
+            zob_conv_real(c, sink);
+        }
+        break;
+    case ZOB_OP_MAX_POOL:
+    case ZOB_OP_AVERAGE_POOL:
+        zob_pool_real(c, sink);
+        break;
+    case ZOB_OP_CONCAT:
+        zob_concat(c, sink);
+        break;
+    case ZOB_OP_PAD:
+        zob_pad(c, sink);
+        break;
+    case ZOB_OP_THERMOMETER:
+        zob_thermometer(c, sink);
+        break;
+    default:
+        zob_copy(c, sink);
+        break;
+    }
+}
+
 static void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
     c->op = op;
     c->in = &c->model->tensors[op->input];
@@ -66,15 +109,7 @@ static void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
         zob_pool_binary(c);
     } else {
         const zob_sink sink = make_sink(c, op, end);
-        if (op->opcode == ZOB_OP_CONV && c->in->kind == ZOB_KIND_BINARY) {
-            zob_conv_binary(c, &sink);
-        } else if (op->opcode == ZOB_OP_CONV) {
-            zob_conv_real(c, &sink);
-        } else if (op->opcode == ZOB_OP_MAX_POOL || op->opcode == ZOB_OP_AVERAGE_POOL) {
-            zob_pool_real(c, &sink);
-        } else {
-            zob_copy(c, &sink);
-        }
+        run_elements(c, &sink);
     }
 }
 

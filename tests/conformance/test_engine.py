@@ -56,17 +56,50 @@ def test_every_network_on_200_inputs_and_100_fault_sets(name: str) -> None:
     binary_input=st.booleans(),
     weight=st.sampled_from(["binary", None, 3, 8, 11, 16]),
     encoding=ENCODING,
+    groups=st.sampled_from([1, 1, 2, 3, "depthwise"]),
+    dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)),
 )
-def test_convolutions(seed, size, channels, kernel, stride, same, pad_value, binary_input, weight, encoding) -> None:
-    """Binary and real convolution over shapes, strides, paddings and channel counts, then batch norm."""
+def test_convolutions(
+    seed, size, channels, kernel, stride, same, pad_value, binary_input, weight, encoding, groups, dilation
+) -> None:
+    """Convolutions over shapes, strides, paddings, groups, dilations and channel counts, then batch norm."""
     if not same:
-        size = tuple(max(s, k) for s, k in zip(size, kernel, strict=True))
-    a = Author((*size, channels[0]), seed)
+        size = tuple(max(s, (k - 1) * d + 1) for s, k, d in zip(size, kernel, dilation, strict=True))
+    inputs, filters = channels
+    if groups == "depthwise":
+        groups = inputs
+    if binary_input:
+        weight = "binary"
+        inputs = 32 * groups if 1 < groups < 4 else inputs
+        groups = groups if groups < 4 else 1
+    inputs, filters = -(-inputs // groups) * groups, -(-filters // groups) * groups
+    a = Author((*size, inputs), seed)
     if binary_input:
         a.sign()
-        weight = "binary"
-    a.conv(channels[1], kernel, stride, "same" if same else "valid", pad_value, weight).affine(encoding)
+    a.conv(filters, kernel, stride, "same" if same else "valid", pad_value, weight, groups, dilation).affine(encoding)
     check(a.network())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    channels=st.tuples(CHANNELS, CHANNELS),
+    border=st.tuples(*[st.integers(0, 3)] * 4),
+    planes=st.sampled_from([1, 3, 32, 33]),
+    by_channel=st.booleans(),
+)
+def test_joining_padding_and_input_coding(seed, channels, border, planes, by_channel) -> None:
+    """Concatenation, borders, products and thermometer codes, each followed by fused steps."""
+    a = Author((3, 2, channels[0]), seed)
+    first = a.x
+    a.conv(channels[1], 1, weight=8).concat(first).affine().pad(border[:2], border[2:], -0.75).prelu()
+    whole = a.x
+    factor = a.global_pool().affine().x if by_channel else whole
+    a.x = whole
+    a.mul(factor).affine(scale=False)
+    check(a.network())
+    b = Author((3, 2, channels[0]), seed).gain(40.0).thermometer(planes, 1 / 8)
+    check(b.conv(5, 2).affine().network())
 
 
 @settings(max_examples=60, deadline=None)
