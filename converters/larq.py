@@ -95,6 +95,8 @@ def keras() -> tuple[Any, Any]:
         import tensorflow
     except ImportError as error:
         raise ToolError(f"Keras models need TensorFlow and Larq ({error}); pip install 'zobnn-edge[larq]'") from None
+    except AttributeError:  # Larq, of a tf.keras that is Keras 3
+        raise ToolError("TensorFlow was imported with Keras 3; set TF_USE_LEGACY_KERAS=1 before importing it") from None
     tensorflow.get_logger().setLevel("ERROR")
     logging.getLogger("larq").setLevel("ERROR")
     return tensorflow, larq
