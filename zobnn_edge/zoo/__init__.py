@@ -12,7 +12,7 @@ from typing import Any
 
 from converters.larq import import_keras
 from zobnn_edge import __version__, datasets, model_file
-from zobnn_edge.errors import InputError
+from zobnn_edge.errors import InputError, ZobnnError
 from zobnn_edge.network import Network, Pixels
 from zobnn_edge.zoo import models
 from zobnn_edge.zoo.models import Progress
@@ -47,11 +47,12 @@ def load(name: str, seed: int = 0, progress: Progress | None = None) -> Network:
     `seed`: what training starts from, 0 to 2^32 - 1. `progress`: called after each epoch of training.
     """
     path = cached(name, seed)
-    if not path.exists():
+    try:
+        return model_file.load(path).network
+    except ZobnnError:  # not trained yet, or kept by a version with another file format
         model = recipe(name).train(seed, recipe(name).epochs, progress)
         path.parent.mkdir(parents=True, exist_ok=True)
-        model_file.save(import_keras(model, name, recipe(name).pixels), path)
-    return model_file.load(path).network
+        return model_file.save(import_keras(model, name, recipe(name).pixels), path).network
 
 
 def cached(name: str, seed: int = 0) -> Path:
