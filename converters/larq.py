@@ -63,7 +63,7 @@ def import_keras(model_or_path: Any, name: str | None = None, pixels: Pixels | N
     TensorFlow and Larq, and ModelError naming the layer that is not supported.
     """
     tf, _ = keras()
-    model = _load(Path(model_or_path)) if isinstance(model_or_path, (str, os.PathLike)) else model_or_path
+    model = load_keras(Path(model_or_path)) if isinstance(model_or_path, (str, os.PathLike)) else model_or_path
     if not isinstance(model, tf.keras.Model):
         raise ModelError(f"a {type(model).__name__} is not a Keras 2 model; pass one, or the path of a saved one")
     what = f"model {model.name!r}"
@@ -102,7 +102,7 @@ def keras() -> tuple[Any, Any]:
     return tensorflow, larq
 
 
-def _load(path: Path) -> Any:
+def load_keras(path: Path) -> Any:
     """The model in a file or folder; layers that hold code are refused before it is unpacked."""
     tf, _ = keras()
     if not path.exists():

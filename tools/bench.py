@@ -5,7 +5,6 @@ Instructions are exact counts of an emulated core. Images a second are of this m
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from converters import lce
+from converters import lce, lce_interpreter
 from zobnn_edge import datasets, reference, zoo
 from zobnn_edge.boards import boards
 from zobnn_edge.engine import Engine
@@ -60,29 +59,15 @@ def images_per_second(run: Callable[[], object], images: int) -> float:
     return images / best
 
 
-def lce_interpreter(blob: bytes) -> Any:
-    """LCE's own interpreter, loaded without TensorFlow."""
-    found = importlib.util.find_spec("larq_compute_engine")
-    assert found is not None
-    assert found.origin is not None
-    path = Path(found.origin).parent / "tflite/python/interpreter_wrapper_lite.so"
-    spec = importlib.util.spec_from_file_location("interpreter_wrapper_lite", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.LiteInterpreter(blob, 1, False, False, False)
-
-
 def on_host(models: dict[str, Model], inputs: np.ndarray) -> list[Record]:
     """Images a second of the engine, of the LCE interpreter on the exported flatbuffer, and of the NumPy reference."""
     records = []
     for case, model in models.items():
         engine, floats = Engine(model.plan), model.network.pixels.apply(inputs)
-        interpreter = lce_interpreter(lce.write(model.network))
+        blob = lce.write(model.network)
         runs: dict[str, Callable[[], object]] = {
             "engine": lambda e=engine, m=model, x=floats: e.run(m.image.data, x),  # type: ignore[misc]
-            "LCE interpreter": lambda i=interpreter, x=floats: [i.predict([row[None]]) for row in x],  # type: ignore[misc]
+            "LCE interpreter": lambda b=blob, x=floats: lce_interpreter.run(b, x, exact=False),  # type: ignore[misc]
             "NumPy reference": lambda m=model, x=floats: reference.run(m.network, x),  # type: ignore[misc]
         }
         for name, run in runs.items():

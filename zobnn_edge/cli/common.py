@@ -19,15 +19,18 @@ from zobnn_edge.network import Network, Pixels, as_inputs
 
 NetArgument = Annotated[str, typer.Argument(metavar="NET", help="A .zob file, a Keras/Larq model, or zoo:NAME.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs to read.")]
+PixelsOption = Annotated[
+    str | None, typer.Option(metavar="LOW:HIGH", help="What 8-bit inputs 0 and 255 stand for; default 0:255.")
+]
 TargetOption = Annotated[str, typer.Option(metavar="TARGET", help="host, qemu:BOARD or serial:PORT.")]
 
 
-def read_model(net: str) -> Model:
-    """The model that NET names. Only a .zob file is read without TensorFlow."""
+def read_model(net: str, pixels: Pixels | None = None) -> Model:
+    """The model that NET names; `pixels` for one that is imported. Only a .zob file is read without TensorFlow."""
     path = Path(net)
     if not net.startswith("zoo:") and path.suffix == ".zob":
         return model_file.load(path)
-    return Model.of(import_network(net, None))
+    return Model.of(import_network(net, pixels))
 
 
 def import_network(source: str, pixels: Pixels | None) -> Network:

@@ -14,6 +14,7 @@ from zobnn_edge import model_file
 from zobnn_edge.cli.common import (
     JsonOption,
     NetArgument,
+    PixelsOption,
     TargetOption,
     import_network,
     parse_pixels,
@@ -41,9 +42,7 @@ def register(app: typer.Typer) -> None:
 def import_(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A .keras or .h5 file, a SavedModel folder, zoo:NAME.")],
     output: ZobOption,
-    pixels: Annotated[
-        str | None, typer.Option(metavar="LOW:HIGH", help="What 8-bit inputs 0 and 255 stand for; default 0:255.")
-    ] = None,
+    pixels: PixelsOption = None,
 ) -> None:
     """Import a Keras/Larq network into a .zob file."""
     saved = model_file.save(import_network(model, parse_pixels(pixels)), output)

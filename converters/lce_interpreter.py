@@ -1,0 +1,50 @@
+"""The stock interpreter of Larq Compute Engine, loaded from its shared object without TensorFlow."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from zobnn_edge.encoding import FloatArray, InputArray
+from zobnn_edge.errors import ToolError
+
+_PACKAGE = "larq_compute_engine"
+
+
+def installed() -> bool:
+    """True when larq-compute-engine is there."""
+    return importlib.util.find_spec(_PACKAGE) is not None
+
+
+@cache
+def _wrapper() -> ModuleType:
+    """The interpreter's module, by its file: importing the package would import TensorFlow."""
+    package = importlib.util.find_spec(_PACKAGE)
+    if package is None or package.origin is None:
+        raise ToolError("LCE's interpreter is missing; pip install 'zobnn-edge[larq]'")
+    path = Path(package.origin).parent / "tflite/python/interpreter_wrapper_lite.so"
+    spec = importlib.util.spec_from_file_location("interpreter_wrapper_lite", path)
+    if spec is None or spec.loader is None:
+        raise ToolError(f"{path} cannot be loaded; install larq-compute-engine 0.16.0")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(blob: bytes, inputs: InputArray, exact: bool = True) -> FloatArray:
+    """Scores (N, outputs) of float32 inputs (N, height, width, channels), one at a time.
+
+    `exact` chooses LCE's reference kernel, else its fast one. Raises ToolError when the interpreter is missing or
+    refuses the file (the reference kernel refuses zero padding with an odd number of channels).
+    """
+    threads, indirect, xnnpack = 1, False, False
+    try:
+        interpreter = _wrapper().LiteInterpreter(blob, threads, exact, indirect, xnnpack)
+        rows = [interpreter.predict([x[None]])[0].reshape(-1) for x in np.asarray(inputs, np.float32)]
+    except RuntimeError as error:
+        raise ToolError(f"LCE's interpreter refuses the flatbuffer: {str(error).splitlines()[0]}") from None
+    return np.array(rows, np.float32)

@@ -1,0 +1,83 @@
+"""`zobnn verify`: agreement is found where it is, and a place that disagrees or fails is named, with exit code 1."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converters import lce_interpreter
+from tests.networks import Author
+from zobnn_edge import model_file, reference
+from zobnn_edge.cli.main import run
+from zobnn_edge.datasets import Dataset
+from zobnn_edge.engine import Engine
+from zobnn_edge.errors import TargetError
+from zobnn_edge.harden import harden
+from zobnn_edge.model_file import Model
+from zobnn_edge.verify import Place, compare
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hardened network, images, and labels that are its own classes."""
+    monkeypatch.chdir(tmp_path)
+    a = Author((6, 6, 1), 3).conv(32, 3, weight=None).affine().sign().conv(32, 3).affine().sign()
+    model = model_file.save(harden(a.dense(5).affine().network()), tmp_path / "net.zob")
+    x = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1), np.uint8)
+    np.save("x.npy", x)
+    np.save("y.npy", Engine(model.plan).run(model.image.data, x).argmax(axis=1))
+    return tmp_path
+
+
+def test_all_places_agree(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["verify", "net.zob", "--dataset", "x.npy,y.npy", "--few", "7", "--board", "netduinoplus2"]
+    assert run([*arguments, "--json"]) == 0
+    rows = {row["place"]: row for row in json.loads(capsys.readouterr().out)}
+    identical = {"host engine": 40, "NumPy reference": 7, "qemu:netduinoplus2": 7}
+    for place, images in identical.items():
+        assert (rows[place]["images"], rows[place]["bits"]) == (images, images)
+    assert ("LCE interpreter" in rows) == lce_interpreter.installed()
+    assert all(row["agrees"] and row["accuracy"][0] == 100 for row in rows.values())
+    assert run(arguments) == 0
+    assert "…" not in capsys.readouterr().out
+
+
+def test_a_place_that_differs_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = reference.run
+    monkeypatch.setattr(reference, "run", lambda *arguments: np.nextafter(right(*arguments), np.float32(9)))
+    assert run(["verify", "net.zob", "--dataset", "x.npy,y.npy", "--few", "3"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (wrong,) = [line for line in lines if line.rstrip().endswith("NO")]
+    assert wrong.startswith(" NumPy reference") or wrong.startswith("NumPy reference")
+
+
+def test_a_place_that_fails_does_not_agree(folder: Path) -> None:
+    model = model_file.load(folder / "net.zob")
+    data = Dataset("mine", np.load("x.npy"), np.load("y.npy"))
+
+    def gone(_: np.ndarray) -> np.ndarray:
+        raise TargetError("the board is gone")
+
+    engine = Engine(model.plan)
+    ours = Place("host engine", lambda x: engine.run(model.image.data, x), 10, True)
+    first, second = compare(model, data, iter([ours, Place("board", gone, 10, True)]))
+    assert first.agrees
+    assert not second.agrees
+    assert second.problem == "the board is gone"
+
+
+def test_other_arithmetic_may_round_otherwise_but_not_decide_otherwise(folder: Path) -> None:
+    model: Model = model_file.load(folder / "net.zob")
+    data = Dataset("mine", np.load("x.npy"), np.load("y.npy"))
+    engine = Engine(model.plan)
+    places = [
+        Place("host engine", lambda x: engine.run(model.image.data, x), 40, True),
+        Place("rounds", lambda x: engine.run(model.image.data, x) * np.float32(1 + 1e-6), 40, False),
+        Place("decides", lambda x: -engine.run(model.image.data, x), 40, False),
+    ]
+    assert [row.agrees for row in compare(model, data, iter(places))] == [True, True, False]
