@@ -82,7 +82,8 @@ def _joins(net: Network, group: list[Op], op: Op) -> bool:
 def lay_out(net: Network) -> Layout:
     """Plan the arena: greedy by size, each block at the lowest offset free during its lifetime."""
     groups = fuse(net)
-    born, dies, size = _lifetimes(net, groups)
+    owner = _owners(net, groups)
+    born, dies, size = _lifetimes(net, groups, owner)
     offsets: dict[str, int] = {}
     for name in sorted(size, key=lambda n: (-size[n], born[n])):
         busy = sorted(
@@ -95,8 +96,6 @@ def lay_out(net: Network) -> Layout:
             at = max(at, end)
         offsets[name] = at
     arena = max((offsets[n] + size[n] for n in size), default=0)
-    aliases = _aliases(net)
-    stored = {net.input} | {group[-1].output for group in groups}
     scratch = {}
     for group in groups:
         at = offsets.get(f"scratch of {group[0].name}", 0)
@@ -104,40 +103,62 @@ def lay_out(net: Network) -> Layout:
             need = scratch_bytes(net, op)
             scratch[op.name] = at if need else 0
             at += _aligned(need)
-    return Layout(groups, {t: offsets[aliases.get(t, t)] for t in stored}, scratch, arena)
+    return Layout(groups, {tensor: offsets[owner[tensor]] for tensor in owner}, scratch, arena)
 
 
 def _aligned(size: int) -> int:
     return -(-size // fmt.ALIGN) * fmt.ALIGN
 
 
-def _aliases(net: Network) -> dict[str, str]:
-    """Tensors that are another's storage under a new shape, with the tensor that owns it."""
-    owner: dict[str, str] = {}
-    for op in net.ops:
-        if isinstance(op, Reshape):
-            owner[op.output] = owner.get(op.input, op.input)
+def _owners(net: Network, groups: tuple[tuple[Op, ...], ...]) -> dict[str, str]:
+    """For each stored tensor, the tensor in whose storage it lies: its own, or an earlier one's.
+
+    A reshape stays where its input is. A group works in place where it reads, element by element, a tensor of the
+    output's size that nobody reads later.
+    """
+    last = {t: step for step, group in enumerate(groups) for op in group for t in op.inputs}
+    last[net.output] = len(groups)
+    owner = {net.input: net.input}
+    tenants = {net.input: [net.input]}
+    for step, group in enumerate(groups):
+        out = group[-1].output
+        free = [t for t in _read_by_element(net, group) if all(last.get(x, 0) <= step for x in tenants[owner[t]])]
+        if isinstance(group[0], Reshape):
+            owner[out] = owner[group[0].input]
+        else:
+            taken = set() if isinstance(group[0], _STEPS) else {owner[t] for t in group[0].inputs}
+            owner[out] = next((owner[t] for t in free if owner[t] not in taken), out)
+        tenants.setdefault(owner[out], []).append(out)
     return owner
 
 
+def _read_by_element(net: Network, group: tuple[Op, ...]) -> list[str]:
+    """Real tensors, of the shape of the group's real output, that it reads at the element it writes."""
+    out = net.tensors[group[-1].output]
+    read = [group[0].input] if isinstance(group[0], _STEPS) else []
+    read += [op.other for op in group if isinstance(op, (Add, Mul))]
+    return [
+        t for t in read if (net.tensors[t].kind, net.tensors[t].shape) == (out.kind, out.shape) == ("real", out.shape)
+    ]
+
+
 def _lifetimes(
-    net: Network, groups: tuple[tuple[Op, ...], ...]
+    net: Network, groups: tuple[tuple[Op, ...], ...], owner: dict[str, str]
 ) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
     """First group, last group and bytes of every block: stored tensors and each group's scratch."""
-    aliases = _aliases(net)
     born, dies, size = {net.input: 0}, {net.input: 0}, {net.input: _aligned(tensor_bytes(net.tensors[net.input]))}
     for step, group in enumerate(groups):
         for op in group:
             for tensor in op.inputs:
-                block = aliases.get(tensor, tensor)
-                if block in born:
-                    dies[block] = step
+                if tensor in owner:
+                    dies[owner[tensor]] = step
         out = group[-1].output
-        if out not in aliases:
+        dies[owner[out]] = step
+        if owner[out] == out:
             born[out], dies[out], size[out] = step, step, _aligned(tensor_bytes(net.tensors[out]))
         need = sum(_aligned(scratch_bytes(net, op)) for op in group)
         if need:
             name = f"scratch of {group[0].name}"
             born[name], dies[name], size[name] = step, step, need
-    dies[aliases.get(net.output, net.output)] = len(groups)
+    dies[owner[net.output]] = len(groups)
     return born, dies, size

@@ -262,12 +262,19 @@ static extent scratch_extent(const zob_model *m, const zob_op *op) {
     return e;
 }
 
-/* Nothing that a group reads may lie where it writes: its output, and the scratch of each of its operations. */
+/* Two real tensors that share their storage element for element. */
+static int same_place(const zob_tensor *a, const zob_tensor *b) {
+    return a->kind == ZOB_KIND_REAL && b->kind == ZOB_KIND_REAL && a->offset == b->offset &&
+           zob_pixels(a) == zob_pixels(b) && a->channels == b->channels;
+}
+
+/* Nothing that a group reads may lie where it writes: its output, and the scratch of each of its operations. Only what
+ * it reads at the very element that it writes may be written in place. */
 static zob_status check_memory(const zob_model *m, uint32_t head, uint32_t end) {
-    const extent in = tensor_extent(&m->tensors[m->ops[head].input]);
-    const extent out = tensor_extent(&m->tensors[m->ops[end - 1u].output]);
+    const zob_tensor *source = &m->tensors[m->ops[head].input], *target = &m->tensors[m->ops[end - 1u].output];
+    const extent in = tensor_extent(source), out = tensor_extent(target);
     if (m->ops[head].opcode == ZOB_OP_RESHAPE) return ZOB_OK;
-    if (overlaps(in, out)) return ZOB_E_OVERLAP;
+    if (overlaps(in, out) && !(is_step(m->ops[head].opcode) && same_place(source, target))) return ZOB_E_OVERLAP;
     for (uint32_t i = head; i < end; i++) {
         const extent scratch = scratch_extent(m, &m->ops[i]);
         if (scratch.begin % ZOB_ALIGN || scratch.end > m->header->arena_bytes) return ZOB_E_ARENA;
@@ -275,8 +282,10 @@ static zob_status check_memory(const zob_model *m, uint32_t head, uint32_t end) 
         for (uint32_t j = head; j < end; j++) {
             if (j != i && overlaps(scratch, scratch_extent(m, &m->ops[j]))) return ZOB_E_OVERLAP;
             if (reads_other(m->ops[j].opcode)) {
-                const extent other = tensor_extent(&m->tensors[m->ops[j].other]);
-                if (overlaps(scratch, other) || overlaps(out, other)) return ZOB_E_OVERLAP;
+                const zob_tensor *tensor = &m->tensors[m->ops[j].other];
+                const extent other = tensor_extent(tensor);
+                const int in_place = is_step(m->ops[j].opcode) && same_place(tensor, target);
+                if (overlaps(scratch, other) || (overlaps(out, other) && !in_place)) return ZOB_E_OVERLAP;
             }
         }
     }
