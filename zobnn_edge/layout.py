@@ -137,9 +137,9 @@ def _read_by_element(net: Network, group: tuple[Op, ...]) -> list[str]:
     out = net.tensors[group[-1].output]
     read = [group[0].input] if isinstance(group[0], _STEPS) else []
     read += [op.other for op in group if isinstance(op, (Add, Mul))]
-    return [
-        t for t in read if (net.tensors[t].kind, net.tensors[t].shape) == (out.kind, out.shape) == ("real", out.shape)
-    ]
+    if out.kind == "binary":
+        return []
+    return [t for t in read if net.tensors[t].kind == "real" and net.tensors[t].shape == out.shape]
 
 
 def _lifetimes(
