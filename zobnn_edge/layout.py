@@ -43,11 +43,10 @@ def tensor_bytes(tensor: Tensor) -> int:
 
 
 def scratch_bytes(net: Network, op: Op) -> int:
-    """Bytes of decoded parameters that an operation needs while its group runs."""
+    """Bytes that an operation needs while its group runs: decoded parameters, or the bits a convolution gathers."""
     if isinstance(op, Conv):
-        if net.tensors[op.input].kind == "binary":
-            return 0
-        return 4 * int(net.parameters[op.weight].values[0].size)
+        _, height, width, channels = net.parameters[op.weight].shape
+        return 4 * height * width * (channels if net.tensors[op.input].kind == "real" else -(-channels // 32))
     return sum(4 * net.parameters[p].values.size for p in op.parameters)
 
 

@@ -19,26 +19,45 @@ static span inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size)
     return s;
 }
 
-static uint32_t popcount(uint32_t x) {
+/* The sum of the sixteen-bit halves after adding up bytes. */
+static uint32_t sum_of_bytes(uint32_t x) {
+    x = (x & 0x00FF00FFu) + ((x >> 8) & 0x00FF00FFu);
+    return (x + (x >> 16)) & 0xFFFFu;
+}
+
+/* Bits of one word, counted in fields of four bits: at most 4 in each. */
+static uint32_t count_in_nibbles(uint32_t x) {
     x = x - ((x >> 1) & 0x55555555u);
-    x = (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
-    x = (x + (x >> 4)) & 0x0F0F0F0Fu;
-    return (x * 0x01010101u) >> 24;
+    return (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
+}
+
+static uint32_t nibbles_to_bytes(uint32_t x) { return (x & 0x0F0F0F0Fu) + ((x >> 4) & 0x0F0F0F0Fu); }
+
+/* How many bits differ. Counts are merged late: three words fit fields of four bits, ten such triples those of eight. */
+static uint32_t count_differing(const uint32_t *x, const uint32_t *w, uint32_t words) {
+    uint32_t n = 0;
+    while (words >= 3u) {
+        uint32_t bytes = 0, triples = words / 3u < 10u ? words / 3u : 10u;
+        words -= 3u * triples;
+        for (; triples > 0u; triples--, x += 3, w += 3) {
+            uint32_t nibbles = count_in_nibbles(x[0] ^ w[0]);
+            nibbles += count_in_nibbles(x[1] ^ w[1]);
+            nibbles += count_in_nibbles(x[2] ^ w[2]);
+            bytes += nibbles_to_bytes(nibbles);
+        }
+        n += sum_of_bytes(bytes);
+    }
+    for (; words > 0u; words--) n += sum_of_bytes(nibbles_to_bytes(count_in_nibbles(*x++ ^ *w++)));
+    return n;
 }
 
 static uint32_t count_bits(const uint32_t *x, uint32_t words) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < words; i++) n += popcount(x[i]);
+    for (; words > 0u; words--) n += sum_of_bytes(nibbles_to_bytes(count_in_nibbles(*x++)));
     return n;
 }
 
-static uint32_t count_differing(const uint32_t *x, const uint32_t *w, uint32_t words) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < words; i++) n += popcount(x[i] ^ w[i]);
-    return n;
-}
-
-/* Taps outside the input read +1, that is 0 bits: what differs there is the weights' own bits. */
+/* Bits of a filter's taps outside the input. */
 static uint32_t count_outside(const uint32_t *w, const zob_op *op, uint32_t words, span v, span h) {
     uint32_t n = 0;
     const uint32_t line = op->kernel[1] * words;
@@ -53,65 +72,82 @@ static uint32_t count_outside(const uint32_t *w, const zob_op *op, uint32_t word
     return n;
 }
 
-/* Differing bits of one filter over the taps inside the input. `corner` is the first pixel read. */
-static uint32_t count_inside(const zob_context *c, const uint32_t *corner, const uint32_t *w, uint32_t words, span v, span h) {
+/* Copy what a filter reads at one pixel, `words` words a tap from word `first` of each pixel on; zero outside. */
+static void gather(const zob_context *c, span v, span h, uint32_t first, uint32_t words, uint32_t *patch) {
     const zob_op *op = c->op;
-    const uint32_t pixel = zob_words(c->in->channels), line = op->dilation[0] * c->in->width * pixel;
-    const int whole_lines = op->dilation[1] == 1u && words == pixel; /* taps of a line lie side by side */
-    uint32_t n = 0;
-    for (uint32_t ky = v.begin; ky < v.end; ky++, corner += line) {
-        const uint32_t *taps = w + (ky * op->kernel[1] + h.begin) * words;
-        if (whole_lines) {
-            n += count_differing(corner, taps, (h.end - h.begin) * words);
-            continue;
-        }
-        for (uint32_t kx = h.begin; kx < h.end; kx++, taps += words) {
-            n += count_differing(corner + (kx - h.begin) * op->dilation[1] * pixel, taps, words);
+    const uint32_t pixel = zob_words(c->in->channels);
+    const uint32_t *input = (const uint32_t *)(const void *)(c->arena + c->in->offset) + first;
+    for (uint32_t ky = 0; ky < op->kernel[0]; ky++) {
+        for (uint32_t kx = 0; kx < op->kernel[1]; kx++) {
+            const int inner = ky >= v.begin && ky < v.end && kx >= h.begin && kx < h.end;
+            const uint32_t y = v.at + (ky - v.begin) * op->dilation[0], x = h.at + (kx - h.begin) * op->dilation[1];
+            const uint32_t *tap = input + (inner ? (y * c->in->width + x) * pixel : 0u);
+            for (uint32_t i = 0; i < words; i++) *patch++ = inner ? tap[i] : 0u;
         }
     }
-    return n;
 }
 
 void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
     const zob_op *op = c->op;
-    const uint32_t pixel_words = zob_words(c->in->channels);
     const uint32_t channels = c->in->channels / op->groups, words = zob_words(channels);
     const uint32_t filters = c->out->channels / op->groups, all = (uint32_t)op->kernel[0] * op->kernel[1];
-    const uint32_t *input = (const uint32_t *)(const void *)(c->arena + c->in->offset);
     const uint32_t *weights = (const uint32_t *)(const void *)(c->image + c->model->parameters[op->parameter].offset);
+    uint32_t *patch = (uint32_t *)(void *)(c->arena + op->scratch);
     uint32_t pixel = 0;
     for (uint32_t oy = 0; oy < c->out->height; oy++) {
         const span v = inside(op, 0, oy, c->in->height);
         for (uint32_t ox = 0; ox < c->out->width; ox++, pixel++) {
             const span h = inside(op, 1, ox, c->in->width);
-            const uint32_t taps = (v.end - v.begin) * (h.end - h.begin);
-            const uint32_t *corner = input + (taps ? (v.at * c->in->width + h.at) * pixel_words : 0u);
-            const int32_t products = (int32_t)((op->pad_value ? all : taps) * channels);
+            const uint32_t taps = op->pad_value ? all : (v.end - v.begin) * (h.end - h.begin);
+            const int32_t products = (int32_t)(taps * channels);
             const uint32_t *w = weights;
             for (uint32_t o = 0; o < c->out->channels; o++, w += all * words) {
-                uint32_t differing = op->pad_value && taps < all ? count_outside(w, op, words, v, h) : 0u;
-                if (taps) differing += count_inside(c, corner + o / filters * words, w, words, v, h);
+                uint32_t differing;
+                if (o % filters == 0u) gather(c, v, h, o / filters * words, words, patch);
+                differing = count_differing(patch, w, all * words);
+                /* Outside the gathered words are 0, which is +1. Taps that are not to be read do not count. */
+                if (taps < all) differing -= count_outside(w, op, words, v, h);
                 zob_emit(sink, pixel, o, (float)(products - 2 * (int32_t)differing));
             }
         }
     }
 }
 
+/* acc + x[0] * w[0] + x[1] * w[1] ..., added one after the other. */
+static float add_products(float acc, const float *x, const float *w, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) acc = acc + x[i] * w[i];
+    return acc;
+}
+
+/* Taps outside that read 1. */
+static float add_weights(float acc, const float *w, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) acc = acc + w[i];
+    return acc;
+}
+
 /* The sum of products of one output element, in the order (row, column, channel). */
 static float dot_real(const zob_context *c, const float *input, const float *w, span v, span h) {
     const zob_op *op = c->op;
-    const uint32_t channels = c->in->channels / op->groups;
+    const uint32_t channels = c->in->channels / op->groups, line = op->kernel[1] * channels;
+    const uint32_t before = h.begin * channels, within = (h.end - h.begin) * channels;
+    const int side_by_side = op->dilation[1] == 1u && op->groups == 1u;
     float acc = 0.0f;
-    for (uint32_t ky = 0; ky < op->kernel[0]; ky++) {
-        for (uint32_t kx = 0; kx < op->kernel[1]; kx++, w += channels) {
-            if (ky >= v.begin && ky < v.end && kx >= h.begin && kx < h.end) {
-                const uint32_t y = v.at + (ky - v.begin) * op->dilation[0], x = h.at + (kx - h.begin) * op->dilation[1];
-                const float *in = input + (y * c->in->width + x) * c->in->channels;
-                for (uint32_t i = 0; i < channels; i++) acc = acc + in[i] * w[i];
-            } else if (op->pad_value) {
-                for (uint32_t i = 0; i < channels; i++) acc = acc + w[i];
+    for (uint32_t ky = 0; ky < op->kernel[0]; ky++, w += line) {
+        const float *in = input;
+        if (ky < v.begin || ky >= v.end || within == 0u) {
+            if (op->pad_value) acc = add_weights(acc, w, line);
+            continue;
+        }
+        in += ((v.at + (ky - v.begin) * op->dilation[0]) * c->in->width + h.at) * c->in->channels;
+        if (op->pad_value) acc = add_weights(acc, w, before);
+        if (side_by_side) {
+            acc = add_products(acc, in, w + before, within);
+        } else {
+            for (uint32_t kx = h.begin; kx < h.end; kx++, in += op->dilation[1] * c->in->channels) {
+                acc = add_products(acc, in, w + kx * channels, channels);
             }
         }
+        if (op->pad_value) acc = add_weights(acc, w + before + within, line - before - within);
     }
     return acc;
 }

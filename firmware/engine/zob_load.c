@@ -246,13 +246,14 @@ static zob_status check_order(const zob_model *m, uint32_t index, uint32_t head)
     return ZOB_OK;
 }
 
-/* The part of the arena where an operation's parameters are decoded. */
+/* The part of the arena where an operation's parameters are decoded, or a binary convolution gathers what it reads. */
 static extent scratch_extent(const zob_model *m, const zob_op *op) {
-    uint64_t floats = 0;
+    uint64_t floats = 0; /* or words */
     extent e;
     if (op->opcode == ZOB_OP_CONV) {
         const zob_parameter *w = &m->parameters[op->parameter];
-        if (m->tensors[op->input].kind == ZOB_KIND_REAL) floats = w->count / w->dims[0];
+        floats = w->count / w->dims[0];
+        if (m->tensors[op->input].kind == ZOB_KIND_BINARY) floats = floats / w->dims[3] * zob_words(w->dims[3]);
     } else {
         if (op->parameter != ZOB_NONE) floats += m->parameters[op->parameter].count;
         if (op->bias != ZOB_NONE) floats += m->parameters[op->bias].count;
