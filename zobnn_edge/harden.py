@@ -1,14 +1,13 @@
 """ZOBNN hardening: real-valued parameters become few-bit codes of a deliberately restricted range (docs/method.md).
 
 Reciprocity is carried out here, once, so that the plan has no work left for it:
-- batch norm before a sign becomes an integer threshold (`fold_thresholds`): one comparison, no multiplication;
+- batch norm before a sign becomes a threshold (`fold_thresholds`): one comparison, no multiplication;
 - the scale of coded weights moves into the affine or threshold behind them: weights are the integers `q - zero_point`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
 
 import numpy as np
 
@@ -35,32 +34,14 @@ def harden(net: Network, policy: Policy | None = None) -> Network:
     """The hardened network: parameters still stored as float32 become codes; binary weights stay what they are."""
     policy = policy or Policy()
     folded = fold_thresholds(net)
-    parameters = {name: _coded(folded, p, policy) for name, p in folded.parameters.items()}
+    parameters = {name: _coded(p, policy) for name, p in folded.parameters.items()}
     return _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
 
 
-def _coded(net: Network, p: Parameter, policy: Policy) -> Parameter:
+def _coded(p: Parameter, policy: Policy) -> Parameter:
     if not isinstance(p.encoding, Float32):
         return p
-    low, high = float(p.values.min()), float(p.values.max())
-    step = _threshold_step(net, p.name)
-    if step is None:
-        return p.encoded(Uniform.of_range(low, high, policy.bits))
-    scale = float(step * max(1, ceil((high - low) / step / ((1 << policy.bits) - 1))))
-    return p.encoded(Uniform(policy.bits, scale, round(-low / scale)))
-
-
-def _threshold_step(net: Network, name: str) -> int | None:
-    """The distance of the sums under a threshold: 2 for binary convolutions (1 with zero padding); None: real sums."""
-    op = next((op for op in net.ops if isinstance(op, Threshold) and op.threshold == name), None)
-    conv = net.producer(op.input) if op else None
-    if not isinstance(conv, Conv) or net.tensors[conv.input].kind == "real":
-        return None
-    return 1 if _zero_padded(conv) else 2
-
-
-def _zero_padded(conv: Conv) -> bool:
-    return conv.padding == "same" and conv.pad_value == 0
+    return p.encoded(Uniform.of_range(float(p.values.min()), float(p.values.max()), policy.bits))
 
 
 def fold_thresholds(net: Network) -> Network:
@@ -123,7 +104,11 @@ def _affine_values(net: Network, op: Affine) -> tuple[FloatArray, FloatArray]:
 
 
 def _thresholds(net: Network, conv: Conv, scale: FloatArray, bias: FloatArray) -> FloatArray:
-    """Per channel the smallest sum (of the filter, negated where its scale is) that gives +1."""
+    """Per channel the threshold of the sums of its filter (negated where its scale is).
+
+    For a binary convolution it lies half-way between the largest sum that gives -1 and the smallest that gives +1, so
+    that a code which is off by less than half the distance of sums decides the same.
+    """
     weights = net.parameters[conv.weight].values
     if net.tensors[conv.input].kind == "real":
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -133,13 +118,13 @@ def _thresholds(net: Network, conv: Conv, scale: FloatArray, bias: FloatArray) -
         # 0 / 0: a channel whose scale and bias vanish is always +1.
         return np.clip(np.where(np.isnan(exact), -reach, exact), -reach, 1.01 * reach).astype(np.float32)
     products = weights[0].size
-    step = 1 if _zero_padded(conv) else 2
+    zero_padded = conv.padding == "same" and conv.pad_value == 0
+    step = 1 if zero_padded else 2
     sums = np.arange(-products, products + 1, step, dtype=np.float32)[:, None]
     positive = ~(sums * np.where(scale < 0, -1, 1).astype(np.float32) * scale + bias < 0)
     first = np.where(positive.any(axis=0), positive.argmax(axis=0), len(sums))
-    thresholds: FloatArray = (-products + step * first).astype(np.float32)
-    # Sums are odd where `products` is: the even number below separates them as well, and halves to an integer.
-    return thresholds - np.float32(products % 2 if step == 2 else 0)
+    thresholds: FloatArray = (-products + step * (first - 0.5)).astype(np.float32)
+    return thresholds
 
 
 def _absorb_weight_scales(net: Network) -> Network:

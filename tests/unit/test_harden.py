@@ -35,15 +35,18 @@ def test_folding_is_exact_for_binary_convolutions(seed, channels, out, padding, 
     np.testing.assert_array_equal(reference.run(folded, x).view("u4"), reference.run(net, x).view("u4"))
 
 
-def test_eight_bits_lose_nothing_where_thresholds_span_less_than_511() -> None:
-    """Integer steps: up to 255 steps of 2 are exact. The hardened network's activations are the original's."""
+def test_eight_bits_lose_nothing_where_thresholds_span_less_than_510() -> None:
+    """Thresholds lie between sums, which are 2 apart: codes less than 2 apart decide the same, in a range no wider."""
     a = Author((5, 5, 32), 5).sign().conv(64, 3).affine(scale=False, spread=40.0).sign()
     net = a.unpack().network()
     hardened = harden(net)
     x = dyadic_inputs(net, 20)
     np.testing.assert_array_equal(reference.run(hardened, x), reference.run(net, x))
     threshold = next(p for p in hardened.parameters.values() if p.role == "threshold")
-    assert threshold.encoding.scale % 2 == 0
+    exact = next(p for p in fold_thresholds(net).parameters.values() if p.role == "threshold").values
+    low, high = threshold.encoding.range
+    assert high - low == pytest.approx(float(np.ptp(exact)), rel=0.01)
+    assert 0 < np.ptp(exact) < 510
 
 
 @pytest.mark.parametrize("net", [binary_chain(3), residual(3), real(3, None)], ids=["chain", "residual", "real"])
