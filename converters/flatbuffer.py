@@ -65,6 +65,9 @@ SCHEMA: dict[str, tuple[tuple[str, str], ...]] = {
         ("max", "[f32]"),
         ("scale", "[f32]"),
         ("zero_point", "[i64]"),
+        ("details_type", "u8"),
+        ("details", "unread"),
+        ("quantized_dimension", "i32"),
     ),
     "Operator": (
         ("opcode_index", "u32"),
@@ -80,6 +83,18 @@ SCHEMA: dict[str, tuple[tuple[str, str], ...]] = {
         ("padding", "i8"),
         ("stride_w", "i32"),
         ("stride_h", "i32"),
+        ("fused_activation_function", "i8"),
+        ("dilation_w_factor", "i32"),
+        ("dilation_h_factor", "i32"),
+    ),
+    "DepthwiseConv2DOptions": (
+        ("padding", "i8"),
+        ("stride_w", "i32"),
+        ("stride_h", "i32"),
+        ("depth_multiplier", "i32"),
+        ("fused_activation_function", "i8"),
+        ("dilation_w_factor", "i32"),
+        ("dilation_h_factor", "i32"),
     ),
     "Pool2DOptions": (
         ("padding", "i8"),
@@ -87,17 +102,75 @@ SCHEMA: dict[str, tuple[tuple[str, str], ...]] = {
         ("stride_h", "i32"),
         ("filter_width", "i32"),
         ("filter_height", "i32"),
+        ("fused_activation_function", "i8"),
     ),
+    "FullyConnectedOptions": (("fused_activation_function", "i8"), ("weights_format", "i8")),
     "SoftmaxOptions": (("beta", "f32"),),
+    "ConcatenationOptions": (("axis", "i32"), ("fused_activation_function", "i8")),
+    "AddOptions": (("fused_activation_function", "i8"),),
     "ReshapeOptions": (("new_shape", "[i32]"),),
+    "MulOptions": (("fused_activation_function", "i8"),),
+    "TransposeOptions": (),
+    "SubOptions": (("fused_activation_function", "i8"),),
+    "LeakyReluOptions": (("alpha", "f32"),),
 }
 """Every table's fields (name, type). `[T]` is a vector of T; `bytes` a byte vector; `data` one that is aligned and that
-reads as a Span; `union` one of the tables of OPTIONS, whose code the field before it holds."""
+reads as a Span; `union` one of the tables of OPTIONS, whose code the field before it holds; `unread` is passed over."""
 
-OPTIONS = {"Conv2DOptions": 1, "Pool2DOptions": 5, "SoftmaxOptions": 9, "ReshapeOptions": 17}
+OPTIONS = {
+    "Conv2DOptions": 1,
+    "DepthwiseConv2DOptions": 2,
+    "Pool2DOptions": 5,
+    "FullyConnectedOptions": 8,
+    "SoftmaxOptions": 9,
+    "ConcatenationOptions": 10,
+    "AddOptions": 11,
+    "ReshapeOptions": 17,
+    "MulOptions": 21,
+    "TransposeOptions": 26,
+    "SubOptions": 28,
+    "LeakyReluOptions": 75,
+}
 """Code of each table of options in the schema's union BuiltinOptions."""
 
-_DEFAULTS = {("OperatorCode", "version"): 1}
+_OPERATORS = """
+    ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE EMBEDDING_LOOKUP FLOOR
+    FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D LOCAL_RESPONSE_NORMALIZATION LOGISTIC
+    LSH_PROJECTION LSTM MAX_POOL_2D MUL RELU RELU_N1_TO_1 RELU6 RESHAPE RESIZE_BILINEAR RNN SOFTMAX SPACE_TO_DEPTH
+    SVDF TANH CONCAT_EMBEDDINGS SKIP_GRAM CALL CUSTOM EMBEDDING_LOOKUP_SPARSE PAD UNIDIRECTIONAL_SEQUENCE_RNN GATHER
+    BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND TRANSPOSE MEAN SUB DIV SQUEEZE UNIDIRECTIONAL_SEQUENCE_LSTM STRIDED_SLICE
+    BIDIRECTIONAL_SEQUENCE_RNN EXP TOPK_V2 SPLIT LOG_SOFTMAX DELEGATE BIDIRECTIONAL_SEQUENCE_LSTM CAST PRELU MAXIMUM
+    ARG_MAX MINIMUM LESS NEG PADV2 GREATER GREATER_EQUAL LESS_EQUAL SELECT SLICE SIN TRANSPOSE_CONV SPARSE_TO_DENSE
+    TILE EXPAND_DIMS EQUAL NOT_EQUAL LOG SUM SQRT RSQRT SHAPE POW ARG_MIN FAKE_QUANT REDUCE_PROD REDUCE_MAX PACK
+    LOGICAL_OR ONE_HOT LOGICAL_AND LOGICAL_NOT UNPACK REDUCE_MIN FLOOR_DIV REDUCE_ANY SQUARE ZEROS_LIKE FILL
+    FLOOR_MOD RANGE RESIZE_NEAREST_NEIGHBOR LEAKY_RELU SQUARED_DIFFERENCE MIRROR_PAD ABS SPLIT_V UNIQUE CEIL
+    REVERSE_V2 ADD_N GATHER_ND COS WHERE RANK ELU REVERSE_SEQUENCE MATRIX_DIAG QUANTIZE MATRIX_SET_DIAG ROUND
+    HARD_SWISH IF WHILE NON_MAX_SUPPRESSION_V4 NON_MAX_SUPPRESSION_V5 SCATTER_ND SELECT_V2 DENSIFY SEGMENT_SUM
+    BATCH_MATMUL PLACEHOLDER_FOR_GREATER_OP_CODES CUMSUM CALL_ONCE BROADCAST_TO RFFT2D CONV_3D IMAG REAL COMPLEX_ABS
+    HASHTABLE HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_SIZE REDUCE_ALL CONV_3D_TRANSPOSE VAR_HANDLE READ_VARIABLE
+    ASSIGN_VARIABLE BROADCAST_ARGS RANDOM_STANDARD_NORMAL BUCKETIZE RANDOM_UNIFORM MULTINOMIAL GELU
+    DYNAMIC_UPDATE_SLICE RELU_0_TO_1 UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_MAX UNSORTED_SEGMENT_SUM ATAN2
+    UNSORTED_SEGMENT_MIN SIGN
+"""
+OPERATORS = tuple(_OPERATORS.split())
+"""Names of the builtin operators, each at the place of its code."""
+
+TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
+"""NumPy's names of the schema's tensor types; the others (strings, complex numbers, resources) are left out."""
+
+_DEFAULTS = {
+    ("OperatorCode", "version"): 1,
+    ("Conv2DOptions", "dilation_w_factor"): 1,
+    ("Conv2DOptions", "dilation_h_factor"): 1,
+    ("DepthwiseConv2DOptions", "dilation_w_factor"): 1,
+    ("DepthwiseConv2DOptions", "dilation_h_factor"): 1,
+}
+"""Fields whose default is not 0."""
+
+MAX_TABLES = 1 << 16
+"""Most tables that are read: a damaged file may name the same ones over and over."""
+MAX_VECTOR_BYTES = 1 << 24
+"""Most bytes of strings and vectors, data aside, that are read."""
 
 
 @dataclass(frozen=True)
@@ -180,42 +253,75 @@ class _Writer:
 def read(blob: bytes) -> dict[str, Any]:
     """The Model table of a file as nested dictionaries and lists; raises ModelError when it is no TFLite file.
 
-    Fields that SCHEMA leaves out are passed over, and so are options of operators that are not in OPTIONS.
+    Fields that SCHEMA leaves out are passed over, and so are options of operators that are not in OPTIONS. What a
+    damaged file makes of it is bounded: MAX_TABLES, MAX_VECTOR_BYTES.
     """
     if blob[4:8] != IDENTIFIER:
         raise ModelError("not a TFLite flatbuffer: it does not say TFL3 at byte 4")
     try:
-        return _read_table(blob, "Model", struct.unpack_from("<I", blob)[0])
+        return _Reader(blob).table("Model", struct.unpack_from("<I", blob)[0])
     except (struct.error, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"a damaged TFLite flatbuffer: {error}") from None
 
 
-def _read_table(blob: bytes, name: str, position: int) -> dict[str, Any]:
-    table, values = Table(blob, position), {}
-    for slot, (field, kind) in enumerate(SCHEMA[name]):
-        at = table.Offset(4 + 2 * slot)
-        if kind in _SCALARS:
-            default = _DEFAULTS.get((name, field), 0)
-            values[field] = table.Get(_SCALARS[kind], position + at) if at else default
-        elif at and kind == "union":
-            options = {code: option for option, code in OPTIONS.items()}.get(values["builtin_options_type"])
-            values[field] = _read_table(blob, options, table.Indirect(position + at)) if options else None
-        else:
-            values[field] = _read_pointer(blob, table, kind, at) if at else None
-    return values
+def metadata(blob: bytes, model: dict[str, Any], name: str) -> bytes | None:
+    """What the Model that `read` made of the file has under a name in its metadata; None when it has not."""
+    for entry in model["metadata"] or []:
+        if entry["name"] == name:
+            return contents(blob, model["buffers"][entry["buffer"]]["data"])
+    return None
 
 
-def _read_pointer(blob: bytes, table: Table, kind: str, at: int) -> Any:
-    position = table.Pos + at
-    if kind == "string":
-        return table.String(position).decode()
-    if kind in SCHEMA:
-        return _read_table(blob, kind, table.Indirect(position))
-    start, count = table.Vector(at), table.VectorLen(at)
-    if kind in _VECTORS:
-        return np.frombuffer(blob, _VECTORS[kind], count, start).tolist()
-    if start + count > len(blob):
-        raise ValueError(f"a vector of {count} items at byte {start} runs past the end")
-    if kind in ("bytes", "data"):
-        return blob[start : start + count] if kind == "bytes" else Span(start, count)
-    return [_read_table(blob, kind[1:-1], table.Indirect(start + 4 * i)) for i in range(count)]
+def contents(blob: bytes, span: Span | None) -> bytes | None:
+    """The bytes of a span; None for none."""
+    return None if span is None else blob[span.offset : span.offset + span.size]
+
+
+class _Reader:
+    """Reads tables depth first; positions outside the file raise an error, whatever points there."""
+
+    def __init__(self, blob: bytes) -> None:
+        self.blob = blob
+        self.tables = 0
+        self.vector_bytes = 0
+
+    def table(self, name: str, position: int) -> dict[str, Any]:
+        self.tables += 1
+        if self.tables > MAX_TABLES:
+            raise ValueError(f"more than {MAX_TABLES} tables")
+        table, values = Table(self.blob, position), {}
+        for slot, (field, kind) in enumerate(SCHEMA[name]):
+            at = table.Offset(4 + 2 * slot)
+            if kind in _SCALARS:
+                default = _DEFAULTS.get((name, field), 0)
+                values[field] = table.Get(_SCALARS[kind], position + at) if at else default
+            elif at and kind == "union":
+                options = _OPTIONS_OF.get(values["builtin_options_type"])
+                values[field] = self.table(options, table.Indirect(position + at)) if options else None
+            elif kind != "unread":
+                values[field] = self.pointer(table, kind, at) if at else None
+        return values
+
+    def pointer(self, table: Table, kind: str, at: int) -> Any:
+        if kind in SCHEMA:
+            return self.table(kind, table.Indirect(table.Pos + at))
+        start, count = table.Vector(at), table.VectorLen(at)
+        size = count * (np.dtype(_VECTORS[kind]).itemsize if kind in _VECTORS else 4 if kind[0] == "[" else 1)
+        if start + size > len(self.blob):
+            raise ValueError(f"a vector of {count} items at byte {start} runs past the end")
+        if kind == "data":
+            return Span(start, size)
+        self.vector_bytes += size
+        if self.vector_bytes > MAX_VECTOR_BYTES:
+            raise ValueError(f"more than {MAX_VECTOR_BYTES} bytes of strings and vectors")
+        raw = self.blob[start : start + size]
+        if kind == "string":
+            return raw.decode()
+        if kind == "bytes":
+            return raw
+        if kind in _VECTORS:
+            return np.frombuffer(raw, _VECTORS[kind]).tolist()
+        return [self.table(kind[1:-1], table.Indirect(start + 4 * i)) for i in range(count)]
+
+
+_OPTIONS_OF = {code: table for table, code in OPTIONS.items()}

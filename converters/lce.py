@@ -7,7 +7,7 @@ except for sums of rounded products (a real convolution whose products are no sh
 Binary convolutions are written with multiplier 1 and bias 0, so that they give the dot product itself, and batch norm
 follows as MUL and ADD in the engine's order of rounding. Before a sign they give bits: LCE answers -1 where the number
 of differing bits exceeds an integer, which is computed from the codes of a threshold at run time, or at export from a
-batch norm that is not coded.
+batch norm or a threshold that is not coded. In groups, only LCE's reference and indirect kernels run them.
 """
 
 from __future__ import annotations
@@ -26,16 +26,21 @@ from zobnn_edge.network import (
     Affine,
     AveragePool,
     Clip,
+    Concat,
     Conv,
     MaxPool,
+    Mul,
     Network,
     Op,
+    Pad,
     PRelu,
     Reshape,
     Sign,
     Softmax,
+    Thermometer,
     Threshold,
     Unpack,
+    extent,
     window_geometry,
 )
 
@@ -96,8 +101,15 @@ class _Writer:
             return self.binarized(op, x)
         if isinstance(op, Unpack):
             return self.step("LceDequantize", op, x)
-        if isinstance(op, Add):
-            return self.step("ADD", op, x, self.at[op.other])
+        if isinstance(op, (Add, Mul)):
+            return self.step("ADD" if isinstance(op, Add) else "MUL", op, x, self.at[op.other])
+        if isinstance(op, Concat):
+            axis = node("ConcatenationOptions", axis=3)
+            return self.graph.op("CONCATENATION", [x, self.at[op.other]], self.shape(op.output), options=axis)
+        if isinstance(op, Pad):
+            return self.padded(op.input, x, np.array([op.rows, op.columns], np.int32), op.value)
+        if isinstance(op, Thermometer):
+            return self.thermometer(op, x)
         if isinstance(op, Softmax):
             return self.graph.op("SOFTMAX", [x], self.shape(op.output), options=node("SoftmaxOptions", beta=1.0))
         if isinstance(op, Reshape):
@@ -157,29 +169,56 @@ class _Writer:
         return self.graph.op(name, [x], shape, options=options)
 
     def real_conv(self, op: Conv, x: int) -> int:
-        weight = self.net.parameters[op.weight]
-        outside = self.outside(op)
+        """CONV_2D, in groups too; where each channel is its own group DEPTHWISE_CONV_2D, filters (1, h, w, out)."""
+        weight, outside = self.net.parameters[op.weight], self.outside(op)
+        out, height, width, _ = weight.shape
         if op.pad_value and outside.any():
-            x = self.padded_with_ones(op, x, outside)
-        native = outside.any() and not op.pad_value
-        inputs = [x, self.graph.real(weight, weight.shape), self.graph.constant(np.zeros(weight.shape[0], np.float32))]
-        options = node(
-            "Conv2DOptions", padding=_SAME if native else _VALID, stride_w=op.stride[1], stride_h=op.stride[0]
-        )
-        return self.graph.op("CONV_2D", inputs, self.shape(op.output), options=options)
+            x = self.padded(op.input, x, outside, 1.0)
+        geometry = {
+            "padding": _SAME if outside.any() and not op.pad_value else _VALID,
+            "stride_w": op.stride[1],
+            "stride_h": op.stride[0],
+            "dilation_w_factor": op.dilation[1],
+            "dilation_h_factor": op.dilation[0],
+        }
+        name, options, filters = "CONV_2D", node("Conv2DOptions", **geometry), self.graph.real(weight, weight.shape)
+        if 1 < op.groups == self.net.tensors[op.input].shape[2]:
+            name = "DEPTHWISE_CONV_2D"
+            options = node("DepthwiseConv2DOptions", depth_multiplier=out // op.groups, **geometry)
+            # Transposed at run time, so that the file holds the codes in the order of the image.
+            order = self.graph.constant(np.array([3, 1, 2, 0], np.int32))
+            transpose = node("TransposeOptions")
+            filters = self.graph.op("TRANSPOSE", [filters, order], (1, height, width, out), options=transpose)
+        inputs = [x, filters, self.graph.constant(np.zeros(out, np.float32))]
+        return self.graph.op(name, inputs, self.shape(op.output), options=options)
 
-    def padded_with_ones(self, op: Conv, x: int, outside: NDArray[np.int32]) -> int:
-        h, w, c = self.net.tensors[op.input].shape
-        (top, bottom), (left, right) = outside.tolist()
+    def padded(self, tensor: str, x: int, border: NDArray[np.int32], value: float) -> int:
+        """A border ((above, below), (left, right)) around `x`, which is the network's `tensor`."""
+        h, w, c = self.net.tensors[tensor].shape
+        (top, bottom), (left, right) = border.tolist()
         widths = np.array([(0, 0), (top, bottom), (left, right), (0, 0)], np.int32)
-        inputs = [x, self.graph.constant(widths), self.graph.constant(1.0)]
+        inputs = [x, self.graph.constant(widths), self.graph.constant(value)]
         return self.graph.op("PADV2", inputs, (1, h + top + bottom, w + left + right, c))
+
+    def thermometer(self, op: Thermometer, x: int) -> int:
+        """The levels minus 1, 2, ..., planes are not negative where a plane is +1. MAXIMUM makes 0 of NaN."""
+        h, w, c = self.net.tensors[op.input].shape
+        if op.gain != 1.0:
+            x = self.graph.op("MUL", [x, self.graph.constant(op.gain)], (1, h, w, c))
+        levels = self.graph.op("ROUND", [x], (1, h, w, c))
+        levels = self.graph.op("MAXIMUM", [levels, self.graph.constant(0.0)], (1, h, w, c))
+        column, planes, flat = (1, h * w, c, 1), (1, h * w, c, op.planes), (1, h, w, c * op.planes)
+        levels = self.graph.op("RESHAPE", [levels], column, options=reshape(column))
+        steps = self.graph.constant(np.arange(1, op.planes + 1, dtype=np.float32))
+        above = self.graph.op("SUB", [levels, steps], planes)
+        return self.binarized(op, self.graph.op("RESHAPE", [above], flat, options=reshape(flat)))
 
     def outside(self, op: Conv) -> NDArray[np.int32]:
         """How far the windows reach out of the input: ((above, below), (left, right))."""
         size = self.net.tensors[op.input].shape[:2]
-        kernel = self.net.parameters[op.weight].shape[1:3]
-        out, before = window_geometry(size, (kernel[0], kernel[1]), op.stride, op.padding)
+        _, height, width, _ = self.net.parameters[op.weight].shape
+        kernel = extent((height, width), op.dilation)
+        out, before = window_geometry(size, kernel, op.stride, op.padding)
         ends = [(o - 1) * s + k - b - n for o, s, k, b, n in zip(out, op.stride, kernel, before, size, strict=True)]
         return np.array([(b, max(0, end)) for b, end in zip(before, ends, strict=True)], np.int32)
 
@@ -220,25 +259,29 @@ class _Writer:
         return True
 
     def folded_sign(self, op: Conv, reader: Op | None) -> bool:
-        """Write convolution, uncoded batch norm and sign as one, with LCE's threshold computed now."""
+        """Write convolution and what is uncoded up to the sign as one, with LCE's threshold computed now."""
         affine = reader if isinstance(reader, Affine) else None
-        sign = self.only_reader(reader.output) if affine and reader else reader
-        if not isinstance(sign, Sign) or (affine and not self.may_vanish(affine)):
+        last = self.only_reader(affine.output) if affine else reader
+        if not isinstance(last, Sign if affine else (Sign, Threshold)):
             return False
-        channels = self.net.tensors[op.output].shape[2]
+        steps = [step for step in (affine, last) if step]
+        if not all(self.may_vanish(step) for step in steps):
+            return False
+        parameters, channels = self.net.parameters, self.net.tensors[op.output].shape[2]
         scale, bias = np.ones(channels, np.float32), None
         if affine:
-            parameters = self.net.parameters
             scale = parameters[affine.scale].values if affine.scale else scale * np.float32(affine.gain)
             bias = parameters[affine.bias].values if affine.bias else None
+        elif isinstance(last, Threshold):
+            bias = -parameters[last.threshold].values
         folded = fold(scale, bias, *self.bits_compared(op))
         limit = self.graph.constant(folded.thresholds)
-        self.at[sign.output] = self.counted(op, sign.output, folded.negated, -1, -1, limit)
-        self.fused.update(o.output for o in (affine, sign) if o)
+        self.at[last.output] = self.counted(op, last.output, folded.negated, -1, -1, limit)
+        self.fused.update(step.output for step in steps)
         return True
 
-    def may_vanish(self, op: Affine) -> bool:
-        """True when the parameters of a batch norm need not be in the file: not coded, and nobody else's."""
+    def may_vanish(self, op: Op) -> bool:
+        """True when the parameters of an operation need not be in the file: not coded, and nobody else's."""
         users = [name for other in self.net.ops for name in other.parameters]
         return all(
             isinstance(self.net.parameters[name].encoding, Float32) and users.count(name) == 1 for name in op.parameters
@@ -258,9 +301,9 @@ class _Writer:
         out, height, width, channels = weight.shape
         words = row_bits(weight.encoding) // 32
         options = {
-            "channels_in": channels,
-            "dilation_height_factor": 1,
-            "dilation_width_factor": 1,
+            "channels_in": channels * op.groups,
+            "dilation_height_factor": op.dilation[0],
+            "dilation_width_factor": op.dilation[1],
             "fused_activation_function": 0,
             "pad_values": op.pad_value,
             "padding": _SAME if self.outside(op).any() else _VALID,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.flatbuffer import Span, read
+from converters.flatbuffer import Span, metadata, read
 from converters.lce_graph import CODE_BITS, NEGATED
 from zobnn_edge.encoding import CodeArray
 from zobnn_edge.errors import InputError, ModelError
@@ -51,11 +51,9 @@ def parameter_offsets(blob: bytes) -> dict[str, Stored]:
 
 def _parameters(blob: bytes, model: dict[str, Any]) -> dict[str, Stored]:
     buffers = [buffer["data"] for buffer in model["buffers"]]
-    metadata = {entry["name"]: buffers[entry["buffer"]] for entry in model["metadata"] or []}
-    if CODE_BITS not in metadata:
+    code_bits = metadata(blob, model, CODE_BITS)
+    if code_bits is None:
         raise ModelError(f"the flatbuffer has no metadata {CODE_BITS}; write it with zobnn-edge")
-    where = metadata[CODE_BITS]
-    code_bits = blob[where.offset : where.offset + where.size]
     stored: dict[str, Stored] = {}
     for tensor, bits in zip(model["subgraphs"][0]["tensors"], code_bits, strict=True):
         if bits:
@@ -122,5 +120,5 @@ def _counterparts(stored: dict[str, Stored], image: ParameterImage, address: int
 
 def _find(stored: dict[str, Stored], name: str) -> Stored:
     if name not in stored:
-        raise InputError(f"{name} is not in the flatbuffer: its batch norm was folded into thresholds; harden it first")
+        raise InputError(f"{name} is not in the flatbuffer: it was folded into LCE's own thresholds; harden it first")
     return stored[name]

@@ -8,7 +8,7 @@ import numpy as np
 from flatbuffers import flexbuffers
 from numpy.typing import NDArray
 
-from converters.flatbuffer import VERSION, Node, node, write
+from converters.flatbuffer import OPERATORS, TYPES, VERSION, Node, node, write
 from zobnn_edge.encoding import Binary, Float32, Uniform, pack
 from zobnn_edge.errors import ModelError
 from zobnn_edge.network import Parameter
@@ -19,29 +19,10 @@ CODE_BITS = "zobnn_code_bits"
 NEGATED = 0x80
 """Added to the bits of weights of which some output channels are stored with the opposite sign."""
 
-_CUSTOM = 32
-_BUILTINS = {
-    "ADD": (0, 1),
-    "AVERAGE_POOL_2D": (1, 1),
-    "CONV_2D": (3, 1),
-    "DEQUANTIZE": (6, 3),
-    "FLOOR": (8, 1),
-    "MAX_POOL_2D": (17, 1),
-    "MUL": (18, 1),
-    "RELU": (19, 1),
-    "RELU_N1_TO_1": (20, 1),
-    "RELU6": (21, 1),
-    "RESHAPE": (22, 1),
-    "SOFTMAX": (25, 1),
-    "SUB": (41, 1),
-    "CAST": (53, 1),
-    "PRELU": (54, 1),
-    "MAXIMUM": (55, 1),
-    "MINIMUM": (57, 1),
-    "PADV2": (60, 1),
-    "CEIL": (104, 1),
-}
-_TYPES = {"float32": 0, "int32": 2, "int16": 7, "int8": 9}
+_VERSIONS = {"DEQUANTIZE": 3}
+"""Versions of the operators that need one above 1."""
+
+_TYPE_CODES = {name: code for code, name in TYPES.items()}
 
 Shape = Sequence[int]
 Options = Node | dict[str, int] | None
@@ -175,7 +156,7 @@ class Graph:
         quantization: Node | None = None,
     ) -> int:
         self.tensors.append(
-            node("Tensor", shape=shape, type=_TYPES[type], buffer=buffer, name=name, quantization=quantization)
+            node("Tensor", shape=shape, type=_TYPE_CODES[type], buffer=buffer, name=name, quantization=quantization)
         )
         self.code_bits.append(bits)
         return len(self.tensors) - 1
@@ -216,6 +197,12 @@ def reshape(shape: Shape) -> Node:
 
 def _opcode(name: str) -> Node:
     """Both fields for the code are set: readers from before 2021 know the first one only."""
-    code, version = _BUILTINS.get(name, (_CUSTOM, 1))
-    custom = name if code == _CUSTOM else None
-    return node("OperatorCode", deprecated_builtin_code=code, builtin_code=code, version=version, custom_code=custom)
+    custom = name not in OPERATORS
+    code = OPERATORS.index("CUSTOM" if custom else name)
+    return node(
+        "OperatorCode",
+        deprecated_builtin_code=code,
+        builtin_code=code,
+        version=_VERSIONS.get(name, 1),
+        custom_code=name if custom else None,
+    )

@@ -20,7 +20,7 @@ from zobnn_edge import reference
 from zobnn_edge.encoding import Binary, Float32, Uniform, unpack
 from zobnn_edge.errors import InputError, ModelError
 from zobnn_edge.image import ParameterImage
-from zobnn_edge.network import Affine, Builder, Conv, Network, Sign, Threshold, Unpack
+from zobnn_edge.network import Add, Affine, Builder, Conv, Network, Sign, Threshold, Unpack
 
 pytestmark = pytest.mark.skipif(not lce_interpreter.INSTALLED, reason="larq_compute_engine is not installed")
 
@@ -208,6 +208,120 @@ def test_real_convolutions_of_short_binary_fractions_are_bit_identical(
     assert_same(net, dyadic_inputs(net, 3, seed))
 
 
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    groups=st.integers(1, 3),
+    words=st.integers(1, 2),
+    filters=st.integers(1, 3),
+    kernel=st.sampled_from([(1, 1), (2, 3), (3, 3)]),
+    stride=st.sampled_from([(1, 1), (2, 1)]),
+    padding=st.sampled_from(["valid", "same"]),
+    pad_value=st.sampled_from([0, 1]),
+    dilation=st.sampled_from([(1, 1), (2, 1), (2, 3)]),
+    after=st.sampled_from(["nothing", "threshold", "affine and sign"]),
+    encoding=ENCODING,
+)
+def test_binary_convolutions_in_groups_and_dilated_are_bit_identical(
+    seed: int,
+    groups: int,
+    words: int,
+    filters: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: str,
+    pad_value: int,
+    dilation: tuple[int, int],
+    after: str,
+    encoding: int | None,
+) -> None:
+    a = Author((7, 8, 32 * words * groups), seed)
+    a.sign().conv(filters * groups, kernel, stride, padding, pad_value, groups=groups, dilation=dilation)  # type: ignore[arg-type]
+    if after == "threshold":
+        a.threshold(encoding).unpack()
+    elif after == "affine and sign":
+        a.affine(encoding).sign().unpack()
+    net = a.network()
+    assert_same(net, dyadic_inputs(net, 3, seed))
+    if groups == 1:
+        assert_same(net, dyadic_inputs(net, 3, seed), reference_kernel=False)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    groups=st.integers(1, 4),
+    channels=st.integers(1, 3),
+    filters=st.integers(1, 3),
+    stride=st.sampled_from([(1, 1), (2, 1)]),
+    padding=st.sampled_from(["valid", "same"]),
+    pad_value=st.sampled_from([0, 1]),
+    dilation=st.sampled_from([(1, 1), (2, 1), (2, 3)]),
+    weight=st.sampled_from(["binary", Uniform(4, 0.25, 7), Uniform(8, 0.125, -100), Uniform(12, 1 / 64, 2000)]),
+)
+def test_real_convolutions_in_groups_and_dilated_are_bit_identical(
+    seed: int,
+    groups: int,
+    channels: int,
+    filters: int,
+    stride: tuple[int, int],
+    padding: str,
+    pad_value: int,
+    dilation: tuple[int, int],
+    weight: str | Uniform,
+) -> None:
+    a = Author((7, 8, channels * groups), seed)
+    a.conv(filters * groups, (3, 2), stride, padding, pad_value, weight, groups, dilation)  # type: ignore[arg-type]
+    net = a.network()
+    blob, parameter = lce.write(net), next(iter(net.parameters.values()))
+    assert_same(net, dyadic_inputs(net, 3, seed))
+    codes = parameter.encoding.encode(parameter.values).reshape(-1)
+    np.testing.assert_array_equal(lce.read_codes(blob, parameter.name)[: codes.size], codes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    channels=st.integers(1, 5),
+    steps=st.lists(st.sampled_from(["product", "gate", "join", "pad"]), min_size=1, max_size=5),
+    border=st.tuples(*[st.integers(0, 2)] * 4),
+    value=st.sampled_from([0.0, 1.0, -0.375]),
+)
+def test_products_concatenations_and_borders_are_bit_identical(
+    seed: int, channels: int, steps: list[str], border: tuple[int, int, int, int], value: float
+) -> None:
+    a = Author((4, 3, channels), seed)
+    for step in steps:
+        before = a.x
+        if step == "gate":
+            gate = a.max_pool(a.shape[0], a.shape[0]).x if a.shape[0] == a.shape[1] else a.average_pool(2, 99).x
+            a.x = before
+            a.mul(gate)
+        elif step == "pad":
+            a.pad(border[:2], border[2:], value)
+        else:
+            other = a.affine(None).x
+            a.x = before
+            a = a.mul(other) if step == "product" else a.concat(other)
+    net = a.gain(0.5).network()
+    assert_same(net, dyadic_inputs(net, 3, seed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.integers(1, 40),
+    st.sampled_from([1.0, 0.5, 0.125, float(np.float32(0.3)), -1.5]),
+    st.lists(st.floats(width=32) | st.integers(-50, 300).map(lambda i: i / 2), min_size=24, max_size=24),
+)
+def test_thermometers_are_bit_identical_for_any_number(
+    channels: int, planes: int, gain: float, numbers: list[float]
+) -> None:
+    net = Author((2, 2, channels)).thermometer(planes, gain).unpack().network()
+    x = np.array(numbers, np.float32)[: 8 * channels].reshape(2, 2, 2, channels)
+    assert_same(net, x)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 1000),
@@ -270,8 +384,15 @@ def test_nan_passes_relus_and_signs_as_it_does_in_the_engine() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_whole_networks_agree(name: str, reference_kernel: bool) -> None:
     net = NETWORKS[name]()
+    if not reference_kernel and has_binary_groups(net):
+        pytest.skip("LCE's default kernel refuses groups")
     x = dyadic_inputs(net, 8)
     assert_close(lce_interpreter.run(lce.write(net), x, reference_kernel), reference.run(net, x))
+
+
+def has_binary_groups(net: Network) -> bool:
+    """True when a convolution of bits is in groups."""
+    return any(isinstance(op, Conv) and op.groups > 1 and net.tensors[op.input].kind == "binary" for op in net.ops)
 
 
 def coded_networks() -> list[str]:
@@ -374,6 +495,23 @@ def test_a_weight_of_two_layers_flips_in_both() -> None:
     np.testing.assert_array_equal(
         lce_interpreter.run(lce.flip(blob, image, flips), x), reference.run(net, x, image.flipped(flips))
     )
+
+
+def test_two_convolutions_with_one_kernel_share_its_bits() -> None:
+    """As precision gating does: once on the signs, once on other bits of the same activations."""
+    a = Author((5, 5, 32), 7)
+    stem, weight = a.x, "conv2/weight"
+    high = a.sign().conv(8, 3, padding="same").x
+    a.x = stem
+    low = a.affine(None).sign().x
+    both = a.b.add(Conv("low", low, "low", weight, padding="same"))
+    net = a.b.network(a.b.add(Add("sum", high, "sum", both)))
+    blob, image, x = lce.write(net), ParameterImage.of(net), dyadic_inputs(net, 4)
+    assert len(lce.parameter_offsets(blob)[weight].offsets) == 1
+    assert blob.count(image.raw(weight)) == 1
+    flips = [image.address(weight, (i, 1, 2, 5 * i % 32), 0) for i in range(8)]
+    scores = reference.run(net, x, image.flipped(flips))
+    np.testing.assert_array_equal(lce_interpreter.run(lce.flip(blob, image, flips), x), scores)
 
 
 def test_a_batch_norm_that_something_else_needs_stays_in_the_file() -> None:
