@@ -1,8 +1,8 @@
-"""Data sets as uint8 images and labels: real ones, from a folder or a checksummed download, and files of one's own.
+"""Data sets as inputs and labels: real ones, from a folder or a checksummed download, and files of one's own.
 
 `digits` comes with scikit-learn. `mnist` and `cifar10` are looked for in the folder that the environment variable
-ZOBNN_DATA names, then in the download cache, then on the network. Their arrays are checked against pinned SHA-256
-sums wherever they come from.
+ZOBNN_DATA names, then in the download cache, then on the network; `kws` only in that folder. Their arrays are checked
+against pinned SHA-256 sums wherever they come from. `imagenet:FOLDER` reads images as they are asked for.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,10 @@ TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images `x` (N, height, width, channels), uint8 unless a file of one's own holds float32, and labels `y` (N,)."""
+    """Inputs `x` (N, height, width, channels) and labels `y` (N,).
+
+    Images are uint8; `kws` and, if they hold that, files of one's own are float32.
+    """
 
     name: str
     x: InputArray
@@ -103,30 +106,64 @@ ARRAY_SHA256 = {
         "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
         "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
     ),
+    ("kws", "test"): (
+        "c2e5f02def82726f5c49dfe85c311c52f295ad68561f6bae89931fdadaaedc73",
+        "5ac94dbdf436c844edf433b207d8d61f0e10e0a86335f1b12beb3b2fdc212111",
+    ),
 }
-"""SHA-256 of the bytes of the uint8 arrays (images, labels)."""
+"""SHA-256 of the bytes of the 8-bit arrays (inputs, labels)."""
 
 DIGIT_STEP = 15
 """Grey levels between two of the 17 values of a digits pixel: 0..16 become 0..240."""
 DIGITS_TEST_SHARE = 0.2
 DIGITS_SPLIT_SEED = 0
 
+KWS_FILE = "mlperf_tiny/kws01.npz"
+KWS_SCALE, KWS_ZERO_POINT = 0.5847029, 83
+"""A coded MFCC `q` of keyword spotting stands for `(q - zero point) * scale`."""
 
-def load(name: str, split: Split = "test") -> Dataset:
-    """The data set `digits`, `mnist` or `cifar10`, or the pair of files "x.npy,y.npy" (which has one split, test).
+IMAGENET = "imagenet:"
+IMAGENET_SIZE = 224
+IMAGENET_CROP = 0.875
+"""Share of the shorter side that is kept, from the middle, before scaling to the size of the networks."""
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
-    Raises InputError when there is no such data set, or it cannot be had, or it is damaged.
+
+def load(name: str, split: Split = "test", limit: int | None = None) -> Dataset:
+    """A data set by name, or its first `limit` inputs.
+
+    `digits`, `mnist`, `cifar10` and `kws` (keyword spotting; only test); `imagenet:FOLDER`, a folder with one folder
+    of JPEG or PNG images a class; or the pair of files "x.npy,y.npy" (only test). Raises InputError when there is no
+    such data set, or it cannot be had, or it is damaged.
     """
+    if name.startswith(IMAGENET):
+        parts = list(stream(name, split, limit=limit))
+        return Dataset(name, np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]))
     if split not in ("train", "test"):
         raise InputError(f"there is no split {split!r}; use train or test")
     if name in _LOADERS:
         x, y = _LOADERS[name](split)
-        return Dataset(name, x, y)
+        return Dataset(name, x[:limit], y[:limit])
     if name.count(",") == 1:
         if split != "test":
             raise InputError(f"{name}: a pair of files has no split {split!r}, only test")
-        return Dataset(name, *_pair(*map(Path, name.split(","))))
-    raise InputError(f"there is no data set {name!r}; use {', '.join(_LOADERS)} or x.npy,y.npy")
+        x, y = _pair(*map(Path, name.split(",")))
+        return Dataset(name, x[:limit], y[:limit])
+    raise InputError(f"there is no data set {name!r}; use {', '.join(_LOADERS)}, {IMAGENET}FOLDER or x.npy,y.npy")
+
+
+def stream(name: str, split: Split = "test", batch: int = 100, limit: int | None = None) -> Iterator[Dataset]:
+    """The parts of a data set, `batch` inputs each, as `load` would give them; images in folders are read one part at
+    a time."""
+    if not name.startswith(IMAGENET):
+        data = load(name, split, limit)
+        for at in range(0, len(data), batch):
+            yield Dataset(name, data.x[at : at + batch], data.y[at : at + batch])
+        return
+    files = _image_files(Path(name.removeprefix(IMAGENET)), split)[:limit]
+    for at in range(0, len(files), batch):
+        part = files[at : at + batch]
+        yield Dataset(name, np.stack([_image(path) for path, _ in part]), np.array([y for _, y in part], np.int64))
 
 
 def cache_folder() -> Path:
@@ -134,15 +171,35 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zobnn-edge"
 
 
-def _in_data_folder(name: str) -> Path | None:
+def _in_data_folder(name: str, otherwise: str = "unset the variable to download it") -> Path | None:
     """The path of a file in the folder that ZOBNN_DATA names; None when the variable is not set."""
     folder = os.environ.get(DATA_VARIABLE)
     if not folder:
         return None
     path = Path(folder) / name
     if not path.exists():
-        raise InputError(f"{DATA_VARIABLE}: there is no {name} in {folder}; unset the variable to download it")
+        raise InputError(f"{DATA_VARIABLE}: there is no {name} in {folder}; {otherwise}")
     return path
+
+
+def published(name: str) -> Path:
+    """A file that is not downloaded, such as a trained network, in the folder that ZOBNN_DATA names.
+
+    Raises InputError when it is not there.
+    """
+    path = _in_data_folder(name, "put it there, or set the variable to a folder that holds it")
+    if path is None:
+        raise InputError(f"{name} is not downloaded; set {DATA_VARIABLE} to a folder that holds it")
+    return path
+
+
+def published_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file by name; raises InputError when it is none."""
+    try:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, TypeError):
+        raise InputError(f"{path}: not an .npz file of arrays; fetch it again") from None
 
 
 def _digits(split: Split) -> Arrays:
@@ -218,6 +275,44 @@ def _checked(name: str, split: Split, x: NDArray[np.uint8], y: NDArray[np.uint8]
     return np.ascontiguousarray(x), y.astype(np.int64)
 
 
+def _kws(split: Split) -> Arrays:
+    """MLPerf Tiny's 1,000 evaluation inputs of keyword spotting: 49 frames of 10 MFCCs, float32."""
+    if split != "test":
+        raise InputError(f"kws has no split {split!r}, only test")
+    path = published(KWS_FILE)
+    x, y = _checked("kws", split, *_npz(read_bytes(path), str(path), "x", "y"))
+    return (x.astype(np.float32) - np.float32(KWS_ZERO_POINT)) * np.float32(KWS_SCALE), y
+
+
+def _image_files(folder: Path, split: Split) -> list[tuple[Path, int]]:
+    """Images and labels; labels number the class folders by name. The first image of each class comes first."""
+    inner = folder / {"train": "train", "test": "val"}[split]
+    if not inner.is_dir() and split == "train":
+        raise InputError(f"{IMAGENET}{folder}: has no folder train; only its class folders can be used, as test")
+    classes = sorted(p for p in (inner if inner.is_dir() else folder).glob("*") if p.is_dir())
+    images = [sorted(p for p in c.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) for c in classes]
+    ranked = [(rank, label, path) for label, paths in enumerate(images) for rank, path in enumerate(paths)]
+    if not ranked:
+        raise InputError(f"{IMAGENET}{folder}: no class folders with JPEG or PNG images; name the folder that has them")
+    return [(path, label) for _, label, path in sorted(ranked)]
+
+
+def _image(path: Path) -> NDArray[np.uint8]:
+    """An image as the networks for ImageNet take it: the middle of it, scaled to 224x224 pixels, RGB."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise InputError("images need Pillow; install it with pip install pillow") from None
+    try:
+        image = Image.open(io.BytesIO(read_bytes(path))).convert("RGB")
+    except (OSError, ValueError):
+        raise InputError(f"{path}: not an image that Pillow reads; remove it or fetch it again") from None
+    side = IMAGENET_CROP * min(image.size)
+    left, top = ((length - side) / 2 for length in image.size)
+    size = (IMAGENET_SIZE, IMAGENET_SIZE)
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC, (left, top, left + side, top + side)))
+
+
 def _pair(x_path: Path, y_path: Path) -> Arrays:
     """Inputs and labels from two .npy files."""
     x, y = _npy(x_path), _npy(y_path)
@@ -246,4 +341,4 @@ def _npy(path: Path) -> InputArray:
     return array
 
 
-_LOADERS: dict[str, Callable[[Split], Arrays]] = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
+_LOADERS: dict[str, Callable[[Split], Arrays]] = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10, "kws": _kws}

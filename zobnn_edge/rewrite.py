@@ -12,13 +12,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from zobnn_edge.encoding import Binary
+from zobnn_edge.encoding import Binary, Float32
 from zobnn_edge.network import (
     Add,
     Affine,
     Clip,
+    Concat,
     Conv,
     MaxPool,
+    Mul,
     Network,
     Op,
     Parameter,
@@ -67,6 +69,42 @@ def without_identities(net: Network) -> Network | None:
             return _bypassed(net, op, op.input)
         if unpacked and before is not None:
             return _bypassed(net, op, before.input)
+    return None
+
+
+def without_falling_scales(net: Network) -> Network | None:
+    """max-pool, batch norm with negative scales, sign, binary convolutions -> the same with scales that are not.
+
+    The channels of negative scales are negated before the sign and in the weights that read them: products of two signs
+    stay what they are. `scale * x + bias < 0` is `-scale * x >= -next(bias)`, where next is the next float32 above.
+    """
+    for affine in net.ops:
+        if not isinstance(affine, Affine) or not isinstance(net.producer(affine.input), MaxPool):
+            continue
+        signs = net.consumers(affine.output)
+        if affine.scale is None or affine.bias is None or affine.output == net.output or len(signs) != 1:
+            continue
+        sign = signs[0]
+        if not isinstance(sign, Sign) or sign.output == net.output:
+            continue
+        scale, bias = net.parameters[affine.scale], net.parameters[affine.bias]
+        readers = net.consumers(sign.output)
+        used = [*affine.parameters, *(name for conv in readers for name in conv.parameters)]
+        if not all(_takes_negated_channels(op) for op in readers) or not all(_users(net, name) == 1 for name in used):
+            continue
+        falling = scale.values < 0
+        if not falling.any() or (scale.encoding, bias.encoding) != (Float32(), Float32()):
+            continue
+        flip = np.where(falling, np.float32(-1), np.float32(1))
+        parameters = dict(net.parameters)
+        above = -np.nextafter(bias.values, np.float32(np.inf))
+        parameters[scale.name] = replace(scale, values=scale.values * flip)
+        parameters[bias.name] = replace(bias, values=np.where(falling, above, bias.values))
+        for conv in readers:
+            for name in conv.parameters:
+                weight = parameters[name]
+                parameters[name] = replace(weight, values=weight.values * flip)
+        return rebuilt(net, list(net.ops), parameters)
     return None
 
 
@@ -142,8 +180,14 @@ def in_chains(net: Network) -> Network:
     return rebuilt(net, ordered, net.parameters)
 
 
-RULES: tuple[Rule, ...] = (without_dead_ops, without_identities, sign_before_pool, without_flattening)
-_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add)
+RULES: tuple[Rule, ...] = (
+    without_dead_ops,
+    without_identities,
+    without_falling_scales,
+    sign_before_pool,
+    without_flattening,
+)
+_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add, Mul)
 
 
 def _chain(net: Network, tensor: str, belongs: Callable[[Op], bool]) -> list[Op]:
@@ -173,11 +217,21 @@ def _never_falls(net: Network, op: Op) -> bool:
     return isinstance(op, Threshold)
 
 
+def _users(net: Network, parameter: str) -> int:
+    """How many operations use a parameter."""
+    return sum(parameter in op.parameters for op in net.ops)
+
+
+def _takes_negated_channels(op: Op) -> bool:
+    """True for a convolution whose weights can be negated for some channels of its input: it never reads a padded 1."""
+    return isinstance(op, Conv) and op.groups == 1 and (op.padding == "valid" or op.pad_value == 0)
+
+
 def _is_own_pointwise(net: Network, op: Op) -> bool:
     """True for a 1x1 convolution whose weights no other operation uses."""
     if not isinstance(op, Conv) or net.parameters[op.weight].shape[1:3] != (1, 1):
         return False
-    return sum(op.weight in other.parameters for other in net.ops) == 1
+    return _users(net, op.weight) == 1
 
 
 def _unflattened(weight: Parameter, shape: Shape) -> Parameter:
@@ -207,7 +261,7 @@ def _bypassed(net: Network, gone: Op, source: str) -> Network:
             continue
         if op.input == gone.output:
             op = replace(op, input=source)
-        if isinstance(op, Add) and op.other == gone.output:
+        if isinstance(op, (Add, Mul, Concat)) and op.other == gone.output:
             op = replace(op, other=source)
         ops.append(op)
     return rebuilt(net, ops, net.parameters)

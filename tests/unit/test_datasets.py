@@ -330,7 +330,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["imagenet", "", "a,b,c"])
 def test_unknown_names_are_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(InputError, match=r"use digits, mnist, cifar10 or x\.npy,y\.npy"):
+    with pytest.raises(InputError, match=r"use digits, mnist, cifar10, kws, imagenet:FOLDER or x\.npy,y\.npy"):
         datasets.load(name)
 
 

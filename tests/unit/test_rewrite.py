@@ -61,10 +61,50 @@ def test_pool_of_real_sums_becomes_pool_of_bits(scale: object) -> None:
     assert same(net, better)
 
 
-def test_one_negative_scale_forbids_it() -> None:
-    net = with_scales(pooled(), "affine3/scale", [1, 1, -0.125, 1, 1])
+@pytest.mark.parametrize("bias", [None, 0.0])
+def test_negative_scales_are_moved_into_the_weights_behind_the_sign(bias: float | None) -> None:
+    """Also where sums are exactly 0, which is positive: scales of both signs meet every kind of tie."""
+    net = with_scales(pooled(), "affine3/scale", [0.125, 0, -0.125, 0.25, -0.125])
+    if bias is not None:
+        net = with_scales(net, "affine3/bias", bias)
+    better = rewrite.simplify(net)
+    assert kinds(better)[:4] == ["Conv", "Affine", "Sign", "MaxPool"]
+    assert (better.parameters["affine3/scale"].values >= 0).all()
+    assert all(same(net, better, seed) for seed in range(5))
+
+
+def test_negative_scales_and_zero_padding_behind_the_sign() -> None:
+    a = Author((8, 8, 2), 3).conv(5, 3, weight=None).max_pool().affine().sign()
+    net = a.conv(6, 3, padding="same", pad_value=0).network()
+    assert (net.parameters["affine3/scale"].values < 0).any()
+    better = rewrite.simplify(net)
+    assert kinds(better)[:4] == ["Conv", "Affine", "Sign", "MaxPool"]
+    assert same(net, better)
+
+
+def test_negative_scales_stay_before_a_padded_one() -> None:
+    """Outside, the weights would meet a 1 that nobody negated."""
+    a = Author((8, 8, 2), 3).conv(5, 3, weight=None).max_pool().affine().sign()
+    net = a.conv(6, 3, padding="same", pad_value=1).network()
+    assert rewrite.simplify(net).ops == net.ops
+
+
+def test_negative_scales_stay_when_the_sign_has_another_reader() -> None:
+    a = Author((6, 6, 2), 3).conv(5, 3, weight=None).max_pool().affine().sign()
+    bits = a.x
+    unpacked = a.unpack().x
+    a.x = bits
+    net = a.conv(5, 1).add(unpacked).network()
     assert kinds(rewrite.simplify(net)) == kinds(net)
-    assert same(net, rewrite.simplify(net))
+
+
+def test_negative_scales_stay_when_the_weights_are_used_elsewhere() -> None:
+    a = Author((6, 6, 2), 3).conv(5, 3, weight=None).max_pool().affine().sign().conv(5, 1)
+    weight = a.b.ops[-1].parameters[0]
+    a.sign()
+    a.x = a.b.add(Conv("again", a.x, "again", weight))
+    net = a.network()
+    assert kinds(rewrite.simplify(net)) == kinds(net)
 
 
 def test_one_negative_slope_forbids_it() -> None:
@@ -204,6 +244,19 @@ def test_sign_of_an_unpacked_tensor_is_the_tensor() -> None:
     net = Author((3, 3, 2)).sign().unpack().sign().conv(4, 3).network()
     better = rewrite.simplify(net)
     assert kinds(better) == ["Sign", "Conv"]
+    assert same(net, better)
+
+
+@pytest.mark.parametrize("join", ["add", "mul", "concat"])
+def test_reader_of_two_tensors_follows_when_its_second_goes(join: str) -> None:
+    """A reshape that changes nothing is the second input of a sum, a product, a concatenation."""
+    a = Author((2, 2, 3), 2)
+    start = a.x
+    same_shape = a.reshape((2, 2, 3)).x
+    a.x = start
+    net = getattr(a.affine(), join)(same_shape).network()
+    better = rewrite.simplify(net)
+    assert "Reshape" not in kinds(better)
     assert same(net, better)
 
 

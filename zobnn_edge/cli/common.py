@@ -17,7 +17,9 @@ from zobnn_edge.files import read_bytes, write_atomic
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network, Pixels, as_inputs
 
-NetArgument = Annotated[str, typer.Argument(metavar="NET", help="A .zob file, a Keras/Larq model, or zoo:NAME.")]
+NetArgument = Annotated[
+    str, typer.Argument(metavar="NET", help="A .zob or .tflite file, a Keras/Larq model, or zoo:NAME.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs to read.")]
 PixelsOption = Annotated[
     str | None, typer.Option(metavar="LOW:HIGH", help="What 8-bit inputs 0 and 255 stand for; default 0:255.")
@@ -34,9 +36,13 @@ def read_model(net: str, pixels: Pixels | None = None) -> Model:
 
 
 def import_network(source: str, pixels: Pixels | None) -> Network:
-    """Import a Keras/Larq model from a file, a SavedModel folder or the zoo."""
+    """Import a TFLite or LCE flatbuffer, a Keras/Larq model from a file or SavedModel folder, or one of the zoo."""
     if not source.startswith("zoo:") and not Path(source).exists():
         raise InputError(f"{source}: there is no such file or folder")
+    if not source.startswith("zoo:") and Path(source).suffix == ".tflite":
+        from converters import tflite
+
+        return tflite.import_tflite(source, pixels=pixels)
     try:
         if source.startswith("zoo:"):
             from zobnn_edge import zoo

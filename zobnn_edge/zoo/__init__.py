@@ -1,6 +1,10 @@
-"""Networks with their training recipes, by name: what `zoo:NAME` stands for on the command line.
+"""Networks by name: what `zoo:NAME` stands for on the command line. They come from three places:
 
-A network is trained once (which needs the extra `larq`) and kept in the cache folder as a model file.
+- the project's own trained weights, which come with the package (`weights`), or a training (`RECIPES`), whose result is
+  kept in the cache folder;
+- networks that others trained and published (`PUBLISHED`), from the folder that ZOBNN_DATA names.
+
+Most need the extra `larq`.
 """
 
 from __future__ import annotations
@@ -14,50 +18,112 @@ from converters.larq import import_keras
 from zobnn_edge import __version__, datasets, model_file
 from zobnn_edge.errors import InputError, ZobnnError
 from zobnn_edge.network import Network, Pixels
-from zobnn_edge.zoo import models
-from zobnn_edge.zoo.models import Progress
+from zobnn_edge.zoo import cnv, dorefa, fracbnn, micro, mlperf, models, weights
+from zobnn_edge.zoo.training import Progress, Recipe, check_seed
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network of the zoo is made: `train(seed, epochs, progress)` gives the Keras model."""
-
-    train: Callable[[int, int, Progress | None], Any]
-    epochs: int
-    dataset: str
-    pixels: Pixels
+def _cifar10(build: Callable[[], Any], epochs: int = 100) -> Recipe:
+    """A recipe for CIFAR-10: some hours on a CPU."""
+    return Recipe(
+        build,
+        "cifar10",
+        models.CIFAR10_PIXELS,
+        epochs,
+        batch=128,
+        rate=2e-3,
+        decay=True,
+        shift=2,
+        mirror=True,
+        minutes=False,
+    )
 
 
 RECIPES = {
-    "digits": Recipe(models.train_digits, 40, "digits", models.DIGITS_PIXELS),
-    "mnist_tutorial": Recipe(models.train_mnist_tutorial, 6, "mnist", models.MNIST_PIXELS),
+    "digits": Recipe(models.larq_digits, "digits", models.DIGITS_PIXELS, epochs=40),
+    "mnist_tutorial": Recipe(models.mnist_tutorial, "mnist", models.MNIST_PIXELS, epochs=6),
+    "mnist_bnn": Recipe(models.mnist_bnn, "mnist", models.MNIST_PIXELS, epochs=20, batch=128, rate=3e-3, decay=True),
+    "cifar10_bnn": _cifar10(models.cifar10_bnn),
+    "small_cifar": _cifar10(micro.small_cifar),
+    "binarynet_micro": _cifar10(micro.binarynet_micro),
+    "birealnet_micro": _cifar10(micro.birealnet_micro),
+    "quicknet_micro": _cifar10(micro.quicknet_micro),
+    "dorefanet_cifar10": _cifar10(dorefa.dorefanet_cifar10),
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network that others trained: what data set it is for, and how to get it as a Keras model or, if there is none,
+    as a network."""
+
+    dataset: str
+    pixels: Pixels
+    keras: Callable[[], Any] | None = None
+    network: Callable[[], Network] | None = None
+
+
+PUBLISHED = {
+    "fracbnn_cifar10": Published("cifar10", Pixels(), keras=fracbnn.load_cifar10),
+    "cnv_cifar10": Published("cifar10", cnv.PIXELS, network=cnv.load),
+    "resnet8": Published("cifar10", Pixels(), keras=mlperf.load_resnet8),
+    "dscnn": Published("kws", mlperf.DSCNN_PIXELS, keras=mlperf.load_dscnn),
 }
 
 
 def recipe(name: str) -> Recipe:
     """The recipe of a network; raises InputError when there is none of that name."""
+    if name in PUBLISHED:
+        raise InputError(f"zoo:{name} was trained by others; there is no recipe for it here")
     if name not in RECIPES:
-        raise InputError(f"there is no zoo:{name}; there are {', '.join(f'zoo:{n}' for n in RECIPES)}")
+        raise InputError(f"there is no zoo:{name}; there are {', '.join(f'zoo:{n}' for n in (*RECIPES, *PUBLISHED))}")
     return RECIPES[name]
 
 
-def load(name: str, seed: int = 0, progress: Progress | None = None) -> Network:
-    """The trained network, from the cache when it was trained before; raises ZobnnError when it cannot be had.
+def dataset(name: str) -> str:
+    """The data set that a network was trained for."""
+    return PUBLISHED[name].dataset if name in PUBLISHED else recipe(name).dataset
 
-    `seed`: what training starts from, 0 to 2^32 - 1. `progress`: called after each epoch of training.
+
+def keras_model(name: str) -> Any:
+    """The trained Keras model; None when there is none at hand (it became a network elsewhere, or is not trained)."""
+    if name in PUBLISHED:
+        make = PUBLISHED[name].keras
+        return make() if make else None
+    model = recipe(name).build
+    return weights.load_shipped(model(), name) if weights.shipped(name) else None
+
+
+def load(name: str, seed: int = 0, progress: Progress | None = None) -> Network:
+    """The trained network; raises ZobnnError when it cannot be had.
+
+    One that takes minutes to train is trained on first use. `seed`: what training starts from, 0 to 2^32 - 1; only
+    seed 0 comes with the package. `progress`: called after each epoch of training.
     """
+    if name in PUBLISHED:
+        published = PUBLISHED[name]
+        return published.network() if published.network else import_keras(keras_model(name), name, published.pixels)
     path = cached(name, seed)
+    if seed == 0 and weights.shipped(name):
+        return import_keras(keras_model(name), name, recipe(name).pixels)
     try:
         return model_file.load(path).network
     except ZobnnError:  # not trained yet, or kept by a version with another file format
-        model = recipe(name).train(seed, recipe(name).epochs, progress)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return model_file.save(import_keras(model, name, recipe(name).pixels), path).network
+        if not recipe(name).minutes:
+            raise InputError(
+                f"zoo:{name} is not trained yet, which takes hours; run python -m zobnn_edge.zoo.train {name}"
+            ) from None
+        return keep(name, seed, recipe(name).train(seed, progress=progress))
+
+
+def keep(name: str, seed: int, model: Any) -> Network:
+    """Import a trained Keras model and keep it in the cache as the network of that name."""
+    path = cached(name, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return model_file.save(import_keras(model, name, recipe(name).pixels), path).network
 
 
 def cached(name: str, seed: int = 0) -> Path:
     """Where a trained network is kept; the file is there once it was trained."""
     recipe(name)
-    if not 0 <= seed < 1 << 32:
-        raise InputError(f"seed {seed}: training takes seeds from 0 to 2^32 - 1")
+    check_seed(seed)
     return datasets.cache_folder() / "zoo" / f"{name}-{seed}-{__version__}.zob"

@@ -1,26 +1,20 @@
-"""The networks of the zoo as Keras models, and how they are trained. TensorFlow is imported when one is built."""
+"""The networks that the project trains itself, as Keras models. TensorFlow is imported when one is built."""
 
 from __future__ import annotations
 
-import random
 import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from converters.larq import keras
-from zobnn_edge import datasets
 from zobnn_edge.errors import InputError
 from zobnn_edge.network import Pixels
-
-Progress = Callable[[int, int, float], None]
-"""Called after each epoch with its number (from 1), the number of epochs and the training accuracy (0..1)."""
+from zobnn_edge.zoo.blocks import binary, classifier, doubled, halved, norm, shift, slope
 
 DIGITS_PIXELS = Pixels(1 / 128, -1.0)
 MNIST_PIXELS = Pixels(1 / 127.5, -1.0)
+CIFAR10_PIXELS = Pixels(1 / 64, -2.0)
 
 
 def larq_digits() -> Any:
@@ -30,19 +24,19 @@ def larq_digits() -> Any:
     is one bit. Returns an untrained `tf.keras.Sequential`.
     """
     tf, lq = keras()
-    layers, binary = tf.keras.layers, _binary()
+    layers = tf.keras.layers
     return tf.keras.Sequential(
         [
             layers.Input((8, 8, 1)),
             layers.Conv2D(32, 3, padding="same", use_bias=False, name="conv1"),
             layers.BatchNormalization(scale=False, name="bn1"),
-            lq.layers.QuantConv2D(32, 3, padding="same", pad_values=1.0, use_bias=False, name="conv2", **binary),
+            lq.layers.QuantConv2D(32, 3, padding="same", pad_values=1.0, name="conv2", **binary()),
             layers.MaxPooling2D(2, name="pool2"),
             layers.BatchNormalization(scale=False, name="bn2"),
-            lq.layers.QuantConv2D(64, 3, padding="same", pad_values=1.0, use_bias=False, name="conv3", **binary),
+            lq.layers.QuantConv2D(64, 3, padding="same", pad_values=1.0, name="conv3", **binary()),
             layers.BatchNormalization(scale=False, name="bn3"),
             layers.Flatten(name="flatten"),
-            lq.layers.QuantDense(64, use_bias=False, name="dense4", **binary),
+            lq.layers.QuantDense(64, name="dense4", **binary()),
             layers.BatchNormalization(scale=False, name="bn4"),
             layers.Dense(10, activation="softmax", name="dense5"),
         ],
@@ -56,42 +50,86 @@ def mnist_tutorial() -> Any:
     93,088 weights, all of one bit. Returns an untrained `tf.keras.Sequential`.
     """
     tf, lq = keras()
-    layers, binary = tf.keras.layers, _binary()
-    first = {key: value for key, value in binary.items() if key != "input_quantizer"}
+    layers = tf.keras.layers
+    first = {key: value for key, value in binary().items() if key != "input_quantizer"}
 
-    def norm(number: int) -> Any:
+    def plain_norm(number: int) -> Any:
         return layers.BatchNormalization(scale=False, name=f"bn{number}")
 
     return tf.keras.Sequential(
         [
             layers.Input((28, 28, 1)),
-            lq.layers.QuantConv2D(32, (3, 3), use_bias=False, name="conv1", **first),
+            lq.layers.QuantConv2D(32, (3, 3), name="conv1", **first),
             layers.MaxPooling2D((2, 2), name="pool1"),
-            norm(1),
-            lq.layers.QuantConv2D(64, (3, 3), use_bias=False, name="conv2", **binary),
+            plain_norm(1),
+            lq.layers.QuantConv2D(64, (3, 3), name="conv2", **binary()),
             layers.MaxPooling2D((2, 2), name="pool2"),
-            norm(2),
-            lq.layers.QuantConv2D(64, (3, 3), use_bias=False, name="conv3", **binary),
-            norm(3),
+            plain_norm(2),
+            lq.layers.QuantConv2D(64, (3, 3), name="conv3", **binary()),
+            plain_norm(3),
             layers.Flatten(name="flatten"),
-            lq.layers.QuantDense(64, use_bias=False, name="dense4", **binary),
-            norm(4),
-            lq.layers.QuantDense(10, use_bias=False, name="dense5", **binary),
-            norm(5),
+            lq.layers.QuantDense(64, name="dense4", **binary()),
+            plain_norm(4),
+            lq.layers.QuantDense(10, name="dense5", **binary()),
+            plain_norm(5),
             layers.Activation("softmax", name="softmax"),
         ],
         name="mnist_tutorial",
     )
 
 
-def train_digits(seed: int = 0, epochs: int = 40, progress: Progress | None = None) -> Any:
-    """`larq_digits` trained on the training split of `digits` with Adam; returns the model."""
-    return _train(larq_digits, "digits", DIGITS_PIXELS, seed, epochs, 64, progress)
+def mnist_bnn() -> Any:
+    """A network for MNIST after the one of Larq's tutorial, with a real first and last layer.
+
+    110,592 weights of one bit, 1,248 real ones. Returns an untrained `tf.keras.Model`.
+    """
+    tf, lq = keras()
+    layers = tf.keras.layers
+    x = inputs = layers.Input((28, 28, 1))
+    x = layers.Conv2D(32, 3, use_bias=False, name="conv1")(x)
+    x = layers.MaxPooling2D(2, name="pool1")(x)
+    x = norm(x, "bn1")
+    x = lq.layers.QuantConv2D(64, 3, name="conv2", **binary())(x)
+    x = layers.MaxPooling2D(2, name="pool2")(x)
+    x = norm(x, "bn2")
+    x = lq.layers.QuantConv2D(64, 3, name="conv3", **binary())(x)
+    x = norm(x, "bn3")
+    x = layers.Flatten(name="flatten")(x)
+    x = lq.layers.QuantDense(96, name="dense4", **binary())(x)
+    x = norm(x, "bn4")
+    x = layers.Dense(10, activation="softmax", name="dense5")(x)
+    return tf.keras.Model(inputs, x, name="mnist_bnn")
 
 
-def train_mnist_tutorial(seed: int = 0, epochs: int = 6, progress: Progress | None = None) -> Any:
-    """`mnist_tutorial` trained as the tutorial does: Adam, 6 epochs, batches of 64; returns the model."""
-    return _train(mnist_tutorial, "mnist", MNIST_PIXELS, seed, epochs, 64, progress)
+def cifar10_bnn() -> Any:
+    """A residual network for CIFAR-10 that trains on a CPU and fits in 100 KB, after ReActNet.
+
+    A real 5x5 convolution to 16x16x48, then two blocks each of 48, 96 and 192 channels at 16x16, 8x8 and 4x4. A block
+    adds the batch-normalised binary 3x3 convolution of the signs of its shifted input to that input, before a PReLU;
+    where the size is halved, the input is averaged over 2x2 and its channels are repeated. 663,552 weights of one bit.
+    Returns an untrained `tf.keras.Model`.
+    """
+    tf, _ = keras()
+    layers = tf.keras.layers
+    x = inputs = layers.Input((32, 32, 3))
+    x = layers.Conv2D(48, 5, 2, padding="same", use_bias=False, name="stem")(x)
+    x = norm(x, "stem_bn")
+    for stage, filters in enumerate((48, 96, 192), 1):
+        for block in (1, 2):
+            x = _react_block(x, filters, f"block{stage}{block}")
+    return tf.keras.Model(inputs, classifier(x, 10, "softmax"), name="cifar10_bnn")
+
+
+def _react_block(x: Any, filters: int, name: str) -> Any:
+    """One convolution with its shortcut; halves height and width where it doubles the channels."""
+    tf, lq = keras()
+    stride = filters // x.shape[-1]
+    y = shift(x, f"{name}_shift")
+    conv = lq.layers.QuantConv2D(filters, 3, stride, padding="same", pad_values=1.0, name=f"{name}_conv", **binary())
+    y = norm(conv(y), f"{name}_bn")
+    if stride == 2:
+        x = doubled(halved(x, f"{name}_pool"), f"{name}_repeat")
+    return slope(tf.keras.layers.Add(name=f"{name}_add")([x, y]), f"{name}_prelu")
 
 
 def save(model: Any, path: Path) -> None:
@@ -105,40 +143,3 @@ def save(model: Any, path: Path) -> None:
             (Path(folder) / path.name).replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def seed_everything(seed: int) -> None:
-    """Make what follows repeatable: initial weights, shuffling, dropout.
-
-    (`tf.keras.utils.set_random_seed` of Keras 2 fails on Python 3.12: it asks `random.randint` for a float.)
-    """
-    tf, _ = keras()
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - Keras draws from NumPy's global generator
-    tf.random.set_seed(seed)
-
-
-def _binary() -> dict[str, Any]:
-    """Arguments of a layer with 1-bit inputs and weights."""
-    return {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-
-
-def _train(
-    build: Callable[[], Any],
-    dataset: str,
-    pixels: Pixels,
-    seed: int,
-    epochs: int,
-    batch: int,
-    progress: Progress | None,
-) -> Any:
-    tf, _ = keras()
-    data = datasets.load(dataset, "train")
-    seed_everything(seed)
-    model = build()
-    model.compile(tf.keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    report = tf.keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: progress(epoch + 1, epochs, logs["accuracy"]) if progress else None
-    )
-    model.fit(pixels.apply(data.x), data.y, batch_size=batch, epochs=epochs, verbose=0, callbacks=[report])
-    return model

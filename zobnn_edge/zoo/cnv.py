@@ -1,0 +1,84 @@
+"""CNV: the fully binary network for CIFAR-10 of BNN-PYNQ, after Umuroglu et al., "FINN" (FPGA 2017).
+
+The trained network is cnvW1A1 of github.com/Xilinx/BNN-PYNQ (BSD-3-Clause). It has no batch norm but the integer
+thresholds that those became, so it is built as operations: every decision is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zobnn_edge import datasets
+from zobnn_edge.encoding import Binary, Float32
+from zobnn_edge.errors import ModelError
+from zobnn_edge.network import Add, Affine, Builder, Clip, Conv, MaxPool, Network, Pixels, Sign, Threshold, Unpack
+
+FILE = "bnn_pynq/cnv_w1a1_cifar10.npz"
+SHAPES = (
+    *((3, 3, 3, 64), (3, 3, 64, 64), (3, 3, 64, 128), (3, 3, 128, 128), (3, 3, 128, 256), (3, 3, 256, 256)),
+    *((1, 1, 256, 512), (1, 1, 512, 512), (1, 1, 512, 10)),
+)
+"""Kernels (height, width, in, out) of the layers; the last three are dense."""
+PIXELS = Pixels(1.0, -127.5)
+"""What the network reads; its first operations make `pixel_levels` of it."""
+POOLED = (1, 3)
+"""Layers whose activations are max-pooled over 2x2."""
+
+
+def cnv_cifar10(arrays: Mapping[str, NDArray[Any]], name: str = "cnv_cifar10") -> Network:
+    """CNV with given weights `w0` .. `w8` (+1/-1, shapes as `SHAPES`) and thresholds `t0` .. `t7`, one a channel.
+
+    1,542,848 weights of one bit and 2,304 thresholds. With `s` the sum of the `n` products of a layer, its activation
+    is +1 where the `(s + n) / 2` agreeing bits are `t` or more; in the first layer, which reads `pixel_levels`, where
+    `2 * s >= t`. The scores are the sums of the last layer.
+    """
+    b = Builder(name, (32, 32, 3), PIXELS)
+    x = _pixel_levels(b)
+    for i, shape in enumerate(SHAPES):
+        weight, products = arrays[f"w{i}"].reshape(shape).transpose(3, 0, 1, 2), int(np.prod(shape[:3]))
+        layer, first, last = f"layer{i}", i == 0, i == len(SHAPES) - 1
+        encoding = Binary() if first else Binary(row=shape[2])
+        x = b.add(Conv(layer, x, layer, b.parameter(f"{layer}/weight", layer, "weight", weight, encoding)))
+        if last:
+            break
+        counts = arrays[f"t{i}"].astype(np.float32)
+        # Real sums get the middle between the sums that differ, so that coding it decides the same way.
+        least = np.ceil(counts / 2) - 0.5 if first else 2 * counts - products
+        threshold = b.parameter(f"{layer}/threshold", layer, "threshold", least, Float32())
+        x = b.add(Threshold(f"{layer}/sign", x, f"{layer}/sign", threshold))
+        if i in POOLED:
+            x = b.add(MaxPool(f"{layer}/pool", x, f"{layer}/pool", (2, 2), (2, 2)))
+    return b.network(x)
+
+
+def pixel_levels(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """What CNV's first layer sees of 8-bit pixels: 2p/255 - 1 in steps of 1/128, rounded half up, at most 127."""
+    p = np.asarray(pixels, np.int64)
+    steps: NDArray[np.int64] = np.clip((512 * p - 255 * 255) // 510, -128, 127)
+    return steps
+
+
+def load(path: Path | None = None) -> Network:
+    """The trained CNV: 79.52 % on the 10,000 test images.
+
+    `path`: the arrays, by default bnn_pynq/cnv_w1a1_cifar10.npz in the folder that ZOBNN_DATA names. Raises ZobnnError
+    when they cannot be had.
+    """
+    arrays = datasets.published_arrays(path or datasets.published(FILE))
+    try:
+        return cnv_cifar10(arrays)
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{path or FILE}: not the arrays of CNV ({error})") from None
+
+
+def _pixel_levels(b: Builder) -> str:
+    """`pixel_levels` as operations on the input `p - 127.5`: half a step up above the middle, half down below it."""
+    x = b.input
+    upper = b.add(Unpack("half", b.add(Sign("upper", x, "upper")), "half"))
+    x = b.add(Add("levels", b.add(Affine("half_step", upper, "half_step", gain=0.5)), "levels", x))
+    return b.add(Clip("levels/clip", x, "levels/clip", -128.0, 127.0))
