@@ -31,6 +31,7 @@ test: $(STAMP) ## all tests but the slow studies
 	$(PYTHON) -m pytest -n 2 -m "not study"
 
 study: $(STAMP) ## the slow studies
+	$(PYTHON) -m pip install -q larq-zoo==2.4.0
 	$(PYTHON) -m pytest -s -m study
 
 bench: $(STAMP) ## speed and memory, as ratios measured in one run

@@ -9,7 +9,7 @@ from flatbuffers import flexbuffers
 from numpy.typing import NDArray
 
 from converters.flatbuffer import OPERATORS, TYPES, VERSION, Node, node, write
-from zobnn_edge.encoding import Binary, Float32, Uniform, pack
+from zobnn_edge.encoding import Binary, Float32, Int32, Uniform, pack
 from zobnn_edge.errors import ModelError
 from zobnn_edge.network import Parameter
 
@@ -102,6 +102,8 @@ class Graph:
         if isinstance(encoding, Binary):
             words = self.packed(parameter, (-(-codes.size // 32),))
             return self.op("RESHAPE", [self.op("LceDequantize", [words], (codes.size,))], shape, options=reshape(shape))
+        if isinstance(encoding, Int32):
+            raise ModelError(f"{parameter.name}: integers of an int8 network, which is not written as a flatbuffer")
         return self._dequantized(parameter, encoding, shape, encoding.scale / 2 if halved else encoding.scale)
 
     def _dequantized(self, parameter: Parameter, encoding: Uniform, shape: tuple[int, ...], scale: float) -> int:

@@ -1,4 +1,4 @@
-"""TFLite flatbuffer -> Network, without TensorFlow: float32 models, and models of Larq Compute Engine.
+"""TFLite flatbuffer -> Network, without TensorFlow: float32, int8 models, and models of Larq Compute Engine.
 
 Files that zobnn-edge wrote come back with the same scores, bit for bit, and the same codes (but for batch norms that
 were folded into thresholds of binary convolutions: those come back as thresholds). Codes of other files become
@@ -15,6 +15,7 @@ import numpy as np
 
 from converters.tflite_file import parse
 from converters.tflite_graph import Graph, check_type, image_shape
+from converters.tflite_int8 import INT8_HANDLERS, quantization
 from converters.tflite_ops import HANDLERS, find_thermometers
 from zobnn_edge.errors import ModelError
 from zobnn_edge.files import read_bytes
@@ -28,6 +29,7 @@ from zobnn_edge.network import (
     Op,
     Pad,
     Pixels,
+    Quantize,
     Thermometer,
     extent,
     rebuilt,
@@ -60,11 +62,16 @@ def _import(blob: bytes, name: str | None, fallback: str, pixels: Pixels | None)
     source = file.tensors[file.input]
     check_type("the input", source)
     shape = image_shape("the input", source.shape)
-    if source.type != "float32" or not all(1 <= side <= MAX_DIM for side in shape):
-        raise ModelError(f"the input: {source.type} of shape {source.shape}; only float32, sides 1 to {MAX_DIM}")
+    if source.type not in ("float32", "int8") or not all(1 <= side <= MAX_DIM for side in shape):
+        raise ModelError(
+            f"the input: {source.type} of shape {source.shape}; only float32 and int8, sides 1 to {MAX_DIM}"
+        )
     inside = "" if file.description in _ANONYMOUS else file.description
     builder = Builder(name or inside or fallback, shape, pixels)
-    graph = Graph(file, builder, HANDLERS)
+    graph = Graph(file, builder, HANDLERS, INT8_HANDLERS)
+    if source.type == "int8":
+        to = quantization("the input", source)
+        graph.at[file.input] = builder.add(Quantize("input/quantize", builder.input, "input/quantize", to))
     with np.errstate(all="ignore"):  # of parameters that are NaN or infinite
         find_thermometers(graph)
         return simplify(joined(builder.network(graph.walk())))

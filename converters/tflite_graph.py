@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from converters.tflite_constants import Constant, dequantized, folded, stored
 from converters.tflite_file import File, FileTensor, Operator
-from zobnn_edge.encoding import Encoding, Float32
+from zobnn_edge.encoding import Encoding, Float32, Int32
 from zobnn_edge.errors import ModelError
 from zobnn_edge.format import MAX_DIM
-from zobnn_edge.network import Builder, Op, Role, Shape, Sign, Unpack
+from zobnn_edge.network import Builder, Dequantize, Op, Role, Shape, Sign, Unpack
 
 _LABELS = {"CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "dense", "LceBconv2d": "bconv"}
 _DATA_INPUTS = {"RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1}
@@ -32,10 +32,13 @@ class Graph:
     `aliases`: the inputs that an operator is taken to have instead of its own, so that those before it are passed over.
     """
 
-    def __init__(self, file: File, builder: Builder, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, file: File, builder: Builder, handlers: Mapping[str, Handler], int8_handlers: Mapping[str, Handler]
+    ) -> None:
         self.file = file
         self.builder = builder
         self.handlers = handlers
+        self.int8_handlers = int8_handlers
         self.at: dict[int, str] = {file.input: builder.input}
         self.constants: dict[int, Constant] = {}
         self.aliases: dict[int, tuple[int, ...]] = {}
@@ -56,9 +59,13 @@ class Graph:
                 self.constants[op.output] = folded(self.file, op, [c for c in inputs if c])
                 continue
             self._check_types(op)
-            if op.name not in self.handlers:
-                raise ModelError(f"{op}: not supported; replace the layer that makes it, or import the Keras model")
-            y = self.handlers[op.name](self, op)
+            handlers = self.int8_handlers if self._on_int8(op) else self.handlers
+            if op.name not in handlers:
+                what = " on int8" if handlers is self.int8_handlers else ""
+                raise ModelError(
+                    f"{op}: not supported{what}; replace the layer that makes it, or import the Keras model"
+                )
+            y = handlers[op.name](self, op)
             if y is not None:
                 self._check_shape(op, y)
                 self.at[op.output] = y
@@ -91,6 +98,11 @@ class Graph:
             self.constants[tensor] = stored(self.file.tensors[tensor])
         return self.constants.get(tensor)
 
+    def _on_int8(self, op: Operator) -> bool:
+        """Whether an operator reads or writes an activation in 8-bit integers."""
+        activations = [i for i in (*self.inputs(op), op.output) if i >= 0 and i not in self.constants]
+        return any(self.file.tensors[i].type == "int8" for i in activations)
+
     def _check_types(self, op: Operator) -> None:
         for index in (*self.inputs(op), op.output):
             if index < 0 or index in self.constants:
@@ -100,7 +112,7 @@ class Graph:
     def _check_shape(self, op: Operator, y: str) -> None:
         tensor = self.builder.tensors[y]
         h, w, c = tensor.shape
-        made = (h, w, c if tensor.kind == "real" else -(-c // 32))
+        made = (h, w, -(-c // 32) if tensor.kind == "binary" else c)
         said = self.file.tensors[op.output].shape
         if made != image_shape(op, said):
             raise ModelError(f"{op}: makes {(1, *made)}, but the file says {said}")
@@ -144,6 +156,13 @@ class Graph:
         if constant is not None and self.file.tensors[index].type in ("int8", "uint8", "int16"):
             return dequantized(constant)
         return constant
+
+    def stored_input(self, op: Operator, place: int) -> FileTensor:
+        """The tensor of the file at a place among the inputs, which must be a stored constant."""
+        index = op.inputs[place] if place < len(op.inputs) else -1
+        if index < 0 or self.file.tensors[index].data is None:
+            raise ModelError(f"{op}: its input {place} must be a constant")
+        return self.file.tensors[index]
 
     def needed_constant(self, op: Operator, place: int) -> Constant:
         """The constant at a place among the inputs; raises ModelError when it is none."""
@@ -202,7 +221,8 @@ class Graph:
 
         `of`: the constant that it is made of; without encoding it is float32.
         """
-        values, encoding = np.ascontiguousarray(values, np.float32), encoding or Float32()
+        encoding = encoding or Float32()
+        values = np.ascontiguousarray(values, np.float64 if encoding == Int32() else np.float32)
         key = (of.source.buffer if of else None, role, encoding, values.shape, values.tobytes())
         if of and key in self.parameters:
             return self.parameters[key]
@@ -220,8 +240,11 @@ class Graph:
 
     def real(self, x: str) -> str:
         """A tensor as a real one."""
-        if self.builder.tensors[x].kind == "real":
+        kind = self.builder.tensors[x].kind
+        if kind == "real":
             return x
+        if kind == "int8":
+            return self.builder.add(Dequantize(f"{x}/dequantize", x, f"{x}/dequantize"))
         for same, bits in self.bits_of.items():
             if bits == x:
                 return same
@@ -252,12 +275,25 @@ def label(op: Operator) -> str:
     return f"{_LABELS.get(op.name, op.name.lower())}{op.index}"
 
 
+def padding(op: Operator) -> str:
+    """The padding of a window: same or valid."""
+    code = op.option("padding")
+    if code not in (0, 1):
+        raise ModelError(f"{op}: padding {code}; only SAME and VALID are supported")
+    return "valid" if code else "same"
+
+
+def stride(op: Operator) -> tuple[int, int]:
+    """Vertical and horizontal stride of a window."""
+    return op.option("stride_h"), op.option("stride_w")
+
+
 def check_type(who: str, tensor: FileTensor) -> None:
-    """Raise ModelError for an activation that is neither float32 nor packed bits."""
-    if tensor.type in ("int8", "uint8", "int16"):
-        raise ModelError(f"{who}: {tensor.type} arithmetic is not supported yet; import the float32 file of the model")
-    if tensor.type not in ("float32", "int32"):
-        raise ModelError(f"{who}: an activation of type {tensor.type}; only float32 and packed bits are supported")
+    """Raise ModelError for an activation that is neither float32, int8 nor packed bits."""
+    if tensor.type not in ("float32", "int8", "int32"):
+        raise ModelError(
+            f"{who}: an activation of type {tensor.type}; only float32, int8 and packed bits are supported"
+        )
 
 
 def image_shape(who: object, shape: tuple[int, ...]) -> Shape:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from converters.tflite_constants import Constant, bits_of_words
 from converters.tflite_file import Operator
-from converters.tflite_graph import Graph, Handler, image_shape
+from converters.tflite_graph import Graph, Handler, image_shape, padding, stride
 from zobnn_edge.encoding import Binary, Encoding, Float32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
 from zobnn_edge.network import (
@@ -61,7 +61,7 @@ def _kernel(graph: Graph, op: Operator) -> Constant:
 
 def _windowed(graph: Graph, op: Operator, kernel: Constant, values: Array, groups: int) -> str:
     dilation = (op.option("dilation_h_factor", 1), op.option("dilation_w_factor", 1))
-    window = {"stride": _stride(op), "padding": _padding(op), "groups": groups, "dilation": dilation}
+    window = {"stride": stride(op), "padding": padding(op), "groups": groups, "dilation": dilation}
     return _linear(graph, op, kernel, values, **window)
 
 
@@ -124,17 +124,6 @@ def _activated(graph: Graph, op: Operator, x: str) -> str:
     return graph.add(op, Clip, x, *_ACTIVATIONS[code], part="/activation")
 
 
-def _padding(op: Operator) -> str:
-    padding = op.option("padding")
-    if padding not in (0, 1):
-        raise ModelError(f"{op}: padding {padding}; only SAME and VALID are supported")
-    return "valid" if padding else "same"
-
-
-def _stride(op: Operator) -> Pair:
-    return op.option("stride_h"), op.option("stride_w")
-
-
 def _lce_stride(op: Operator) -> Pair:
     return op.option("stride_height"), op.option("stride_width")
 
@@ -143,7 +132,7 @@ def _pool(graph: Graph, op: Operator) -> str:
     graph.image_input(op)
     kind = MaxPool if op.name == "MAX_POOL_2D" else AveragePool
     size = (op.option("filter_height"), op.option("filter_width"))
-    return _activated(graph, op, graph.add(op, kind, graph.real_input(op), size, _stride(op), _padding(op)))
+    return _activated(graph, op, graph.add(op, kind, graph.real_input(op), size, stride(op), padding(op)))
 
 
 def _mean(graph: Graph, op: Operator) -> str:
@@ -346,7 +335,7 @@ def _lce_dequantize(graph: Graph, op: Operator) -> str:
 def _lce_max_pool(graph: Graph, op: Operator) -> str:
     graph.image_input(op)
     size = (op.option("filter_height"), op.option("filter_width"))
-    return graph.add(op, MaxPool, graph.bit_input(op), size, _lce_stride(op), _padding(op))
+    return graph.add(op, MaxPool, graph.bit_input(op), size, _lce_stride(op), padding(op))
 
 
 def _lce_conv(graph: Graph, op: Operator) -> str:
@@ -356,7 +345,7 @@ def _lce_conv(graph: Graph, op: Operator) -> str:
     if op.option("pad_values") not in (0, 1):
         raise ModelError(f"{op}: pads with {op.option('pad_values')}; only 0 and 1 are supported")
     dilation = (op.option("dilation_height_factor", 1), op.option("dilation_width_factor", 1))
-    window = (_lce_stride(op), _padding(op), op.option("pad_values"), groups, dilation)
+    window = (_lce_stride(op), padding(op), op.option("pad_values"), groups, dilation)
     y = graph.add(op, Conv, x, weight, *window, layer=graph.layer(weight))
     if graph.file.tensors[op.output].type == "int32":
         return _limited(graph, op, y, weight)

@@ -6,16 +6,20 @@ from collections.abc import Callable
 
 import numpy as np
 
-from zobnn_edge.encoding import Binary, Encoding, Float32, Uniform
+from zobnn_edge.encoding import INT8, Binary, Encoding, Float32, Int32, Uniform
 from zobnn_edge.harden import Policy, harden
+from zobnn_edge.integers import multiplier
 from zobnn_edge.network import (
     Add,
+    AddInt8,
     Affine,
     AveragePool,
     Builder,
     Clip,
     Concat,
     Conv,
+    ConvInt8,
+    Dequantize,
     MaxPool,
     Mul,
     Network,
@@ -23,10 +27,13 @@ from zobnn_edge.network import (
     Padding,
     Pixels,
     PRelu,
+    Quantization,
+    Quantize,
     Reshape,
     Shape,
     Sign,
     Softmax,
+    SoftmaxInt8,
     Thermometer,
     Threshold,
     Unpack,
@@ -159,6 +166,43 @@ class Author:
     def dense(self, out: int, weight: Encoding | int | str | None = "binary") -> Author:
         return self.conv(out, self.shape[:2], weight=weight)
 
+    def quantize(self, scale: float = 1 / 64, zero_point: int = -3) -> Author:
+        return self._add(Quantize(name := self._name("quantize"), self.x, name, Quantization(scale, zero_point)))
+
+    def dequantize(self) -> Author:
+        return self._add(Dequantize(name := self._name("dequantize"), self.x, name))
+
+    def conv_int8(
+        self,
+        out: int,
+        kernel: tuple[int, int] = (3, 3),
+        stride: tuple[int, int] = (1, 1),
+        padding: Padding = "valid",
+        groups: int = 1,
+        dilation: tuple[int, int] = (1, 1),
+        limits: tuple[int, int] = (-128, 127),
+    ) -> Author:
+        """Whole weights; factors that use the output's range, some below 2^-8 and some above 1."""
+        name, c = self._name("conv"), self.shape[2] // groups
+        weights = self.rng.integers(-128, 128, (out, *kernel, c))
+        factors = self.rng.choice([1.5, 2e-2, 1e-3], out) * self.rng.uniform(0.5, 1, out)
+        to = Quantization(1 / 32, int(self.rng.integers(-128, 128)))
+        w = self._parameter(name, "weight", weights, INT8)
+        bias = self._parameter(name, "bias", self.rng.integers(-3000, 3000, out), Int32())
+        pairs = self._parameter(name, "scale", np.array([multiplier(f) for f in factors]), Int32())
+        return self._add(ConvInt8(name, self.x, name, w, bias, pairs, to, *limits, stride, padding, groups, dilation))
+
+    def add_int8(self, other: str, limits: tuple[int, int] = (-128, 127)) -> Author:
+        name = self._name("add")
+        pairs = np.array([multiplier(f) for f in (0.5, 0.37, 1.7 / (1 << 20))])
+        scales = self._parameter(name, "scale", pairs, Int32())
+        return self._add(AddInt8(name, self.x, name, other, scales, Quantization(1 / 16, 5), *limits))
+
+    def softmax_int8(self, step: float = 0.17) -> Author:
+        name = self._name("softmax")
+        pairs = self._parameter(name, "scale", np.array([multiplier(step * (1 << 26))]), Int32())
+        return self._add(SoftmaxInt8(name, self.x, name, pairs))
+
     def network(self) -> Network:
         return self.b.network(self.x)
 
@@ -213,6 +257,16 @@ def gated(seed: int = 0, bits: int | None = None) -> Network:
     return a.conv(8, 2, padding="same", pad_value=1, dilation=(2, 2)).affine(bits).global_pool().network()
 
 
+def integer(seed: int = 0) -> Network:
+    """8-bit integers: strides, a depthwise convolution, a shortcut, both pools, a dense layer, softmax."""
+    a = Author((9, 8, 3), seed).quantize().conv_int8(16, (3, 3), (2, 2), "same", limits=(-20, 127))
+    shortcut = a.x
+    a.conv_int8(16, padding="same", groups=16).conv_int8(16, (1, 1)).add_int8(shortcut, (5, 127))
+    a.max_pool(2, 1, "same").average_pool(2, 2, "same")
+    a.reshape((1, 1, a.b.tensors[a.x].size)).conv_int8(10, (1, 1))
+    return a.softmax_int8().dequantize().network()
+
+
 NETWORKS: dict[str, Callable[[], Network]] = {
     "binary_chain-float32": lambda: binary_chain(1),
     "binary_chain-8": lambda: binary_chain(1, 8),
@@ -226,5 +280,9 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "gated-hardened-8": lambda: harden(gated(5), Policy(8)),
     "real-float32": lambda: real(4, None),
     "real-12": lambda: real(4, 12),
+    "integer": lambda: integer(6),
     "real-hardened-5": lambda: harden(real(4, None), Policy(5)),
 }
+
+WRITTEN = [name for name in NETWORKS if name != "integer"]
+"""Those that a flatbuffer is written of."""

@@ -123,7 +123,31 @@ class Uniform:
 MAX_ZERO_POINT = 1 << 23
 """Bound on |zero_point|: every `q - zero_point` is then an integer that float32 holds exactly."""
 
-Encoding = Float32 | Binary | Uniform
+
+@dataclass(frozen=True)
+class Int32:
+    """Whole numbers of 32 bits, two's complement: biases and multipliers of 8-bit integer networks.
+
+    Their values are float64, which holds each of them; float32 does not.
+    """
+
+    bits: int = 32
+    row: int = 0
+
+    def encode(self, values: FloatArray) -> CodeArray:
+        """The bit patterns of the values, which must be whole numbers of 32 bits."""
+        codes: CodeArray = np.asarray(values, np.int64).astype(np.int32).view(np.uint32)
+        return codes
+
+    def decode(self, codes: CodeArray) -> FloatArray:
+        """The numbers of the bit patterns, as float64."""
+        return np.asarray(codes, np.uint32).view(np.int32).astype(np.float64)
+
+
+Encoding = Float32 | Binary | Uniform | Int32
+
+INT8 = Uniform(8, 1.0, 128)
+"""Weights of 8-bit integer networks: the bytes of two's complement with the sign bit inverted, faults alike."""
 
 
 def stored_bits(encoding: Encoding, count: int) -> int:

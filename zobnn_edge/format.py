@@ -9,7 +9,7 @@ from zobnn_edge.records import Field, Record
 
 FILE_MAGIC = 0x4E424F5A  # "ZOBN"
 PLAN_MAGIC = 0x4E4C505A  # "ZPLN"
-VERSION = 1
+VERSION = 2
 NONE = 0xFFFFFFFF
 
 MAX_TENSORS = 4096
@@ -36,10 +36,15 @@ OPCODES = {
     "concat": 14,
     "pad": 15,
     "thermometer": 16,
+    "quantize": 17,
+    "dequantize": 18,
+    "conv_int8": 19,
+    "add_int8": 20,
+    "softmax_int8": 21,
 }
 ROLES = {"weight": 0, "scale": 1, "bias": 2, "slope": 3, "threshold": 4}
-KINDS = {"real": 0, "binary": 1}
-ENCODINGS = {"float32": 0, "binary": 1, "uniform": 2}
+KINDS = {"real": 0, "binary": 1, "int8": 2}
+ENCODINGS = {"float32": 0, "binary": 1, "uniform": 2, "int32": 3}
 PADDINGS = {"valid": 0, "same": 1}
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED = 1
@@ -49,7 +54,7 @@ FILE_HEADER = Record(
     "The first bytes of a .zob file.",
     (
         Field("magic", "u32", "`ZOBN` (0x4E424F5A)"),
-        Field("version", "u32", "format version, 1"),
+        Field("version", "u32", f"format version, {VERSION}"),
         Field("file_bytes", "u32", "length of the whole file"),
         Field("plan_offset", "u32", "where the plan begins, a multiple of 8"),
         Field("plan_bytes", "u32", "length of the plan"),
@@ -70,7 +75,7 @@ PLAN_HEADER = Record(
     "The first bytes of a plan; tensor, parameter and op records follow without gaps, in that order.",
     (
         Field("magic", "u32", "`ZPLN` (0x4E4C505A)"),
-        Field("version", "u32", "format version, 1"),
+        Field("version", "u32", f"format version, {VERSION}"),
         Field("plan_bytes", "u32", "length of the plan"),
         Field("image_bytes", "u32", "length of the parameter image"),
         Field("arena_bytes", "u32", "length of the arena"),
@@ -88,11 +93,13 @@ TENSOR = Record(
     "tensor",
     "An activation of one image.",
     (
-        Field("kind", "u32", "0 real (float32), 1 binary (packed, every pixel begins a new word)"),
+        Field("kind", "u32", "0 real (float32), 1 binary (packed, every pixel begins a new word), 2 int8"),
         Field("height", "u32", "rows"),
         Field("width", "u32", "columns"),
         Field("channels", "u32", "channels"),
         Field("offset", "u32", "byte offset in the arena, a multiple of 8; 0xFFFFFFFF: never stored (fused away)"),
+        Field("scale", "f32", "int8: value of one step; else 1"),
+        Field("zero_point", "i32", "int8: the number that stands for 0, -128 to 127; else 0"),
     ),
 )
 
@@ -101,7 +108,7 @@ PARAMETER = Record(
     "A parameter: a region of the image and its encoding.",
     (
         Field("role", "u8", "0 weight, 1 scale, 2 bias, 3 slope, 4 threshold"),
-        Field("encoding", "u8", "0 float32, 1 binary, 2 uniform"),
+        Field("encoding", "u8", "0 float32, 1 binary, 2 uniform, 3 int32"),
         Field("bits", "u8", "bits of a code"),
         Field("rank", "u8", "number of dimensions, 1 to 4"),
         Field("scale", "f32", "uniform: value of one step; else 1"),
@@ -120,10 +127,11 @@ OP = Record(
         Field("opcode", "u16", "see the table of operations"),
         Field("flags", "u16", "bit 0: fused, continues the operation before it on the same element"),
         Field("input", "u32", "index of the tensor read"),
-        Field("other", "u32", "add, mul, concat: index of the second tensor"),
+        Field("other", "u32", "add, mul, concat, add_int8: index of the second tensor"),
         Field("output", "u32", "index of the tensor written"),
         Field("parameter", "u32", "weight, slope or threshold; affine: scale"),
-        Field("bias", "u32", "affine: bias"),
+        Field("bias", "u32", "affine, conv_int8: bias"),
+        Field("multiplier", "u32", "conv_int8, add_int8, softmax_int8: multipliers and shifts"),
         Field("kernel", "u16", "height and width of the window", 2),
         Field("stride", "u16", "vertical and horizontal stride", 2),
         Field("pad", "u16", "rows above and columns left of the input; pad: of the border", 2),
@@ -131,8 +139,10 @@ OP = Record(
         Field("pad_value", "u8", "conv: what is read outside the input, 0 or 1"),
         Field("groups", "u16", "conv: groups of channels"),
         Field("dilation", "u16", "conv: vertical and horizontal distance of the kernel's elements", 2),
-        Field("low", "f32", "clip: lower bound; affine, thermometer: gain; pad: value of the border"),
-        Field("high", "f32", "clip: upper bound"),
+        Field(
+            "low", "f32", "clip, conv_int8, add_int8: lower bound; affine, thermometer: gain; pad: value of the border"
+        ),
+        Field("high", "f32", "clip, conv_int8, add_int8: upper bound"),
         Field("scratch", "u32", "byte offset in the arena of the decoded parameters, a multiple of 8"),
     ),
 )

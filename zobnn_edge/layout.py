@@ -39,7 +39,7 @@ class Layout:
 def tensor_bytes(tensor: Tensor) -> int:
     """Bytes of a tensor in the arena."""
     h, w, c = tensor.shape
-    return h * w * (4 * c if tensor.kind == "real" else 4 * -(-c // 32))
+    return h * w * {"real": 4 * c, "binary": 4 * -(-c // 32), "int8": c}[tensor.kind]
 
 
 def scratch_bytes(net: Network, op: Op) -> int:
@@ -47,6 +47,8 @@ def scratch_bytes(net: Network, op: Op) -> int:
     if isinstance(op, Conv):
         _, height, width, channels = net.parameters[op.weight].shape
         return 4 * height * width * (channels if net.tensors[op.input].kind == "real" else -(-channels // 32))
+    if net.tensors[op.input].kind == "int8":
+        return 0  # integers are used as they are stored
     return sum(4 * net.parameters[p].values.size for p in op.parameters)
 
 
@@ -68,7 +70,7 @@ def _joins(net: Network, group: list[Op], op: Op) -> bool:
     before = group[-1]
     if not isinstance(op, _STEPS) or isinstance(before, _NO_STEPS_AFTER) or len(group) >= fmt.MAX_STEPS:
         return False
-    if net.tensors[group[0].output].kind == "binary":
+    if net.tensors[group[0].output].kind != "real":
         return False
     tensor = before.output
     if tensor == net.output or op.inputs.count(tensor) != 1:
@@ -136,7 +138,7 @@ def _read_by_element(net: Network, group: tuple[Op, ...]) -> list[str]:
     out = net.tensors[group[-1].output]
     read = [group[0].input] if isinstance(group[0], _STEPS) else []
     read += [op.other for op in group if isinstance(op, (Add, Mul))]
-    if out.kind == "binary":
+    if out.kind != "real":
         return []
     return [t for t in read if net.tensors[t].kind == "real" and net.tensors[t].shape == out.shape]
 

@@ -1,33 +1,43 @@
 """The network as plain data: tensors, parameters, operations. NumPy only; knows nothing of files, engines or boards.
 
-Activations are `(height, width, channels)`, one image; a vector is `(1, 1, n)`. A tensor is *real* (float32) or
-*binary* (+1/-1, packed one bit an element). Operations are listed in the order of execution.
+Activations are `(height, width, channels)`, one image; a vector is `(1, 1, n)`. A tensor is *real* (float32), *binary*
+(+1/-1, packed one bit an element) or *int8* (whole numbers q that stand for `scale * (q - zero_point)`). Operations are
+listed in the order of execution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from zobnn_edge.encoding import Binary, Encoding, FloatArray, InputArray
+from zobnn_edge.encoding import INT8, Binary, Encoding, FloatArray, InputArray, Int32
 from zobnn_edge.errors import InputError, ModelError
 
 Shape = tuple[int, int, int]
-Kind = Literal["real", "binary"]
+Kind = Literal["real", "binary", "int8"]
 Role = Literal["weight", "scale", "bias", "slope", "threshold"]
 Padding = Literal["valid", "same"]
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """What the numbers q of an int8 tensor stand for: `scale * (q - zero_point)`."""
+
+    scale: float = 1.0
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
 class Tensor:
-    """An activation: its name, its shape (height, width, channels) and its kind."""
+    """An activation: its name, its shape (height, width, channels), its kind and, where that is int8, its scale."""
 
     name: str
     shape: Shape
     kind: Kind = "real"
+    quantization: Quantization = Quantization()
 
     @property
     def size(self) -> int:
@@ -237,8 +247,74 @@ class Softmax(_Op):
 
 
 @dataclass(frozen=True)
+class Quantize(_Op):
+    """Real to int8: `x / scale`, rounded to the nearest whole number (ties away from 0), plus the zero point."""
+
+    to: Quantization
+
+
+@dataclass(frozen=True)
+class Dequantize(_Op):
+    """Int8 to real: `scale * (q - zero_point)`."""
+
+
+@dataclass(frozen=True)
+class ConvInt8(_Op):
+    """Convolution in integers, as TensorFlow Lite's reference kernels (docs/spec.md, "Integers").
+
+    The sum of `(q - zero_point) * w` and a bias is multiplied by the channel's multiplier, a fraction and a power of 2,
+    and limited to [low, high]. `multiplier` has the shape (output channels, 2). Outside its input it reads nothing.
+    """
+
+    weight: str
+    bias: str
+    multiplier: str
+    to: Quantization
+    low: int = -128
+    high: int = 127
+    stride: tuple[int, int] = (1, 1)
+    padding: Padding = "valid"
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return (self.weight, self.bias, self.multiplier)
+
+
+@dataclass(frozen=True)
+class AddInt8(_Op):
+    """Sum of two int8 tensors of one shape; `multiplier` (3, 2) is those of the inputs and of the output."""
+
+    other: str
+    multiplier: str
+    to: Quantization
+    low: int = -128
+    high: int = 127
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input, self.other)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return (self.multiplier,)
+
+
+@dataclass(frozen=True)
+class SoftmaxInt8(_Op):
+    """Softmax over the channels of an int8 tensor in fixed point; the result has steps of 1/256 from -128 on."""
+
+    multiplier: str
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return (self.multiplier,)
+
+
+@dataclass(frozen=True)
 class Reshape(_Op):
-    """Another shape over the same elements of a real tensor, row-major. No work at run time."""
+    """Another shape over the same elements of a real or int8 tensor, row-major. No work at run time."""
 
     shape: Shape
 
@@ -260,6 +336,11 @@ Op = (
     | Thermometer
     | Softmax
     | Reshape
+    | Quantize
+    | Dequantize
+    | ConvInt8
+    | AddInt8
+    | SoftmaxInt8
 )
 
 
@@ -337,7 +418,7 @@ class Network:
 
     def macs(self, op: Op) -> int:
         """Multiply-accumulates of a convolution (every tap counted, padding included); 0 for other operations."""
-        if not isinstance(op, Conv):
+        if not isinstance(op, (Conv, ConvInt8)):
             return 0
         oh, ow, _ = self.tensors[op.output].shape
         return oh * ow * self.parameters[op.weight].values.size
@@ -403,8 +484,17 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
         want(min(op.dilation) >= 1, f"dilation {op.dilation} must be positive")
         return Tensor(op.output, (*_window(op, x, extent((kh, kw), op.dilation), op.stride, op.padding), o))
     if isinstance(op, (MaxPool, AveragePool)):
-        want(isinstance(op, MaxPool) or x.kind == "real", "average pooling needs a real input")
-        return Tensor(op.output, (*_window(op, x, op.size, op.stride, op.padding), c), x.kind)
+        want(isinstance(op, MaxPool) or x.kind != "binary", "average pooling needs a real or int8 input")
+        shape = (*_window(op, x, op.size, op.stride, op.padding), c)
+        return Tensor(op.output, shape, x.kind, x.quantization)
+    if isinstance(op, Reshape):
+        size = int(np.prod(op.shape))
+        want(x.kind != "binary", "reshapes a binary tensor")
+        want(size == x.size and min(op.shape) > 0, f"reshapes {x.shape} to {op.shape}")
+        return Tensor(op.output, op.shape, x.kind, x.quantization)
+    if isinstance(op, (Dequantize, ConvInt8, AddInt8, SoftmaxInt8)):
+        want(all(t.kind == "int8" for t in inputs), f"{type(op).__name__} needs int8 inputs")
+        return _infer_int8(op, inputs, parameters, want)
     if isinstance(op, Unpack):
         want(x.kind == "binary", "unpacks a tensor that is not binary")
         return Tensor(op.output, x.shape)
@@ -439,12 +529,62 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
     elif isinstance(op, Thermometer):
         want(op.planes >= 1 and np.float32(op.gain) == op.gain, f"{op.planes} planes, gain {op.gain}")
         return Tensor(op.output, (*x.shape[:2], c * op.planes), "binary")
-    elif isinstance(op, Reshape):
-        size = int(np.prod(op.shape))
-        want(size == x.size and min(op.shape) > 0, f"reshapes {x.shape} to {op.shape}")
-        return Tensor(op.output, op.shape)
+    elif isinstance(op, Quantize):
+        _check_quantization(op.to, want)
+        return Tensor(op.output, x.shape, "int8", op.to)
     binary = isinstance(op, (Sign, Threshold))
     return Tensor(op.output, x.shape, "binary" if binary else "real")
+
+
+MAX_INT8_PRODUCTS = 65000
+"""Most products of an int8 activation and weight whose sum stays below 2^31."""
+
+SOFTMAX_INT8 = Quantization(1 / 256, -128)
+
+
+def _check_quantization(q: Quantization, want: Callable[[bool, str], None]) -> None:
+    positive = bool(0 < q.scale < np.inf) and np.float32(q.scale) == q.scale
+    want(positive and -128 <= q.zero_point <= 127, f"int8 with scale {q.scale} and zero point {q.zero_point}")
+
+
+def _infer_int8(
+    op: Dequantize | ConvInt8 | AddInt8 | SoftmaxInt8,
+    inputs: list[Tensor],
+    parameters: dict[str, Parameter],
+    want: Callable[[bool, str], None],
+) -> Tensor:
+    """`infer` for operations in integers."""
+    x = inputs[0]
+    if isinstance(op, Dequantize):
+        return Tensor(op.output, x.shape)
+
+    def numbers(name: str, shape: tuple[int, ...]) -> None:
+        p = parameters[name]
+        want(p.shape == shape and p.encoding == Int32(), f"{name} is no int32 of shape {shape}")
+
+    if isinstance(op, SoftmaxInt8):
+        numbers(op.multiplier, (1, 2))
+        return Tensor(op.output, x.shape, "int8", SOFTMAX_INT8)
+    _check_quantization(op.to, want)
+    want(-128 <= op.low <= op.high <= 127, f"limits to [{op.low}, {op.high}]")
+    if isinstance(op, AddInt8):
+        want(inputs[1].shape == x.shape, f"adds shapes {x.shape} and {inputs[1].shape}")
+        numbers(op.multiplier, (3, 2))
+        return Tensor(op.output, x.shape, "int8", op.to)
+    weight = parameters[op.weight]
+    want(weight.values.ndim == 4, f"{op.weight} has shape {weight.shape}, not (out, height, width, in)")
+    o, kh, kw, i = weight.shape
+    want(weight.encoding == INT8, f"{op.weight} is not stored as int8")
+    want(op.groups >= 1 and o % op.groups == 0, f"{o} filters cannot be shared among {op.groups} groups")
+    want(
+        i * op.groups == x.shape[2], f"its kernel takes {i} channels in {op.groups} groups, its input has {x.shape[2]}"
+    )
+    want(kh * kw * i <= MAX_INT8_PRODUCTS, f"{kh * kw * i} products a sum; at most {MAX_INT8_PRODUCTS} fit 32 bits")
+    want(min(op.dilation) >= 1, f"dilation {op.dilation} must be positive")
+    numbers(op.bias, (o,))
+    numbers(op.multiplier, (o, 2))
+    size = _window(op, x, extent((kh, kw), op.dilation), op.stride, op.padding)
+    return Tensor(op.output, (*size, o), "int8", op.to)
 
 
 def _window(op: Op, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding) -> tuple[int, int]:
@@ -477,7 +617,8 @@ class Builder:
         """Add a parameter (its values rounded to the encoding); returns its name."""
         if name in self.parameters:
             raise ModelError(f"there are two parameters {name}; layer names must differ")
-        raw = Parameter(name, layer, role, np.ascontiguousarray(values, np.float32), encoding)
+        exact = np.float64 if isinstance(encoding, Int32) else np.float32
+        raw = Parameter(name, layer, role, np.ascontiguousarray(values, exact), encoding)
         self.parameters[name] = raw.encoded(encoding)
         return name
 

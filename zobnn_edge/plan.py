@@ -13,17 +13,20 @@ from typing import Any, cast
 import numpy as np
 
 from zobnn_edge import format as fmt
-from zobnn_edge.encoding import Binary, Encoding, Float32, Uniform
+from zobnn_edge.encoding import Binary, Encoding, Float32, Int32, Uniform
 from zobnn_edge.errors import ModelError
 from zobnn_edge.image import ParameterImage, Region
 from zobnn_edge.layout import fuse, lay_out
 from zobnn_edge.network import (
     Add,
+    AddInt8,
     Affine,
     AveragePool,
     Clip,
     Concat,
     Conv,
+    ConvInt8,
+    Dequantize,
     MaxPool,
     Mul,
     Network,
@@ -32,9 +35,12 @@ from zobnn_edge.network import (
     Padding,
     Pixels,
     PRelu,
+    Quantization,
+    Quantize,
     Reshape,
     Sign,
     Softmax,
+    SoftmaxInt8,
     Tensor,
     Thermometer,
     Threshold,
@@ -60,6 +66,11 @@ _OPCODE_OF: dict[type, int] = {
     Concat: fmt.OPCODES["concat"],
     Pad: fmt.OPCODES["pad"],
     Thermometer: fmt.OPCODES["thermometer"],
+    Quantize: fmt.OPCODES["quantize"],
+    Dequantize: fmt.OPCODES["dequantize"],
+    ConvInt8: fmt.OPCODES["conv_int8"],
+    AddInt8: fmt.OPCODES["add_int8"],
+    SoftmaxInt8: fmt.OPCODES["softmax_int8"],
 }
 
 
@@ -104,16 +115,23 @@ def encode(net: Network, image: ParameterImage | None = None) -> bytes:
 
 def _tensor_record(t: Tensor, offset: int) -> bytes:
     h, w, c = t.shape
-    return fmt.TENSOR.pack(kind=fmt.KINDS[t.kind], height=h, width=w, channels=c, offset=offset)
+    q = t.quantization
+    return fmt.TENSOR.pack(
+        kind=fmt.KINDS[t.kind],
+        height=h,
+        width=w,
+        channels=c,
+        offset=offset,
+        scale=q.scale,
+        zero_point=q.zero_point,
+    )
 
 
 def _parameter_record(region: Region) -> bytes:
     e = region.encoding
-    uniform = isinstance(e, Uniform)
-    name = "uniform" if uniform else "binary" if isinstance(e, Binary) else "float32"
     return fmt.PARAMETER.pack(
         role=fmt.ROLES[region.role],
-        encoding=fmt.ENCODINGS[name],
+        encoding=fmt.ENCODINGS[type(e).__name__.lower()],
         bits=e.bits,
         rank=len(region.shape),
         scale=e.scale if isinstance(e, Uniform) else 1.0,
@@ -136,6 +154,7 @@ def _op_record(
         "output": index[op.output],
         "parameter": fmt.NONE,
         "bias": fmt.NONE,
+        "multiplier": fmt.NONE,
         "kernel": (0, 0),
         "stride": (0, 0),
         "pad": (0, 0),
@@ -147,14 +166,16 @@ def _op_record(
         "high": 0.0,
         "scratch": scratch,
     }
-    if isinstance(op, (Conv, MaxPool, AveragePool)):
-        kernel = covered = net.parameters[op.weight].shape[1:3] if isinstance(op, Conv) else op.size
-        if isinstance(op, Conv):
+    if isinstance(op, (Conv, ConvInt8, MaxPool, AveragePool)):
+        kernel = covered = net.parameters[op.weight].shape[1:3] if isinstance(op, (Conv, ConvInt8)) else op.size
+        if isinstance(op, (Conv, ConvInt8)):
             covered = extent((kernel[0], kernel[1]), op.dilation)
         _, pad = window_geometry(net.tensors[op.input].shape[:2], (covered[0], covered[1]), op.stride, op.padding)
         f.update(kernel=kernel, stride=op.stride, pad=pad, padding=fmt.PADDINGS[op.padding])
     if isinstance(op, Conv):
         f.update(parameter=parameter[op.weight], pad_value=op.pad_value, groups=op.groups, dilation=op.dilation)
+    elif isinstance(op, ConvInt8):
+        f.update(parameter=parameter[op.weight], bias=parameter[op.bias], groups=op.groups, dilation=op.dilation)
     elif isinstance(op, Affine):
         f.update(low=op.gain)
         if op.scale is not None:
@@ -167,12 +188,16 @@ def _op_record(
         f.update(parameter=parameter[op.threshold])
     elif isinstance(op, Clip):
         f.update(low=op.low, high=op.high)
-    elif isinstance(op, (Add, Mul, Concat)):
+    elif isinstance(op, (Add, AddInt8, Mul, Concat)):
         f.update(other=index[op.other])
     elif isinstance(op, Pad):
         f.update(pad=(op.rows[0], op.columns[0]), low=op.value)
     elif isinstance(op, Thermometer):
         f.update(low=op.gain)
+    if isinstance(op, (ConvInt8, AddInt8)):
+        f.update(low=op.low, high=op.high)
+    if isinstance(op, (ConvInt8, AddInt8, SoftmaxInt8)):
+        f.update(multiplier=parameter[op.multiplier])
     return fmt.OP.pack(**f)
 
 
@@ -238,7 +263,8 @@ def decode(data: bytes, names: Names, image_data: bytes) -> Network:
         r = fmt.TENSOR.unpack(data, at)
         at += fmt.TENSOR.size
         kind = _named(kinds, r["kind"], "kind of tensor")
-        tensors.append(Tensor(names.tensors[i], (r["height"], r["width"], r["channels"]), kind))  # type: ignore[arg-type]
+        shape, q = (r["height"], r["width"], r["channels"]), Quantization(r["scale"], r["zero_point"])
+        tensors.append(Tensor(names.tensors[i], shape, kind, q))  # type: ignore[arg-type]
     regions: list[Region] = []
     for i in range(n_parameters):
         regions.append(_region(fmt.PARAMETER.unpack(data, at), names.parameters[i], names.layers[i], len(image_data)))
@@ -277,6 +303,8 @@ def _region(r: dict[str, Any], name: str, layer: str, image_bytes: int) -> Regio
     encoding: Encoding
     if kind == "float32":
         encoding = Float32()
+    elif kind == "int32":
+        encoding = Int32()
     elif kind == "binary":
         encoding = Binary(row=r["row"])
     else:
@@ -334,5 +362,24 @@ def _op(r: dict[str, Any], name: str, tensors: list[Tensor], regions: list[Regio
         Thermometer: lambda: Thermometer(name, x, y, target.shape[2] // max(1, source.shape[2]), r["low"]),
         Softmax: lambda: Softmax(name, x, y),
         Reshape: lambda: Reshape(name, x, y, target.shape),
+        Quantize: lambda: Quantize(name, x, y, target.quantization),
+        Dequantize: lambda: Dequantize(name, x, y),
+        ConvInt8: lambda: ConvInt8(
+            *(name, x, y, parameter(r["parameter"]), parameter(r["bias"]), parameter(r["multiplier"])),
+            to=target.quantization,
+            low=int(r["low"]),
+            high=int(r["high"]),
+            stride=r["stride"],
+            padding=padding,
+            groups=r["groups"],
+            dilation=r["dilation"],
+        ),
+        AddInt8: lambda: AddInt8(
+            *(name, x, y, other(r["other"]), parameter(r["multiplier"])),
+            to=target.quantization,
+            low=int(r["low"]),
+            high=int(r["high"]),
+        ),
+        SoftmaxInt8: lambda: SoftmaxInt8(name, x, y, parameter(r["multiplier"])),
     }
     return build[cls]()

@@ -1,34 +1,42 @@
 """The slow and obvious twin of the C engine: NumPy, operation by operation, in the order that docs/spec.md fixes.
 
 Its scores are bit-identical to the engine's, also when bits of the image are flipped: every float operation is a
-float32 operation, rounded to nearest, and sums run in the engine's order.
+float32 operation, rounded to nearest, and sums run in the engine's order. Int8 tensors are int64 arrays here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zobnn_edge import integers
 from zobnn_edge.encoding import Binary, FloatArray, InputArray, row_bits
 from zobnn_edge.image import ParameterImage
 from zobnn_edge.network import (
     Add,
+    AddInt8,
     Affine,
     AveragePool,
     Clip,
     Concat,
     Conv,
+    ConvInt8,
+    Dequantize,
     MaxPool,
     Mul,
     Network,
     Op,
     Pad,
     PRelu,
+    Quantization,
+    Quantize,
     Reshape,
     Sign,
     Softmax,
+    SoftmaxInt8,
     Tensor,
     Thermometer,
     Threshold,
@@ -48,7 +56,7 @@ def run(net: Network, inputs: InputArray, image: ParameterImage | None = None) -
     """
     image = image or ParameterImage.of(net)
     x = as_inputs(net, inputs)
-    values: dict[str, NDArray[np.float32]] = {net.input: net.pixels.apply(x) if x.dtype == np.uint8 else x}
+    values: dict[str, NDArray[Any]] = {net.input: net.pixels.apply(x) if x.dtype == np.uint8 else x}
     with np.errstate(all="ignore"):
         for op in net.ops:
             values[op.output] = _run_op(net, image, op, [values[t] for t in op.inputs])
@@ -57,9 +65,13 @@ def run(net: Network, inputs: InputArray, image: ParameterImage | None = None) -
     return scores
 
 
-def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[FloatArray]) -> FloatArray:
+def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[Any]]) -> NDArray[Any]:
     """One operation on a batch; binary tensors are +1.0 and -1.0."""
     x = inputs[0]
+    if isinstance(op, Reshape):
+        return x.reshape(len(x), *op.shape)
+    if net.tensors[op.output].kind == "int8":
+        return _run_int8(net, image, op, inputs)
     if isinstance(op, Conv):
         conv = _binary_conv if net.tensors[op.input].kind == "binary" else _real_conv
         return conv(net, image, op, x)
@@ -85,9 +97,9 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[FloatArray
     if isinstance(op, Unpack):
         return x
     if isinstance(op, Add):
-        return x + inputs[1]
+        return np.add(x, inputs[1])
     if isinstance(op, Mul):
-        return x * inputs[1]
+        return np.multiply(x, inputs[1])
     if isinstance(op, Concat):
         return np.concatenate(inputs, axis=-1)
     if isinstance(op, Pad):
@@ -98,17 +110,68 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[FloatArray
         return planes.reshape(*x.shape[:3], -1)
     if isinstance(op, Softmax):
         return softmax(x)
-    assert isinstance(op, Reshape)
-    return x.reshape(len(x), *op.shape)
+    assert isinstance(op, Dequantize)
+    q = net.tensors[op.input].quantization
+    return np.multiply((x - q.zero_point).astype(np.float32), np.float32(q.scale))
+
+
+def _run_int8(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[Any]]) -> integers.Integers:
+    """One operation whose output is int8."""
+    x, out = inputs[0], net.tensors[op.output]
+    if isinstance(op, Quantize):
+        return _quantize(x, op.to)
+    if isinstance(op, MaxPool):
+        return _max_pool(op, x, out).astype(np.int64)
+    if isinstance(op, AveragePool):
+        taps = list(_taps(x, out, op.size, op))
+        total = sum(np.where(inside, patch, 0) for _, _, patch, inside in taps)
+        return integers.mean(np.asarray(total), np.asarray(sum(inside.astype(np.int64) for *_, inside in taps)))
+    if isinstance(op, SoftmaxInt8):
+        return integers.softmax(x, _numbers(image, op.multiplier)[0])
+    if isinstance(op, ConvInt8):
+        sums = integers.wrap(_int8_sums(net, image, op, x) + _numbers(image, op.bias))
+        y = integers.scaled(sums, _numbers(image, op.multiplier))
+    else:
+        assert isinstance(op, AddInt8)
+        pairs = _numbers(image, op.multiplier)
+        parts = zip(inputs, op.inputs, pairs[:2], strict=True)
+        terms = [integers.scaled((q - net.tensors[t].quantization.zero_point) << 20, pair) for q, t, pair in parts]
+        y = integers.scaled(integers.wrap(terms[0] + terms[1]), pairs[2])
+    limited: integers.Integers = np.clip(integers.wrap(y + op.to.zero_point), op.low, op.high)
+    return limited
+
+
+def _numbers(image: ParameterImage, name: str) -> integers.Integers:
+    return image.values(name).astype(np.int64)
+
+
+def _quantize(x: FloatArray, to: Quantization) -> integers.Integers:
+    """To the nearest step, ties away from 0; NaN counts as the least."""
+    steps = x / np.float32(to.scale)
+    steps = np.where(steps > -1024, np.minimum(steps, np.float32(1024)), np.float32(-1024))
+    whole = np.trunc(steps)
+    nearest = whole + (steps - whole >= 0.5) - (steps - whole <= -0.5)
+    return np.asarray(np.clip(nearest.astype(np.int64) + to.zero_point, -128, 127))
+
+
+def _int8_sums(net: Network, image: ParameterImage, op: ConvInt8, x: NDArray[Any]) -> integers.Integers:
+    """Sums of products, in float64, which holds them exactly."""
+    out, weight = net.tensors[op.output], image.values(op.weight).astype(np.float64)
+    shifted = (x - net.tensors[op.input].quantization.zero_point).astype(np.float64)
+    acc = np.zeros((len(x), *out.shape))
+    _, kh, kw, _ = weight.shape
+    for ky, kx, patch, inside in _taps(shifted, out, (kh, kw), op):
+        acc += _grouped(np.where(inside, patch, 0), weight[:, ky, kx], op.groups)
+    return acc.astype(np.int64)
 
 
 def _taps(
-    x: FloatArray, out: Tensor, kernel: tuple[int, int], op: Conv | MaxPool | AveragePool
-) -> Iterator[tuple[int, int, FloatArray, NDArray[np.bool_]]]:
+    x: NDArray[Any], out: Tensor, kernel: tuple[int, int], op: Conv | ConvInt8 | MaxPool | AveragePool
+) -> Iterator[tuple[int, int, NDArray[Any], NDArray[np.bool_]]]:
     """For each kernel position, row by row: (row, column, what it reads (N, oh, ow, C), where that is inside)."""
     height, width = x.shape[1:3]
     oh, ow = out.shape[:2]
-    dilation = op.dilation if isinstance(op, Conv) else (1, 1)
+    dilation = op.dilation if isinstance(op, (Conv, ConvInt8)) else (1, 1)
     _, (top, left) = window_geometry((height, width), extent(kernel, dilation), op.stride, op.padding)
     for ky in range(kernel[0]):
         for kx in range(kernel[1]):
@@ -134,7 +197,7 @@ def _binary_conv(net: Network, image: ParameterImage, op: Conv, x: FloatArray) -
     return dot
 
 
-def _grouped(x: FloatArray, weight: FloatArray, groups: int) -> FloatArray:
+def _grouped(x: NDArray[Any], weight: NDArray[Any], groups: int) -> NDArray[Any]:
     """Dot products over the channels: x (..., in), weight (out, in / groups) -> (..., out). Exact for integers."""
     parts = zip(np.split(x, groups, axis=-1), np.split(weight, groups), strict=True)
     return np.concatenate([part @ filters.T for part, filters in parts], axis=-1)
@@ -170,8 +233,8 @@ def _channels(op: Conv, first: NDArray[np.int64], c: int) -> NDArray[np.int64]:
     return first[:1] + c if op.groups == 1 else first + c
 
 
-def _max_pool(op: MaxPool, x: FloatArray, out: Tensor) -> FloatArray:
-    best = np.zeros((len(x), *out.shape), np.float32)
+def _max_pool(op: MaxPool, x: NDArray[Any], out: Tensor) -> NDArray[Any]:
+    best = np.zeros((len(x), *out.shape), x.dtype)
     seen = np.zeros((1, *out.shape[:2], 1), np.bool_)
     for _, _, patch, inside in _taps(x, out, op.size, op):
         best = np.where(inside & (~seen | (patch > best)), patch, best)

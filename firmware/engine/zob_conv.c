@@ -1,24 +1,6 @@
 /* Convolutions: over packed bits, and over floats. A dense layer is a convolution whose kernel covers its input. */
 #include "zob_internal.h"
 
-/* The kernel positions [begin, end) of one axis that fall inside the input, and the input position of the first. */
-typedef struct {
-    uint32_t begin, end, at;
-} span;
-
-/* `start` and `edge` are counted from `pad` before the input: the first kernel position's place, the input's end. */
-static span inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
-    const uint32_t kernel = op->kernel[axis], pad = op->pad[axis], step = op->dilation[axis];
-    const uint32_t start = out * op->stride[axis], edge = size + pad;
-    span s;
-    s.begin = start < pad ? (pad - start + step - 1u) / step : 0u;
-    s.end = edge > start ? (edge - start + step - 1u) / step : 0u;
-    if (s.end > kernel) s.end = kernel;
-    if (s.begin > s.end) s.begin = s.end;
-    s.at = start + s.begin * step - pad;
-    return s;
-}
-
 /* The sum of the sixteen-bit halves after adding up bytes. */
 static uint32_t sum_of_bytes(uint32_t x) {
     x = (x & 0x00FF00FFu) + ((x >> 8) & 0x00FF00FFu);
@@ -58,7 +40,7 @@ static uint32_t count_bits(const uint32_t *x, uint32_t words) {
 }
 
 /* Bits of a filter's taps outside the input. */
-static uint32_t count_outside(const uint32_t *w, const zob_op *op, uint32_t words, span v, span h) {
+static uint32_t count_outside(const uint32_t *w, const zob_op *op, uint32_t words, zob_span v, zob_span h) {
     uint32_t n = 0;
     const uint32_t line = op->kernel[1] * words;
     for (uint32_t ky = 0; ky < op->kernel[0]; ky++, w += line) {
@@ -73,7 +55,7 @@ static uint32_t count_outside(const uint32_t *w, const zob_op *op, uint32_t word
 }
 
 /* Copy what a filter reads at one pixel, `words` words a tap from word `first` of each pixel on; zero outside. */
-static void gather(const zob_context *c, span v, span h, uint32_t first, uint32_t words, uint32_t *patch) {
+static void gather(const zob_context *c, zob_span v, zob_span h, uint32_t first, uint32_t words, uint32_t *patch) {
     const zob_op *op = c->op;
     const uint32_t pixel = zob_words(c->in->channels);
     const uint32_t *input = (const uint32_t *)(const void *)(c->arena + c->in->offset) + first;
@@ -95,9 +77,9 @@ void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
     uint32_t *patch = (uint32_t *)(void *)(c->arena + op->scratch);
     uint32_t pixel = 0;
     for (uint32_t oy = 0; oy < c->out->height; oy++) {
-        const span v = inside(op, 0, oy, c->in->height);
+        const zob_span v = zob_inside(op, 0, oy, c->in->height);
         for (uint32_t ox = 0; ox < c->out->width; ox++, pixel++) {
-            const span h = inside(op, 1, ox, c->in->width);
+            const zob_span h = zob_inside(op, 1, ox, c->in->width);
             const uint32_t taps = op->pad_value ? all : (v.end - v.begin) * (h.end - h.begin);
             const int32_t products = (int32_t)(taps * channels);
             const uint32_t *w = weights;
@@ -126,7 +108,7 @@ static float add_weights(float acc, const float *w, uint32_t count) {
 }
 
 /* The sum of products of one output element, in the order (row, column, channel). */
-static float dot_real(const zob_context *c, const float *input, const float *w, span v, span h) {
+static float dot_real(const zob_context *c, const float *input, const float *w, zob_span v, zob_span h) {
     const zob_op *op = c->op;
     const uint32_t channels = c->in->channels / op->groups, line = op->kernel[1] * channels;
     const uint32_t before = h.begin * channels, within = (h.end - h.begin) * channels;
@@ -163,9 +145,9 @@ void zob_conv_real(const zob_context *c, const zob_sink *sink) {
         uint32_t pixel = 0;
         zob_decode(weight, c->image, o * filter, filter, w);
         for (uint32_t oy = 0; oy < c->out->height; oy++) {
-            const span v = inside(op, 0, oy, c->in->height);
+            const zob_span v = zob_inside(op, 0, oy, c->in->height);
             for (uint32_t ox = 0; ox < c->out->width; ox++, pixel++) {
-                const span h = inside(op, 1, ox, c->in->width);
+                const zob_span h = zob_inside(op, 1, ox, c->in->width);
                 zob_emit(sink, pixel, o, dot_real(c, input + o / filters * channels, w, v, h));
             }
         }

@@ -18,6 +18,14 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
         memcpy(out, bytes + 4u * first, 4u * (size_t)count);
         return;
     }
+    if (p->encoding == ZOB_ENCODING_INT32) {
+        for (uint32_t i = 0; i < count; i++) {
+            int32_t q;
+            memcpy(&q, bytes + 4u * (first + i), 4u);
+            out[i] = (float)q;
+        }
+        return;
+    }
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t q = code_at(bytes, (first + i) * p->bits, p->bits);
         if (p->encoding == ZOB_ENCODING_BINARY) {

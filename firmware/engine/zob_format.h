@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define ZOB_PLAN_MAGIC 0x4E4C505Au
-#define ZOB_VERSION 1u
+#define ZOB_VERSION 2u
 #define ZOB_NONE 0xFFFFFFFFu
 #define ZOB_FLAG_FUSED 1u
 #define ZOB_MAX_TENSORS 4096u
@@ -31,20 +31,27 @@
 #define ZOB_OP_CONCAT 14u
 #define ZOB_OP_PAD 15u
 #define ZOB_OP_THERMOMETER 16u
+#define ZOB_OP_QUANTIZE 17u
+#define ZOB_OP_DEQUANTIZE 18u
+#define ZOB_OP_CONV_INT8 19u
+#define ZOB_OP_ADD_INT8 20u
+#define ZOB_OP_SOFTMAX_INT8 21u
 
 #define ZOB_KIND_REAL 0u
 #define ZOB_KIND_BINARY 1u
+#define ZOB_KIND_INT8 2u
 
 #define ZOB_ENCODING_FLOAT32 0u
 #define ZOB_ENCODING_BINARY 1u
 #define ZOB_ENCODING_UNIFORM 2u
+#define ZOB_ENCODING_INT32 3u
 
 #define ZOB_INPUT_FLOAT32 0u
 #define ZOB_INPUT_UINT8 1u
 
 struct zob_plan_header {
     uint32_t magic; /* `ZPLN` (0x4E4C505A) */
-    uint32_t version; /* format version, 1 */
+    uint32_t version; /* format version, 2 */
     uint32_t plan_bytes; /* length of the plan */
     uint32_t image_bytes; /* length of the parameter image */
     uint32_t arena_bytes; /* length of the arena */
@@ -59,17 +66,19 @@ struct zob_plan_header {
 typedef char zob_plan_header_size_check[sizeof(struct zob_plan_header) == 48 ? 1 : -1];
 
 struct zob_tensor {
-    uint32_t kind; /* 0 real (float32), 1 binary (packed, every pixel begins a new word) */
+    uint32_t kind; /* 0 real (float32), 1 binary (packed, every pixel begins a new word), 2 int8 */
     uint32_t height; /* rows */
     uint32_t width; /* columns */
     uint32_t channels; /* channels */
     uint32_t offset; /* byte offset in the arena, a multiple of 8; 0xFFFFFFFF: never stored (fused away) */
+    float scale; /* int8: value of one step; else 1 */
+    int32_t zero_point; /* int8: the number that stands for 0, -128 to 127; else 0 */
 };
-typedef char zob_tensor_size_check[sizeof(struct zob_tensor) == 20 ? 1 : -1];
+typedef char zob_tensor_size_check[sizeof(struct zob_tensor) == 28 ? 1 : -1];
 
 struct zob_parameter {
     uint8_t role; /* 0 weight, 1 scale, 2 bias, 3 slope, 4 threshold */
-    uint8_t encoding; /* 0 float32, 1 binary, 2 uniform */
+    uint8_t encoding; /* 0 float32, 1 binary, 2 uniform, 3 int32 */
     uint8_t bits; /* bits of a code */
     uint8_t rank; /* number of dimensions, 1 to 4 */
     float scale; /* uniform: value of one step; else 1 */
@@ -85,10 +94,11 @@ struct zob_op {
     uint16_t opcode; /* see the table of operations */
     uint16_t flags; /* bit 0: fused, continues the operation before it on the same element */
     uint32_t input; /* index of the tensor read */
-    uint32_t other; /* add, mul, concat: index of the second tensor */
+    uint32_t other; /* add, mul, concat, add_int8: index of the second tensor */
     uint32_t output; /* index of the tensor written */
     uint32_t parameter; /* weight, slope or threshold; affine: scale */
-    uint32_t bias; /* affine: bias */
+    uint32_t bias; /* affine, conv_int8: bias */
+    uint32_t multiplier; /* conv_int8, add_int8, softmax_int8: multipliers and shifts */
     uint16_t kernel[2]; /* height and width of the window */
     uint16_t stride[2]; /* vertical and horizontal stride */
     uint16_t pad[2]; /* rows above and columns left of the input; pad: of the border */
@@ -96,10 +106,10 @@ struct zob_op {
     uint8_t pad_value; /* conv: what is read outside the input, 0 or 1 */
     uint16_t groups; /* conv: groups of channels */
     uint16_t dilation[2]; /* conv: vertical and horizontal distance of the kernel's elements */
-    float low; /* clip: lower bound; affine, thermometer: gain; pad: value of the border */
-    float high; /* clip: upper bound */
+    float low; /* clip, conv_int8, add_int8: lower bound; affine, thermometer: gain; pad: value of the border */
+    float high; /* clip, conv_int8, add_int8: upper bound */
     uint32_t scratch; /* byte offset in the arena of the decoded parameters, a multiple of 8 */
 };
-typedef char zob_op_size_check[sizeof(struct zob_op) == 56 ? 1 : -1];
+typedef char zob_op_size_check[sizeof(struct zob_op) == 60 ? 1 : -1];
 
 #endif

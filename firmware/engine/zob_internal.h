@@ -46,6 +46,24 @@ static inline uint32_t zob_words(uint32_t channels) { return (channels + 31u) / 
 
 static inline uint32_t zob_pixels(const zob_tensor *t) { return t->height * t->width; }
 
+/* The kernel positions [begin, end) of one axis that fall inside the input, and the input position of the first. */
+typedef struct {
+    uint32_t begin, end, at;
+} zob_span;
+
+/* `start` and `edge` are counted from `pad` before the input: the first kernel position's place, the input's end. */
+static inline zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
+    const uint32_t kernel = op->kernel[axis], pad = op->pad[axis], step = op->dilation[axis];
+    const uint32_t start = out * op->stride[axis], edge = size + pad;
+    zob_span s;
+    s.begin = start < pad ? (pad - start + step - 1u) / step : 0u;
+    s.end = edge > start ? (edge - start + step - 1u) / step : 0u;
+    if (s.end > kernel) s.end = kernel;
+    if (s.begin > s.end) s.begin = s.end;
+    s.at = start + s.begin * step - pad;
+    return s;
+}
+
 /* Take element `channel` of pixel `pixel` through the steps and store it. */
 static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t channel, float x) {
     const uint32_t element = pixel * sink->channels + channel;
@@ -96,5 +114,9 @@ void zob_concat(const zob_context *c, const zob_sink *sink);
 void zob_pad(const zob_context *c, const zob_sink *sink);
 void zob_thermometer(const zob_context *c, const zob_sink *sink);
 void zob_softmax(const zob_context *c);
+
+/* Any operation whose result is int8 (zob_int8.c; docs/spec.md, "Integers"). */
+void zob_int8(const zob_context *c);
+void zob_pool_int8(const zob_context *c);
 
 #endif

@@ -4,6 +4,7 @@
 #include "zob_internal.h"
 
 #define MAX_ZERO_POINT 8388608 /* q - zero_point stays exact in float32 */
+#define MAX_INT8_PRODUCTS 65000u
 #define MAX_PRODUCTS 16777216u /* and so does the sum of that many products of +-1 */
 
 /* Half-open ranges of bytes in the arena. */
@@ -15,6 +16,7 @@ static int overlaps(extent a, extent b) { return a.begin < b.end && b.begin < a.
 
 static uint64_t tensor_bytes(const zob_tensor *t) {
     const uint64_t pixels = (uint64_t)t->height * t->width;
+    if (t->kind == ZOB_KIND_INT8) return pixels * t->channels;
     return 4u * pixels * (t->kind == ZOB_KIND_REAL ? t->channels : zob_words(t->channels));
 }
 
@@ -28,7 +30,9 @@ static extent tensor_extent(const zob_tensor *t) {
 static int dim_ok(uint32_t n) { return n >= 1u && n <= ZOB_MAX_DIM; }
 
 static zob_status check_tensor(const zob_model *m, const zob_tensor *t) {
-    if (t->kind > ZOB_KIND_BINARY) return ZOB_E_TENSOR;
+    if (t->kind > ZOB_KIND_INT8) return ZOB_E_TENSOR;
+    if (t->kind == ZOB_KIND_INT8 && !(t->scale > 0.0f && t->scale <= 3.402823466e38f)) return ZOB_E_TENSOR;
+    if (t->zero_point < INT8_MIN || t->zero_point > INT8_MAX) return ZOB_E_TENSOR;
     if (!dim_ok(t->height) || !dim_ok(t->width) || !dim_ok(t->channels)) return ZOB_E_TENSOR;
     if (t->offset == ZOB_NONE) return ZOB_OK;
     if (t->offset % ZOB_ALIGN || tensor_extent(t).end > m->header->arena_bytes) return ZOB_E_TENSOR;
@@ -38,6 +42,7 @@ static zob_status check_tensor(const zob_model *m, const zob_tensor *t) {
 static int encoding_ok(const zob_parameter *p) {
     switch (p->encoding) {
     case ZOB_ENCODING_FLOAT32:
+    case ZOB_ENCODING_INT32:
         return p->bits == 32u && p->row == 0u;
     case ZOB_ENCODING_BINARY:
         return p->bits == 1u && (p->row == 0u || p->count % p->row == 0u);
@@ -140,21 +145,47 @@ static int prelu_ok(const zob_model *m, const zob_op *op, const zob_tensor *t) {
     return p && p->row == 0u && (p->count == t->channels || p->count == (uint64_t)zob_pixels(t) * t->channels);
 }
 
+static int numbers_ok(const zob_model *m, uint32_t index, uint32_t rows, uint32_t columns) {
+    const zob_parameter *p = parameter_at(m, index);
+    return p && p->encoding == ZOB_ENCODING_INT32 && p->dims[0] == rows && p->count == rows * columns;
+}
+
+static int limits_ok(const zob_op *op) { return op->low >= -128.0f && op->low <= op->high && op->high <= 127.0f; }
+
+/* Weights are bytes; sums of their products stay below 2^31. */
+static int conv_int8_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
+    const zob_parameter *w = parameter_at(m, op->parameter);
+    if (!w || w->rank != 4u || w->dims[0] != out->channels || op->groups < 1u) return 0;
+    if (w->encoding != ZOB_ENCODING_UNIFORM || w->bits != 8u || w->zero_point != 128 || w->scale != 1.0f) return 0;
+    if ((uint64_t)w->dims[3] * op->groups != in->channels || out->channels % op->groups) return 0;
+    if (w->dims[1] != op->kernel[0] || w->dims[2] != op->kernel[1] || w->count / w->dims[0] > MAX_INT8_PRODUCTS) return 0;
+    if (!dilated_ok(op, 0, in->height, out->height) || !dilated_ok(op, 1, in->width, out->width)) return 0;
+    return limits_ok(op) && numbers_ok(m, op->bias, out->channels, 1u) &&
+           numbers_ok(m, op->multiplier, out->channels, 2u);
+}
+
+static int add_int8_ok(const zob_model *m, const zob_op *op, const zob_tensor *in) {
+    const zob_tensor *other = op->other < m->header->tensors ? &m->tensors[op->other] : NULL;
+    return other && other->kind == ZOB_KIND_INT8 && same_shape(in, other) && limits_ok(op) &&
+           numbers_ok(m, op->multiplier, 3u, 2u);
+}
+
 /* The tensors and parameters of one operation exist and fit each other. */
 static int operands_ok(const zob_model *m, const zob_op *op) {
     const zob_tensor *in, *out;
-    int real;
+    int real, int8;
     if (op->input >= m->header->tensors || op->output >= m->header->tensors) return 0;
     in = &m->tensors[op->input];
     out = &m->tensors[op->output];
     real = in->kind == ZOB_KIND_REAL && out->kind == ZOB_KIND_REAL;
+    int8 = in->kind == ZOB_KIND_INT8 && out->kind == ZOB_KIND_INT8;
     switch (op->opcode) {
     case ZOB_OP_CONV:
         return conv_ok(m, op, in, out);
     case ZOB_OP_MAX_POOL:
         return in->kind == out->kind && in->channels == out->channels && window_ok(op, in, out);
     case ZOB_OP_AVERAGE_POOL:
-        return real && in->channels == out->channels && window_ok(op, in, out);
+        return (real || int8) && in->channels == out->channels && window_ok(op, in, out);
     case ZOB_OP_AFFINE:
         return real && same_shape(in, out) && affine_ok(m, op, in->channels);
     case ZOB_OP_PRELU:
@@ -181,21 +212,32 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     case ZOB_OP_SOFTMAX:
         return real && same_shape(in, out);
     case ZOB_OP_RESHAPE:
-        return real && tensor_bytes(in) == tensor_bytes(out) && in->offset == out->offset;
+        return (real || int8) && tensor_bytes(in) == tensor_bytes(out) && in->offset == out->offset;
+    case ZOB_OP_QUANTIZE:
+        return in->kind == ZOB_KIND_REAL && out->kind == ZOB_KIND_INT8 && same_shape(in, out);
+    case ZOB_OP_DEQUANTIZE:
+        return in->kind == ZOB_KIND_INT8 && out->kind == ZOB_KIND_REAL && same_shape(in, out);
+    case ZOB_OP_CONV_INT8:
+        return int8 && conv_int8_ok(m, op, in, out);
+    case ZOB_OP_ADD_INT8:
+        return int8 && same_shape(in, out) && add_int8_ok(m, op, in);
+    case ZOB_OP_SOFTMAX_INT8:
+        return int8 && same_shape(in, out) && numbers_ok(m, op->multiplier, 1u, 2u);
     default:
         return 0;
     }
 }
 
 static int reads_other(uint32_t opcode) {
-    return opcode == ZOB_OP_ADD || opcode == ZOB_OP_MUL || opcode == ZOB_OP_CONCAT;
+    return opcode == ZOB_OP_ADD || opcode == ZOB_OP_MUL || opcode == ZOB_OP_CONCAT || opcode == ZOB_OP_ADD_INT8;
 }
 
 /* Operations of other kinds leave `parameter` and `bias` unused, so that zob_run may decode whatever is there. */
 static int unused_ok(const zob_op *op) {
     const int takes = op->opcode == ZOB_OP_CONV || op->opcode == ZOB_OP_AFFINE || op->opcode == ZOB_OP_PRELU ||
-                      op->opcode == ZOB_OP_THRESHOLD;
-    return (takes || op->parameter == ZOB_NONE) && (op->opcode == ZOB_OP_AFFINE || op->bias == ZOB_NONE) &&
+                      op->opcode == ZOB_OP_THRESHOLD || op->opcode == ZOB_OP_CONV_INT8;
+    const int biased = op->opcode == ZOB_OP_AFFINE || op->opcode == ZOB_OP_CONV_INT8;
+    return (takes || op->parameter == ZOB_NONE) && (biased || op->bias == ZOB_NONE) &&
            (reads_other(op->opcode) || op->other == ZOB_NONE);
 }
 
@@ -250,7 +292,9 @@ static zob_status check_order(const zob_model *m, uint32_t index, uint32_t head)
 static extent scratch_extent(const zob_model *m, const zob_op *op) {
     uint64_t floats = 0; /* or words */
     extent e;
-    if (op->opcode == ZOB_OP_CONV) {
+    if (op->opcode == ZOB_OP_CONV_INT8) {
+        /* integers are used as they are stored */
+    } else if (op->opcode == ZOB_OP_CONV) {
         const zob_parameter *w = &m->parameters[op->parameter];
         floats = w->count / w->dims[0];
         if (m->tensors[op->input].kind == ZOB_KIND_BINARY) floats = floats / w->dims[3] * zob_words(w->dims[3]);
@@ -298,7 +342,7 @@ static zob_status check_ops(const zob_model *m, uint32_t *where) {
     for (uint32_t i = 0; i < m->header->ops; i++) {
         zob_status status;
         *where = i;
-        if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_THERMOMETER) return ZOB_E_OPCODE;
+        if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_SOFTMAX_INT8) return ZOB_E_OPCODE;
         if (!unused_ok(&m->ops[i]) || !operands_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
         if (!is_fused(m, i)) head = i;
         status = check_order(m, i, head);

@@ -73,12 +73,44 @@ void zob_pool_binary(const zob_context *c) {
     }
 }
 
+/* To the nearest whole number, ties away from 0. */
+static int32_t mean(int32_t sum, int32_t count) {
+    if (count < 1) return 0;
+    return (sum > 0 ? sum + count / 2 : sum - count / 2) / count;
+}
+
+void zob_pool_int8(const zob_context *c) {
+    const uint32_t channels = c->in->channels;
+    const int8_t *input = (const int8_t *)(c->arena + c->in->offset);
+    int8_t *output = (int8_t *)(c->arena + c->out->offset);
+    for (uint32_t oy = 0; oy < c->out->height; oy++) {
+        for (uint32_t ox = 0; ox < c->out->width; ox++) {
+            const window w = window_at(c, oy, ox);
+            const int32_t count = (int32_t)((w.y1 - w.y0) * (w.x1 - w.x0));
+            for (uint32_t ch = 0; ch < channels; ch++) {
+                int32_t best = INT8_MIN, sum = 0;
+                for (uint32_t y = w.y0; y < w.y1; y++) {
+                    for (uint32_t x = w.x0; x < w.x1; x++) {
+                        const int32_t q = input[(y * c->in->width + x) * channels + ch];
+                        sum += q;
+                        if (q > best) best = q;
+                    }
+                }
+                *output++ = (int8_t)(c->op->opcode == ZOB_OP_AVERAGE_POOL ? mean(sum, count) : best);
+            }
+        }
+    }
+}
+
 void zob_copy(const zob_context *c, const zob_sink *sink) {
     const uint32_t words = zob_words(c->in->channels), pixels = zob_pixels(c->in);
     for (uint32_t p = 0; p < pixels; p++) {
         for (uint32_t ch = 0; ch < c->in->channels; ch++) {
             float x;
-            if (c->in->kind == ZOB_KIND_REAL) {
+            if (c->in->kind == ZOB_KIND_INT8) {
+                const int32_t q = ((const int8_t *)(c->arena + c->in->offset))[p * c->in->channels + ch];
+                x = (float)(q - c->in->zero_point) * c->in->scale;
+            } else if (c->in->kind == ZOB_KIND_REAL) {
                 x = real_input(c)[p * c->in->channels + ch];
             } else {
                 x = (binary_input(c)[p * words + ch / 32u] >> (ch % 32u)) & 1u ? -1.0f : 1.0f;

@@ -37,6 +37,7 @@ static int is_head(uint32_t opcode) {
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:
     case ZOB_OP_UNPACK:
+    case ZOB_OP_DEQUANTIZE:
     case ZOB_OP_SOFTMAX:
     case ZOB_OP_RESHAPE:
     case ZOB_OP_CONCAT:
@@ -103,7 +104,9 @@ static void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
     if (op->opcode == ZOB_OP_RESHAPE) {
         return; /* the same storage under another shape */
     }
-    if (op->opcode == ZOB_OP_SOFTMAX) {
+    if (c->out->kind == ZOB_KIND_INT8) {
+        zob_int8(c);
+    } else if (op->opcode == ZOB_OP_SOFTMAX) {
         zob_softmax(c);
     } else if (op->opcode == ZOB_OP_MAX_POOL && c->in->kind == ZOB_KIND_BINARY) {
         zob_pool_binary(c);

@@ -71,7 +71,7 @@ def test_port_gone(folder: Path) -> None:
 
 def test_interrupted(folder: Path) -> None:
     process = predict(folder, "qemu:mps2-an386")
-    emulator_of(process)
+    os.kill(emulator_of(process), signal.SIGSTOP)  # so that it cannot be done before
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "zobnn: interrupted\n")

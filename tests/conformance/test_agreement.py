@@ -13,7 +13,7 @@ import pytest
 
 from converters import lce
 from tests.conformance import lce_interpreter
-from tests.networks import NETWORKS, dyadic_inputs
+from tests.networks import NETWORKS, WRITTEN, dyadic_inputs
 from zobnn_edge import reference
 from zobnn_edge.boards import boards
 from zobnn_edge.engine import fault_set
@@ -53,7 +53,7 @@ def test_boards(name: str, board: str) -> None:
 
 
 @pytest.mark.skipif(not lce_interpreter.INSTALLED, reason="larq-compute-engine is not installed")
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_lce(name: str) -> None:
     net = NETWORKS[name]()
     blob, image, x = lce.write(net), ParameterImage.of(net), dyadic_inputs(net, INPUTS)

@@ -127,6 +127,33 @@ def test_pools(seed, size, channels, window, same, kind) -> None:
     check(a.network())
 
 
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    channels=st.tuples(CHANNELS, CHANNELS),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    same=st.booleans(),
+    depthwise=st.booleans(),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    pool=st.sampled_from(["max", "average", None]),
+)
+def test_integers(seed, size, channels, kernel, stride, same, depthwise, dilation, pool) -> None:
+    """Convolutions, sums, pools and softmax of 8-bit integers; flipped multipliers wrap around alike."""
+    if not same:
+        size = tuple(max(s, (k - 1) * d + 1) for s, k, d in zip(size, kernel, dilation, strict=True))
+    inputs, filters = channels
+    groups = inputs if depthwise else 1
+    a = Author((*size, inputs), seed).quantize()
+    a.conv_int8(groups * (2 if depthwise else filters), kernel, stride, "same" if same else "valid", groups, dilation)
+    if pool:
+        a = a.max_pool(2, 1, "same") if pool == "max" else a.average_pool(3, 2, "same")
+    before = a.x
+    a.conv_int8(a.b.tensors[a.x].shape[2], (1, 1)).add_int8(before)
+    check(a.softmax_int8().dequantize().network(), faults=6)
+
+
 STEPS = st.lists(st.sampled_from(["affine", "gain", "prelu", "prelu_element", "clip", "add"]), max_size=12)
 
 

@@ -21,12 +21,13 @@ from converters.flatbuffer import node, write
 from converters.lce_graph import Graph, reshape
 from converters.tflite import import_tflite, joined
 from tests.conformance import lce_interpreter
-from tests.networks import NETWORKS, Author, dyadic_inputs
-from zobnn_edge import datasets, model_file, reference
+from tests.networks import NETWORKS, WRITTEN, Author, dyadic_inputs
+from zobnn_edge import datasets, model_file, reference, zoo
 from zobnn_edge.cli.main import run
 from zobnn_edge.encoding import Binary, Float32, Uniform
 from zobnn_edge.engine import Engine
 from zobnn_edge.errors import InputError, ModelError
+from zobnn_edge.format import MAX_DIM
 from zobnn_edge.image import ParameterImage
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Affine, Builder, Conv, MaxPool, Network, Sign, Threshold
@@ -53,7 +54,7 @@ def assert_same(net: Network, back: Network, x: np.ndarray) -> None:
 # --- files of zobnn-edge ---
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_a_written_network_comes_back_with_the_same_scores(name: str) -> None:
     net = NETWORKS[name]()
     back = import_tflite(lce.write(net))
@@ -111,7 +112,7 @@ def networks(draw: st.DrawFn) -> Network:
             a.sign().max_pool(2, 1, "same").unpack()
         elif step == "gain":
             a.gain(0.375)
-    if draw(st.booleans()):
+    if draw(st.booleans()) and np.prod(a.shape) <= MAX_DIM:
         a.reshape((1, 1, int(np.prod(a.shape)))).dense(5, weight=bits).affine(bits)
     return a.gain(0.5).network()
 
@@ -492,6 +493,93 @@ def test_networks_of_larq_zoo_through_lces_converter(larq: Any, name: str) -> No
     assert_interpreted(lce.write(model.network), x[:1])
 
 
+# --- int8 ---
+
+
+def quantized(larq: Any, model: Any) -> bytes:
+    """A Keras model as an int8 file, calibrated on normal inputs."""
+    tf, _ = larq
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([x[np.newaxis]] for x in normal(20, *model.input_shape[1:]))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+def reference_kernels(larq: Any, blob: bytes, x: np.ndarray) -> np.ndarray:
+    """Scores of TFLite's reference kernels on float inputs, quantized as the file says."""
+    tf, _ = larq
+    from tensorflow.lite.python.interpreter import OpResolverType
+
+    interpreter = tf.lite.Interpreter(model_content=blob, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    scale, zero_point = source["quantization"]
+    steps = x / np.float32(scale)
+    codes = np.clip(np.trunc(steps + np.copysign(0.5, steps)) + zero_point, -128, 127).astype(np.int8)
+    scores = []
+    for one in codes:
+        interpreter.set_tensor(source["index"], one[np.newaxis])
+        interpreter.invoke()
+        scores.append(interpreter.get_tensor(result["index"])[0])
+    scale, zero_point = result["quantization"]
+    return (np.array(scores, np.int32) - zero_point).astype(np.float32) * np.float32(scale)
+
+
+@pytest.mark.parametrize("activation", ["relu", None])
+def test_int8_models_give_the_bits_of_the_reference_kernels(larq: Any, activation: str | None) -> None:
+    tf, _ = larq
+    layers = tf.keras.layers
+    tf.keras.utils.set_random_seed(4)
+    start = layers.Input((9, 10, 3))
+    x = shortcut = layers.Conv2D(12, 3, strides=2, padding="same", activation=activation)(start)
+    x = layers.DepthwiseConv2D(3, padding="same", activation=layers.ReLU(6.0) if activation else None)(x)
+    x = layers.Conv2D(12, 1, bias_initializer="normal")(x)
+    x = layers.MaxPooling2D(2, 1, padding="same")(layers.Add()([x, shortcut]))
+    x = layers.Conv2D(8, (3, 2), padding="same", activation=activation)(x)
+    x = layers.Flatten()(layers.AveragePooling2D((5, 5))(x))
+    x = layers.Dense(7, activation="softmax" if activation else None)(x)
+    blob = quantized(larq, tf.keras.Model(start, x))
+    inputs = normal(100, 9, 10, 3)
+    net = import_tflite(blob)
+    assert {t.kind for t in net.tensors.values()} == {"real", "int8"}
+    scores = assert_engine(net, inputs)
+    np.testing.assert_array_equal(scores, reference_kernels(larq, blob, inputs))
+    assert len(np.unique(scores, axis=0)) > 50
+
+
+def assert_engine(net: Network, x: np.ndarray) -> np.ndarray:
+    model = Model.of(net)
+    scores = Engine(model.plan).run(model.image.data, x)
+    np.testing.assert_array_equal(scores.view("u4"), reference.run(net, x).view("u4"))
+    return scores
+
+
+@pytest.mark.study
+@pytest.mark.needs_data
+@pytest.mark.skipif(not os.environ.get(datasets.DATA_VARIABLE), reason=f"{datasets.DATA_VARIABLE} is not set")
+@pytest.mark.parametrize(
+    ("name", "dataset", "accuracy"), [("resnet8_int8", "cifar10", 87.07), ("dscnn_int8", "kws", 90.1)]
+)
+def test_published_int8_models(larq: Any, name: str, dataset: str, accuracy: float) -> None:
+    """Bit-identical to the reference kernels on 1,000 inputs; accuracy of the engine on the whole test set.
+
+    86.97 % and 90.2 % are measured with XNNPACK, whose softmax rounds otherwise: of ResNet-8's 10,000 images 103 have
+    two best classes there.
+    """
+    net, data = zoo.load(name), datasets.load(dataset)
+    model = Model.of(net)
+    scores = Engine(model.plan).run(model.image.data, data.x)
+    blob = zoo.PUBLISHED[name].path().read_bytes()
+    x = net.pixels.apply(data.x[:1000]) if data.x.dtype == np.uint8 else data.x[:1000]
+    expected = reference_kernels(larq, blob, x.reshape(-1, *net.input_shape))
+    np.testing.assert_array_equal(scores[:1000], expected)
+    measured = 100 * float((scores.argmax(1) == data.y).mean())
+    print(f"\n{name}: {measured:.2f} % of {len(data):,}; 1,000 inputs as the reference kernels")
+    assert measured == pytest.approx(accuracy, abs=1e-6)
+
+
 # --- what is refused ---
 
 
@@ -506,7 +594,7 @@ def conv_of_activations(g: Graph, x: int) -> int:
 REFUSED: dict[str, tuple[Callable[[Graph, int], int], str]] = {
     "operator": (lambda g, x: step(g, "TANH", step(g, "RELU", x)), r"operator 1 \(TANH\): not supported"),
     "custom operator": (lambda g, x: step(g, "MyOp", x), r"operator 0 \(MyOp\): not supported"),
-    "int8": (with_type("int8"), r"operator 0 \(QUANTIZE\): int8 arithmetic is not supported yet"),
+    "int8": (with_type("int8"), r"operator 0 \(QUANTIZE\): an activation of type int8 with 0 scales"),
     "kernel that is computed": (conv_of_activations, r"operator 0 \(CONV_2D\): its input 1 must be a constant"),
     "activation": (
         lambda g, x: step(g, "ADD", x, x, table="AddOptions", fused_activation_function=4),
@@ -533,13 +621,6 @@ def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
     with pytest.raises(ModelError, match=reason) as caught:
         import_tflite(made(build))
     assert "\n" not in str(caught.value)
-
-
-def test_int8_models_are_refused_in_one_clear_line() -> None:
-    graph = Graph()
-    x = graph.tensor((1, 4), "int8")
-    with pytest.raises(ModelError, match="int8 arithmetic is not supported yet; import the float32 file"):
-        import_tflite(graph.file("int8", x, graph.op("RELU", [x], (1, 4), "int8")))
 
 
 def test_a_missing_or_foreign_file_is_refused_by_name(tmp_path: Path) -> None:

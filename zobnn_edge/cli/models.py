@@ -44,7 +44,7 @@ def import_(
     output: ZobOption,
     pixels: PixelsOption = None,
 ) -> None:
-    """Import a Keras/Larq network into a .zob file."""
+    """Import a Keras/Larq model or a .tflite file into a .zob file."""
     saved = model_file.save(import_network(model, parse_pixels(pixels)), output)
     typer.echo(f"{output}: {_summary(saved)}")
 

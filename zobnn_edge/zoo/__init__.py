@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.larq import import_keras
+from converters.tflite import import_tflite
 from zobnn_edge import __version__, datasets, model_file
 from zobnn_edge.errors import InputError, ZobnnError
 from zobnn_edge.network import Network, Pixels
@@ -53,20 +54,37 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Published:
-    """A network that others trained: what data set it is for, and how to get it as a Keras model or, if there is none,
-    as a network."""
+    """A network that others trained: what data set it is for, and how to get it: as a Keras model, as a network, or
+    from a TFLite file."""
 
     dataset: str
     pixels: Pixels
     keras: Callable[[], Any] | None = None
     network: Callable[[], Network] | None = None
+    file: str | None = None
+
+    def path(self) -> Path:
+        """The TFLite file, in the folder that ZOBNN_DATA names."""
+        assert self.file is not None
+        return datasets.published(self.file)
+
+    def load(self, name: str) -> Network:
+        """The network; raises ZobnnError when it cannot be had."""
+        if self.file is not None:
+            return import_tflite(self.path(), name, self.pixels)
+        if self.network is not None:
+            return self.network()
+        assert self.keras is not None
+        return import_keras(self.keras(), name, self.pixels)
 
 
 PUBLISHED = {
     "fracbnn_cifar10": Published("cifar10", Pixels(), keras=fracbnn.load_cifar10),
     "cnv_cifar10": Published("cifar10", cnv.PIXELS, network=cnv.load),
     "resnet8": Published("cifar10", Pixels(), keras=mlperf.load_resnet8),
+    "resnet8_int8": Published("cifar10", Pixels(), file="mlperf_tiny/ic_resnet8_int8.tflite"),
     "dscnn": Published("kws", mlperf.DSCNN_PIXELS, keras=mlperf.load_dscnn),
+    "dscnn_int8": Published("kws", mlperf.DSCNN_PIXELS, file="mlperf_tiny/kws_dscnn_int8.tflite"),
 }
 
 
@@ -100,8 +118,7 @@ def load(name: str, seed: int = 0, progress: Progress | None = None) -> Network:
     seed 0 comes with the package. `progress`: called after each epoch of training.
     """
     if name in PUBLISHED:
-        published = PUBLISHED[name]
-        return published.network() if published.network else import_keras(keras_model(name), name, published.pixels)
+        return PUBLISHED[name].load(name)
     path = cached(name, seed)
     if seed == 0 and weights.shipped(name):
         return import_keras(keras_model(name), name, recipe(name).pixels)

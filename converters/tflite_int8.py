@@ -1,0 +1,200 @@
+"""What the operators of an int8 TFLite file become in a Network: integers in, integers out.
+
+Scales of a file become multipliers (a fraction and a power of 2), computed in double precision as TensorFlow Lite
+computes them when it prepares a model (tensorflow/lite/kernels/kernel_util.cc, add.cc, activations.cc).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.tflite_file import FileTensor, Operator
+from converters.tflite_graph import Graph, Handler, image_shape, padding, stride
+from zobnn_edge.encoding import INT8, Int32
+from zobnn_edge.errors import ModelError
+from zobnn_edge.integers import SOFTMAX_BITS, multiplier
+from zobnn_edge.network import (
+    SOFTMAX_INT8,
+    AddInt8,
+    AveragePool,
+    ConvInt8,
+    Dequantize,
+    MaxPool,
+    Quantization,
+    Quantize,
+    Reshape,
+    SoftmaxInt8,
+    Tensor,
+)
+
+Array = NDArray[Any]
+Pair = tuple[int, int]
+
+_BOUNDS = {0: (-math.inf, math.inf), 1: (0.0, math.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
+"""What the activations fused into an operator limit to: none, RELU, RELU_N1_TO_1, RELU6."""
+
+
+def quantization(who: object, tensor: FileTensor) -> Quantization:
+    """The one scale and zero point of an int8 activation."""
+    if tensor.type != "int8" or len(tensor.scales) != 1 or len(tensor.zero_points) > 1:
+        raise ModelError(f"{who}: an activation of type {tensor.type} with {len(tensor.scales)} scales; int8 has one")
+    scale, zero_point = tensor.scales[0], (*tensor.zero_points, 0)[0]
+    if not 0 < scale < math.inf or not -128 <= zero_point <= 127:
+        raise ModelError(f"{who}: an int8 activation with scale {scale} and zero point {zero_point}")
+    return Quantization(scale, zero_point)
+
+
+def _limits(op: Operator, q: Quantization) -> Pair:
+    """The numbers that a fused activation limits to."""
+    code = op.option("fused_activation_function")
+    if code not in _BOUNDS:
+        raise ModelError(f"{op}: fused activation {code}; only RELU, RELU_N1_TO_1 and RELU6 are supported")
+    low, high = (_number(bound, q) for bound in _BOUNDS[code])
+    return max(-128, low), min(127, high)
+
+
+def _number(bound: float, q: Quantization) -> int:
+    if math.isinf(bound):
+        return 1000 if bound > 0 else -1000
+    steps = float(np.float32(bound) / np.float32(q.scale))
+    return q.zero_point + int(math.copysign(math.floor(abs(steps) + 0.5), steps))
+
+
+def _input(graph: Graph, op: Operator, place: int = 0) -> Tensor:
+    x = graph.builder.tensors[graph.input(op, place)]
+    if x.kind != "int8":
+        raise ModelError(f"{op}: mixes int8 with {x.kind} activations")
+    return x
+
+
+def _output(graph: Graph, op: Operator) -> Quantization:
+    return quantization(op, graph.file.tensors[op.output])
+
+
+def _conv_2d(graph: Graph, op: Operator) -> str:
+    channels = graph.image_input(op)[2]
+    weights = _weights(graph, op, 4)
+    per_group = weights.shape[3]
+    if per_group == 0 or channels % per_group:
+        raise ModelError(f"{op}: its kernel takes {per_group} channels, its input has {channels}")
+    return _windowed(graph, op, weights, channels // per_group, _scales(graph, op, len(weights), 0))
+
+
+def _depthwise_conv_2d(graph: Graph, op: Operator) -> str:
+    channels = graph.image_input(op)[2]
+    weights = _weights(graph, op, 4).transpose(3, 1, 2, 0)
+    return _windowed(graph, op, weights, channels, _scales(graph, op, len(weights), 3))
+
+
+def _fully_connected(graph: Graph, op: Operator) -> str:
+    weights, shape = _weights(graph, op, 2), _input(graph, op).shape
+    if op.option("weights_format") or weights.shape[1] != int(np.prod(shape)):
+        raise ModelError(f"{op}: its weights of shape {weights.shape} do not fit an input of {shape}")
+    return _linear(graph, op, weights.reshape(-1, *shape), _scales(graph, op, len(weights), 0))
+
+
+def _windowed(graph: Graph, op: Operator, weights: Array, groups: int, scales: Array) -> str:
+    dilation = (op.option("dilation_h_factor", 1), op.option("dilation_w_factor", 1))
+    window = {"stride": stride(op), "padding": padding(op), "groups": groups, "dilation": dilation}
+    return _linear(graph, op, weights, scales, **window)
+
+
+def _weights(graph: Graph, op: Operator, rank: int) -> Array:
+    """The stored numbers of the weights, whose zero point must be 0."""
+    tensor = graph.stored_input(op, 1)
+    if tensor.type != "int8" or any(tensor.zero_points) or len(tensor.shape) != rank:
+        raise ModelError(f"{op}: its weights must be int8 with zero point 0 and {rank} dimensions")
+    return tensor.array().astype(np.float32)
+
+
+def _scales(graph: Graph, op: Operator, filters: int, axis: int) -> Array:
+    """The scale of each filter, in double precision."""
+    tensor = graph.stored_input(op, 1)
+    if len(tensor.scales) not in (1, filters) or (len(tensor.scales) > 1 and tensor.axis != axis):
+        raise ModelError(f"{op}: {len(tensor.scales)} scales along dimension {tensor.axis} for {filters} filters")
+    scales = np.array(tensor.scales, np.float64)
+    if not ((scales > 0) & np.isfinite(scales)).all():
+        raise ModelError(f"{op}: a scale of its weights is not positive")
+    return np.broadcast_to(scales, filters)
+
+
+def _linear(graph: Graph, op: Operator, weights: Array, scales: Array, **window: Any) -> str:
+    x, to = _input(graph, op), _output(graph, op)
+    factors = [x.quantization.scale * float(scale) / to.scale for scale in scales]
+    weight = graph.parameter(op, "weight", weights, INT8)
+    bias = graph.parameter(op, "bias", _bias(graph, op, len(weights)), Int32())
+    pairs = graph.parameter(op, "scale", np.array([multiplier(f) for f in factors], np.float64), Int32())
+    return graph.add(op, ConvInt8, x.name, weight, bias, pairs, to, *_limits(op, to), **window)
+
+
+def _bias(graph: Graph, op: Operator, filters: int) -> Array:
+    if len(op.inputs) < 3 or op.inputs[2] < 0:
+        return np.zeros(filters)
+    tensor = graph.stored_input(op, 2)
+    if tensor.type != "int32" or tensor.shape != (filters,):
+        raise ModelError(f"{op}: its bias must be int32, one for each of {filters} filters")
+    return tensor.array().astype(np.float64)
+
+
+def _add(graph: Graph, op: Operator) -> str:
+    a, b, to = _input(graph, op), _input(graph, op, 1), _output(graph, op)
+    twice = 2 * max(a.quantization.scale, b.quantization.scale)
+    factors = (a.quantization.scale / twice, b.quantization.scale / twice, twice / ((1 << 20) * to.scale))
+    pairs = graph.parameter(op, "scale", np.array([multiplier(f) for f in factors], np.float64), Int32())
+    return graph.add(op, AddInt8, a.name, b.name, pairs, to, *_limits(op, to))
+
+
+def _pool(graph: Graph, op: Operator) -> str:
+    graph.image_input(op)
+    x, to = _input(graph, op), _output(graph, op)
+    if x.quantization != to or _limits(op, to) != (-128, 127):
+        raise ModelError(f"{op}: pooling that rescales or limits is not supported; convert the model anew")
+    kind = MaxPool if op.name == "MAX_POOL_2D" else AveragePool
+    size = (op.option("filter_height"), op.option("filter_width"))
+    return graph.add(op, kind, x.name, size, stride(op), padding(op))
+
+
+def _softmax(graph: Graph, op: Operator) -> str:
+    x, beta = _input(graph, op), float(op.options.get("beta", 0.0))
+    if _output(graph, op) != SOFTMAX_INT8:
+        raise ModelError(f"{op}: its result must have scale 1/256 and zero point -128")
+    fraction, shift = multiplier(min(beta * x.quantization.scale * (1 << (31 - SOFTMAX_BITS)), float((1 << 31) - 1)))
+    if shift < 0:
+        raise ModelError(f"{op}: a softmax of steps of {x.quantization.scale} is all alike")
+    pairs = graph.parameter(op, "scale", np.array([(fraction, shift)], np.float64), Int32())
+    return graph.add(op, SoftmaxInt8, x.name, pairs)
+
+
+def _reshape(graph: Graph, op: Operator) -> str:
+    x = _input(graph, op)
+    shape = image_shape(op, graph.file.tensors[op.output].shape)
+    return x.name if shape == x.shape else graph.add(op, Reshape, x.name, shape)
+
+
+def _quantize(graph: Graph, op: Operator) -> str:
+    return graph.add(op, Quantize, graph.real_input(op), _output(graph, op))
+
+
+def _dequantize(graph: Graph, op: Operator) -> str:
+    return graph.add(op, Dequantize, _input(graph, op).name)
+
+
+INT8_HANDLERS: dict[str, Handler] = {
+    "ADD": _add,
+    "AVERAGE_POOL_2D": _pool,
+    "CONV_2D": _conv_2d,
+    "DEPTHWISE_CONV_2D": _depthwise_conv_2d,
+    "DEQUANTIZE": _dequantize,
+    "EXPAND_DIMS": _reshape,
+    "FULLY_CONNECTED": _fully_connected,
+    "MAX_POOL_2D": _pool,
+    "QUANTIZE": _quantize,
+    "RESHAPE": _reshape,
+    "SOFTMAX": _softmax,
+    "SQUEEZE": _reshape,
+}
+"""What appends each operator on int8 activations to the network."""
