@@ -26,7 +26,14 @@ def folder(tmp_path: Path) -> Path:
 def predict(folder: Path, target: str) -> subprocess.Popen[str]:
     arguments = ["predict", "net.zob", "--inputs", "many.npy", "-o", "y.npy", "--target", target]
     command = [sys.executable, "-m", "zobnn_edge.cli.main", *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
 
 
 def assert_clear_end(process: subprocess.Popen[str], folder: Path, message: str) -> None:
@@ -71,7 +78,7 @@ def test_port_gone(folder: Path) -> None:
 
 def test_interrupted(folder: Path) -> None:
     process = predict(folder, "qemu:mps2-an386")
-    os.kill(emulator_of(process), signal.SIGSTOP)  # so that it cannot be done before
+    emulator_of(process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "zobnn: interrupted\n")
