@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zobnn_edge.encoding import Binary, Float32, Uniform, row_bits
+from zobnn_edge.encoding import Binary, Float32, Int32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
 from zobnn_edge.image import ParameterImage, Region
 from zobnn_edge.model_file import Model
@@ -114,7 +114,7 @@ def _c_type(image: ParameterImage, region: Region) -> str:
     encoding = region.encoding
     if isinstance(encoding, Float32):
         return "float" if np.isfinite(image.values(region.name)).all() else "uint32_t"
-    if encoding.row:
+    if encoding.row or isinstance(encoding, Int32):
         return "uint32_t"
     return "uint16_t" if encoding.bits == 16 else "uint8_t"
 
@@ -130,6 +130,8 @@ def _describe(region: Region, c_type: str) -> str:
         )
     elif isinstance(encoding, Binary):
         kind = "binary, 1 bit: 0 is +1, 1 is -1"
+    elif isinstance(encoding, Int32):
+        kind = "int32 in two's complement"
     else:
         kind = "float32" if c_type == "float" else "float32 as bit patterns, since some are not finite"
     rows = f"; rows of {encoding.row} elements in {row_bits(encoding) // 32} words" if encoding.row else ""

@@ -44,7 +44,7 @@ from zobnn_edge.network import (
     window_geometry,
 )
 
-__all__ = ["Stored", "flip", "parameter_offsets", "read_codes", "write"]
+__all__ = ["Stored", "flip", "parameter_offsets", "read_codes", "writable", "write"]
 
 _SAME, _VALID = 0, 1
 _RELUS = {(0.0, float("inf")): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
@@ -55,7 +55,14 @@ def write(net: Network) -> bytes:
 
     Raises ModelError when the network is inconsistent or holds what LCE has no operator for.
     """
+    if not writable(net):
+        raise ModelError(f"{net.name}: an int8 network; the .tflite file that it came from is its flatbuffer")
     return _Writer(net.validate()).file()
+
+
+def writable(net: Network) -> bool:
+    """Whether a flatbuffer is written of a network: not of one that computes in 8-bit integers."""
+    return all(tensor.kind != "int8" for tensor in net.tensors.values())
 
 
 class _Writer:

@@ -103,7 +103,7 @@ class Graph:
             words = self.packed(parameter, (-(-codes.size // 32),))
             return self.op("RESHAPE", [self.op("LceDequantize", [words], (codes.size,))], shape, options=reshape(shape))
         if isinstance(encoding, Int32):
-            raise ModelError(f"{parameter.name}: integers of an int8 network, which is not written as a flatbuffer")
+            raise ModelError(f"{parameter.name}: int32, which only int8 networks use")
         return self._dequantized(parameter, encoding, shape, encoding.scale / 2 if halved else encoding.scale)
 
     def _dequantized(self, parameter: Parameter, encoding: Uniform, shape: tuple[int, ...], scale: float) -> int:

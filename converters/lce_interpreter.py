@@ -21,18 +21,23 @@ def installed() -> bool:
 
 
 @cache
-def _wrapper() -> ModuleType:
-    """The interpreter's module, by its file: importing the package would import TensorFlow."""
+def _module(name: str, folder: str, suffix: str) -> ModuleType:
+    """A module of the package, by its file: importing the package would import TensorFlow."""
     package = importlib.util.find_spec(_PACKAGE)
     if package is None or package.origin is None:
         raise ToolError("LCE's interpreter is missing; pip install 'zobnn-edge[larq]'")
-    path = Path(package.origin).parent / "tflite/python/interpreter_wrapper_lite.so"
-    spec = importlib.util.spec_from_file_location("interpreter_wrapper_lite", path)
+    path = Path(package.origin).parent / folder / (name + suffix)
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ToolError(f"{path} cannot be loaded; install larq-compute-engine 0.16.0")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def schema() -> ModuleType:
+    """LCE's own code for the tables of TFLite flatbuffers. Raises ToolError when it is missing."""
+    return _module("tflite_schema", "mlir/python", ".py")
 
 
 def run(blob: bytes, inputs: InputArray, exact: bool = True) -> FloatArray:
@@ -42,8 +47,9 @@ def run(blob: bytes, inputs: InputArray, exact: bool = True) -> FloatArray:
     refuses the file (the reference kernel refuses zero padding with an odd number of channels).
     """
     threads, indirect, xnnpack = 1, False, False
+    wrapper = _module("interpreter_wrapper_lite", "tflite/python", ".so")
     try:
-        interpreter = _wrapper().LiteInterpreter(blob, threads, exact, indirect, xnnpack)
+        interpreter = wrapper.LiteInterpreter(blob, threads, exact, indirect, xnnpack)
         rows = [interpreter.predict([x[None]])[0].reshape(-1) for x in np.asarray(inputs, np.float32)]
     except RuntimeError as error:
         raise ToolError(f"LCE's interpreter refuses the flatbuffer: {str(error).splitlines()[0]}") from None

@@ -68,7 +68,7 @@ def places(model: Model, keras_file: Path | None, boards: tuple[str, ...], image
     yield Place("NumPy reference", lambda x: reference.run(model.network, x), few, True)
     for board in boards:
         yield Place(f"qemu:{board}", lambda x, b=board: _on_board(model, b, x), few, True)  # type: ignore[misc]
-    if lce_interpreter.installed():
+    if lce_interpreter.installed() and lce.writable(model.network):
         yield Place("LCE interpreter", lambda x: lce_interpreter.run(lce.write(model.network), x), images, False)
     if keras_file is not None:
         yield Place("Keras", lambda x: _in_keras(keras_file, x), images, False)

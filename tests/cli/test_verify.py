@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from converters import lce_interpreter
-from tests.networks import Author
+from tests.networks import NETWORKS, Author
 from zobnn_edge import model_file, reference
 from zobnn_edge.cli.main import run
 from zobnn_edge.datasets import Dataset
@@ -43,6 +43,20 @@ def test_all_places_agree(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert all(row["agrees"] and row["accuracy"][0] == 100 for row in rows.values())
     assert run(arguments) == 0
     assert "…" not in capsys.readouterr().out
+
+
+def test_a_network_of_integers_is_verified_where_it_can_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of int8 networks no flatbuffer is written: LCE's interpreter is no place of theirs."""
+    model = model_file.save(NETWORKS["integer"](), Path("int.zob"))
+    x = np.random.default_rng(0).integers(0, 256, (20, 9, 8, 3)).astype(np.uint8)
+    np.save("ix.npy", x)
+    np.save("iy.npy", Engine(model.plan).run(model.image.data, x).argmax(axis=1))
+    assert run(["verify", "int.zob", "--dataset", "ix.npy,iy.npy", "--few", "3", "--json"]) == 0
+    assert "LCE interpreter" not in capsys.readouterr().out
+    assert run(["show", "int.zob"]) == 0
+    shown = capsys.readouterr().out
+    assert "int32" in shown
+    assert "float32" not in shown
 
 
 def test_a_place_that_differs_is_named(

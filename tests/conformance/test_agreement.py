@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from converters import lce
-from tests.conformance import lce_interpreter
+from converters import lce, lce_interpreter
 from tests.networks import NETWORKS, WRITTEN, dyadic_inputs
 from zobnn_edge import reference
 from zobnn_edge.boards import boards
@@ -52,7 +51,7 @@ def test_boards(name: str, board: str) -> None:
         assert target.read() == model.image.data
 
 
-@pytest.mark.skipif(not lce_interpreter.INSTALLED, reason="larq-compute-engine is not installed")
+@pytest.mark.skipif(not lce_interpreter.installed(), reason="larq-compute-engine is not installed")
 @pytest.mark.parametrize("name", WRITTEN)
 def test_lce(name: str) -> None:
     net = NETWORKS[name]()

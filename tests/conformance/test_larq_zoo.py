@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("larq_zoo")
 pytest.importorskip("larq_compute_engine")
 
+from converters import lce_interpreter
 from converters.larq import import_keras
-from tests.conformance import lce_interpreter
 from tests.conformance.keras_models import PIXELS, layers, tf
 from zobnn_edge import reference
 from zobnn_edge.engine import Engine

@@ -10,9 +10,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from converters import lce
+from converters import lce, lce_interpreter
 from converters.larq import import_keras
-from tests.conformance import lce_interpreter
 from zobnn_edge import datasets
 from zobnn_edge.engine import Engine
 from zobnn_edge.harden import Policy, harden

@@ -16,11 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters import lce
+from converters import lce, lce_interpreter
 from converters.flatbuffer import node, write
 from converters.lce_graph import Graph, reshape
 from converters.tflite import import_tflite, joined
-from tests.conformance import lce_interpreter
 from tests.networks import NETWORKS, WRITTEN, Author, dyadic_inputs
 from zobnn_edge import datasets, model_file, reference, zoo
 from zobnn_edge.cli.main import run
@@ -33,7 +32,7 @@ from zobnn_edge.model_file import Model
 from zobnn_edge.network import Affine, Builder, Conv, MaxPool, Network, Sign, Threshold
 from zobnn_edge.rewrite import simplify
 
-interpreted = pytest.mark.skipif(not lce_interpreter.INSTALLED, reason="larq_compute_engine is not installed")
+interpreted = pytest.mark.skipif(not lce_interpreter.installed(), reason="larq_compute_engine is not installed")
 DATA = Path(os.environ.get("ZOBNN_DATA", "")) / "mlperf_tiny"
 needs_mlperf_tiny = [
     pytest.mark.needs_data,

@@ -104,7 +104,7 @@ def test_the_compiled_header_holds_exactly_image_and_plan(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize(("language", "standard"), [("c", "c99"), ("c", "gnu11"), ("c++", "c++98"), ("c++", "c++20")])
-@pytest.mark.parametrize("name", ["nasty", "special", "widths", "only_bytes", "thresholds"])
+@pytest.mark.parametrize("name", ["nasty", "special", "widths", "only_bytes", "thresholds", "integer"])
 def test_the_header_compiles_alone_without_a_warning(name: str, language: str, standard: str, tmp_path: Path) -> None:
     compile_as(language, standard, c_header(Model.of(ALL[name]())), tmp_path)
 

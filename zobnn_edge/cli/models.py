@@ -40,7 +40,9 @@ def register(app: typer.Typer) -> None:
 
 
 def import_(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .keras or .h5 file, a SavedModel folder, zoo:NAME.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A .keras, .h5 or .tflite file, a SavedModel, zoo:NAME.")
+    ],
     output: ZobOption,
     pixels: PixelsOption = None,
 ) -> None:
@@ -167,7 +169,7 @@ def encoding_text(encoding: Encoding) -> str:
     if isinstance(encoding, Uniform):
         low, high = encoding.range
         return f"{encoding.bits}-bit [{low:.4g}, {high:.4g}]"
-    return "1 bit" if isinstance(encoding, Binary) else "float32"
+    return "1 bit" if isinstance(encoding, Binary) else type(encoding).__name__.lower()
 
 
 def _summary(model: Model) -> str:
