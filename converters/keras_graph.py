@@ -12,22 +12,9 @@ from converters.keras import keras, refusal
 from converters.keras_functions import IDENTITY, Array, Leak, Steps, kind_of, label
 from converters.keras_planes import Planes, from_zero, is_two_bit, why_not
 from zobnn_edge.encoding import Encoding, Float32
-from zobnn_edge.network import (
-    Add,
-    Affine,
-    AveragePool,
-    Builder,
-    Clip,
-    Pad,
-    PRelu,
-    Reshape,
-    Role,
-    Shape,
-    Sign,
-    Softmax,
-    Threshold,
-    Unpack,
-)
+from zobnn_edge.network import Builder
+from zobnn_edge.operations import Add, Affine, AveragePool, Clip, Pad, PRelu, Reshape, Sign, Softmax, Threshold, Unpack
+from zobnn_edge.tensor import Role, Shape
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from converters.keras_functions import IDENTITY, Array, binary_scale, kernel_of,
 from converters.keras_graph import Call, Handler, Importer
 from converters.keras_planes import Planes
 from zobnn_edge.encoding import WORD, Binary, Float32
-from zobnn_edge.network import Clip, Conv, Mul, Threshold
+from zobnn_edge.operations import Clip, Conv, Mul, Threshold
 
 
 def handlers() -> dict[type, Handler]:

@@ -21,7 +21,8 @@ from converters.lce_graph import Graph, reshape
 from converters.lce_thresholds import fold, rounding
 from zobnn_edge.encoding import Float32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
-from zobnn_edge.network import (
+from zobnn_edge.network import Network
+from zobnn_edge.operations import (
     Add,
     Affine,
     AveragePool,
@@ -30,7 +31,6 @@ from zobnn_edge.network import (
     Conv,
     MaxPool,
     Mul,
-    Network,
     Op,
     Pad,
     PRelu,
@@ -40,9 +40,8 @@ from zobnn_edge.network import (
     Thermometer,
     Threshold,
     Unpack,
-    extent,
-    window_geometry,
 )
+from zobnn_edge.shapes import extent, window_geometry
 
 __all__ = ["Stored", "flip", "parameter_offsets", "read_codes", "writable", "write"]
 

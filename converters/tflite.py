@@ -20,22 +20,10 @@ from converters.tflite_ops import HANDLERS, find_thermometers
 from zobnn_edge.errors import ModelError
 from zobnn_edge.files import read_bytes
 from zobnn_edge.format import MAX_DIM
-from zobnn_edge.network import (
-    Affine,
-    Builder,
-    Clip,
-    Conv,
-    Network,
-    Op,
-    Pad,
-    Pixels,
-    Quantize,
-    Thermometer,
-    extent,
-    rebuilt,
-    window_geometry,
-)
+from zobnn_edge.network import Builder, Network, Pixels, rebuilt
+from zobnn_edge.operations import Affine, Clip, Conv, Op, Pad, Quantize, Thermometer
 from zobnn_edge.rewrite import simplify
+from zobnn_edge.shapes import extent, window_geometry
 
 _ANONYMOUS = ("", "MLIR Converted.", "TOCO Converted.")
 

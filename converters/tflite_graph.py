@@ -13,7 +13,9 @@ from converters.tflite_file import File, FileTensor, Operator
 from zobnn_edge.encoding import Encoding, Float32, Int32
 from zobnn_edge.errors import ModelError
 from zobnn_edge.format import MAX_DIM
-from zobnn_edge.network import Builder, Dequantize, Op, Role, Shape, Sign, Unpack
+from zobnn_edge.network import Builder
+from zobnn_edge.operations import Dequantize, Op, Sign, Unpack
+from zobnn_edge.tensor import Role, Shape
 
 _LABELS = {"CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "dense", "LceBconv2d": "bconv"}
 _DATA_INPUTS = {"RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1}

@@ -13,7 +13,7 @@ from converters.tflite_file import Operator
 from converters.tflite_graph import Graph, Handler, image_shape, padding, stride
 from zobnn_edge.encoding import Binary, Encoding, Float32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
-from zobnn_edge.network import (
+from zobnn_edge.operations import (
     Add,
     Affine,
     AveragePool,

@@ -9,12 +9,12 @@ import numpy as np
 from zobnn_edge.encoding import INT8, Binary, Encoding, Float32, Int32, Uniform
 from zobnn_edge.harden import Policy, harden
 from zobnn_edge.integers import multiplier
-from zobnn_edge.network import (
+from zobnn_edge.network import Builder, Network, Pixels
+from zobnn_edge.operations import (
     Add,
     AddInt8,
     Affine,
     AveragePool,
-    Builder,
     Clip,
     Concat,
     Conv,
@@ -22,15 +22,11 @@ from zobnn_edge.network import (
     Dequantize,
     MaxPool,
     Mul,
-    Network,
     Pad,
     Padding,
-    Pixels,
     PRelu,
-    Quantization,
     Quantize,
     Reshape,
-    Shape,
     Sign,
     Softmax,
     SoftmaxInt8,
@@ -38,6 +34,7 @@ from zobnn_edge.network import (
     Threshold,
     Unpack,
 )
+from zobnn_edge.tensor import Quantization, Shape
 
 Rng = np.random.Generator
 DYADIC = Pixels(1 / 128, -1.0)

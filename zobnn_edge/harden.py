@@ -13,7 +13,9 @@ import numpy as np
 
 from zobnn_edge.encoding import Float32, FloatArray, Uniform
 from zobnn_edge.errors import InputError
-from zobnn_edge.network import Affine, Clip, Conv, MaxPool, Network, Op, Parameter, Reshape, Sign, Threshold, rebuilt
+from zobnn_edge.network import Network, rebuilt
+from zobnn_edge.operations import Affine, Clip, Conv, MaxPool, Op, Reshape, Sign, Threshold
+from zobnn_edge.tensor import Parameter
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from zobnn_edge import format as fmt
-from zobnn_edge.network import (
-    Add,
-    Affine,
-    Clip,
-    Conv,
-    Mul,
-    Network,
-    Op,
-    PRelu,
-    Reshape,
-    Sign,
-    Softmax,
-    Tensor,
-    Threshold,
-)
+from zobnn_edge.network import Network
+from zobnn_edge.operations import Add, Affine, Clip, Conv, Mul, Op, PRelu, Reshape, Sign, Softmax, Threshold
+from zobnn_edge.tensor import Tensor
 
 _STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add, Mul)
 _TO_BINARY = (Sign, Threshold)

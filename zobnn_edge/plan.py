@@ -17,7 +17,8 @@ from zobnn_edge.encoding import Binary, Encoding, Float32, Int32, Uniform
 from zobnn_edge.errors import ModelError
 from zobnn_edge.image import ParameterImage, Region
 from zobnn_edge.layout import fuse, lay_out
-from zobnn_edge.network import (
+from zobnn_edge.network import Network, Pixels
+from zobnn_edge.operations import (
     Add,
     AddInt8,
     Affine,
@@ -29,25 +30,21 @@ from zobnn_edge.network import (
     Dequantize,
     MaxPool,
     Mul,
-    Network,
     Op,
     Pad,
     Padding,
-    Pixels,
     PRelu,
-    Quantization,
     Quantize,
     Reshape,
     Sign,
     Softmax,
     SoftmaxInt8,
-    Tensor,
     Thermometer,
     Threshold,
     Unpack,
-    extent,
-    window_geometry,
 )
+from zobnn_edge.shapes import extent, window_geometry
+from zobnn_edge.tensor import Quantization, Tensor
 
 _OPCODE_OF: dict[type, int] = {
     Conv: fmt.OPCODES["conv"],

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from zobnn_edge import integers
 from zobnn_edge.encoding import Binary, FloatArray, InputArray, row_bits
 from zobnn_edge.image import ParameterImage
-from zobnn_edge.network import (
+from zobnn_edge.network import Network, as_inputs
+from zobnn_edge.operations import (
     Add,
     AddInt8,
     Affine,
@@ -27,24 +28,20 @@ from zobnn_edge.network import (
     Dequantize,
     MaxPool,
     Mul,
-    Network,
     Op,
     Pad,
     PRelu,
-    Quantization,
     Quantize,
     Reshape,
     Sign,
     Softmax,
     SoftmaxInt8,
-    Tensor,
     Thermometer,
     Threshold,
     Unpack,
-    as_inputs,
-    extent,
-    window_geometry,
 )
+from zobnn_edge.shapes import extent, window_geometry
+from zobnn_edge.tensor import Quantization, Tensor
 
 CANONICAL_NAN = np.array([0x7FC00000], np.uint32).view(np.float32)[0]
 

@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from zobnn_edge.encoding import Binary, Float32
-from zobnn_edge.network import (
+from zobnn_edge.network import Network, rebuilt
+from zobnn_edge.operations import (
     Add,
     Affine,
     Clip,
@@ -21,17 +22,14 @@ from zobnn_edge.network import (
     Conv,
     MaxPool,
     Mul,
-    Network,
     Op,
-    Parameter,
     PRelu,
     Reshape,
-    Shape,
     Sign,
     Threshold,
     Unpack,
-    rebuilt,
 )
+from zobnn_edge.tensor import Parameter, Shape
 
 Rule = Callable[[Network], "Network | None"]
 

@@ -14,7 +14,8 @@ from converters.larq import import_keras
 from tests.conformance.keras_models import BINARY, SIGNS, check, conv, kinds, layers, lq, randomise, sequential, tf
 from zobnn_edge import reference
 from zobnn_edge.encoding import Binary, Float32
-from zobnn_edge.network import Conv, Network, Sign
+from zobnn_edge.network import Network
+from zobnn_edge.operations import Conv, Sign
 
 pytestmark = pytest.mark.usefixtures("reproducible_models")
 

@@ -19,7 +19,8 @@ from zobnn_edge import reference
 from zobnn_edge.encoding import Binary, Float32, Uniform, unpack
 from zobnn_edge.errors import InputError, ModelError
 from zobnn_edge.image import ParameterImage
-from zobnn_edge.network import Add, Affine, Builder, Conv, Network, Sign, Threshold, Unpack
+from zobnn_edge.network import Builder, Network
+from zobnn_edge.operations import Add, Affine, Conv, Sign, Threshold, Unpack
 
 pytestmark = pytest.mark.skipif(not lce_interpreter.installed(), reason="larq_compute_engine is not installed")
 

@@ -29,7 +29,8 @@ from zobnn_edge.errors import InputError, ModelError
 from zobnn_edge.format import MAX_DIM
 from zobnn_edge.image import ParameterImage
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import Affine, Builder, Conv, MaxPool, Network, Sign, Threshold
+from zobnn_edge.network import Builder, Network
+from zobnn_edge.operations import Affine, Conv, MaxPool, Sign, Threshold
 from zobnn_edge.rewrite import simplify
 
 interpreted = pytest.mark.skipif(not lce_interpreter.installed(), reason="larq_compute_engine is not installed")

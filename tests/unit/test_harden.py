@@ -13,7 +13,7 @@ from zobnn_edge.encoding import Binary, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.harden import Policy, fold_thresholds, harden
 from zobnn_edge.image import ParameterImage
-from zobnn_edge.network import Affine, Conv, Sign, Threshold
+from zobnn_edge.operations import Affine, Conv, Sign, Threshold
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.networks import NETWORKS, Author, dyadic_inputs
 from zobnn_edge import layout, reference, rewrite
 from zobnn_edge.encoding import Binary
-from zobnn_edge.network import Conv, Network
+from zobnn_edge.network import Network
+from zobnn_edge.operations import Conv
 
 INPUTS = 6
 SMALL = 0.25  # biases that leave signs undecided
