@@ -12,6 +12,8 @@ batch norm or a threshold that is not coded. In groups, only LCE's reference and
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +23,7 @@ from converters.lce_graph import Graph, reshape
 from converters.lce_thresholds import fold, rounding
 from zobnn_edge.encoding import Float32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
-from zobnn_edge.network import Network
+from zobnn_edge.network import Network, rebuilt
 from zobnn_edge.operations import (
     Add,
     Affine,
@@ -56,12 +58,41 @@ def write(net: Network) -> bytes:
     """
     if not writable(net):
         raise ModelError(f"{net.name}: an int8 network; the .tflite file that it came from is its flatbuffer")
-    return _Writer(net.validate()).file()
+    return _Writer(_padded_alike(net.validate())).file()
 
 
 def writable(net: Network) -> bool:
     """Whether a flatbuffer is written of a network: not of one that computes in 8-bit integers."""
     return all(tensor.kind != "int8" for tensor in net.tensors.values())
+
+
+def _padded_alike(net: Network) -> Network:
+    """The network with "half" padding as TFLite knows it: "same" and stride 1, then a 1x1 pool that keeps every n-th.
+
+    Computes more than it keeps where the stride is not 1; the scores stay the same. Raises ModelError for an even
+    kernel, and for a pool.
+    """
+    if all(getattr(op, "padding", "") != "half" for op in net.ops):
+        return net
+    ops: list[Op] = []
+    for op in net.ops:
+        if getattr(op, "padding", "") != "half":
+            ops.append(op)
+            continue
+        if not isinstance(op, Conv) or any(k % 2 == 0 for k in _covered(net, op)):
+            raise ModelError(f"{op.name}: half padding of an even kernel or of a pool has no counterpart in TFLite")
+        strided = op.stride != (1, 1)
+        whole = f"{op.output}/whole" if strided else op.output
+        ops.append(replace(op, output=whole, stride=(1, 1), padding="same"))
+        if strided:
+            ops.append(MaxPool(f"{op.name}/strided", whole, op.output, (1, 1), op.stride))
+    return rebuilt(net, ops, net.parameters)
+
+
+def _covered(net: Network, op: Conv) -> tuple[int, int]:
+    """(height, width) that a window covers."""
+    _, height, width, _ = net.parameters[op.weight].shape
+    return extent((height, width), op.dilation)
 
 
 class _Writer:
@@ -221,9 +252,7 @@ class _Writer:
 
     def outside(self, op: Conv) -> NDArray[np.int32]:
         """How far the windows reach out of the input: ((above, below), (left, right))."""
-        size = self.net.tensors[op.input].shape[:2]
-        _, height, width, _ = self.net.parameters[op.weight].shape
-        kernel = extent((height, width), op.dilation)
+        size, kernel = self.net.tensors[op.input].shape[:2], _covered(self.net, op)
         out, before = window_geometry(size, kernel, op.stride, op.padding)
         ends = [(o - 1) * s + k - b - n for o, s, k, b, n in zip(out, op.stride, kernel, before, size, strict=True)]
         return np.array([(b, max(0, end)) for b, end in zip(before, ends, strict=True)], np.int32)

@@ -212,9 +212,9 @@ def binary_chain(seed: int = 0, bits: int | None = None) -> Network:
 
 
 def thresholds(seed: int = 0, bits: int | None = 8) -> Network:
-    """Thresholds instead of batch norm, zero padding and one padding, strides, a binary max-pool."""
+    """Thresholds instead of batch norm; padding of ones, of zeros, on every side; strides, a binary max-pool."""
     a = Author((9, 9, 3), seed)
-    a.conv(32, 3, padding="same", weight=bits).threshold(bits, 2.0).conv(64, 3, 2, "same", 0).threshold(bits)
+    a.conv(32, 3, padding="same", weight=bits).threshold(bits, 2.0).conv(64, 3, 2, "half", 0).threshold(bits)
     a.max_pool(2, 1, "same").conv(16, 3, padding="same", pad_value=1).threshold(bits)
     return a.dense(10).affine(bits).network()
 

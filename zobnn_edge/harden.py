@@ -120,7 +120,7 @@ def _thresholds(net: Network, conv: Conv, scale: FloatArray, bias: FloatArray) -
         # 0 / 0: a channel whose scale and bias vanish is always +1.
         return np.clip(np.where(np.isnan(exact), -reach, exact), -reach, 1.01 * reach).astype(np.float32)
     products = weights[0].size
-    zero_padded = conv.padding == "same" and conv.pad_value == 0
+    zero_padded = conv.padding != "valid" and conv.pad_value == 0
     step = 1 if zero_padded else 2
     sums = np.arange(-products, products + 1, step, dtype=np.float32)[:, None]
     positive = ~(sums * np.where(scale < 0, -1, 1).astype(np.float32) * scale + bias < 0)

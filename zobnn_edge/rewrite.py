@@ -29,6 +29,7 @@ from zobnn_edge.operations import (
     Threshold,
     Unpack,
 )
+from zobnn_edge.shapes import extent
 from zobnn_edge.tensor import Parameter, Shape
 
 Rule = Callable[[Network], "Network | None"]
@@ -160,6 +161,25 @@ def without_flattening(net: Network) -> Network | None:
     return None
 
 
+def strided(net: Network) -> Network | None:
+    """A convolution of stride 1, then every n-th pixel of it (a 1x1 pool) -> a convolution of stride n.
+
+    The kernel must be odd and the padding on every side, so that both look at the same windows.
+    """
+    for pool in net.ops:
+        if not isinstance(pool, MaxPool) or pool.size != (1, 1) or pool.padding != "valid":
+            continue
+        conv = net.producer(pool.input)
+        if not isinstance(conv, Conv) or len(net.consumers(conv.output)) != 1 or conv.stride != (1, 1):
+            continue
+        _, height, width, _ = net.parameters[conv.weight].shape
+        if conv.padding == "valid" or not all(k % 2 for k in extent((height, width), conv.dilation)):
+            continue
+        joined = replace(conv, output=pool.output, stride=pool.stride, padding="half")
+        return rebuilt(net, [joined if op == conv else op for op in net.ops if op != pool], net.parameters)
+    return None
+
+
 def in_chains(net: Network) -> Network:
     """The same operations ordered so that one which works element by element directly follows what it continues.
 
@@ -181,6 +201,7 @@ def in_chains(net: Network) -> Network:
 RULES: tuple[Rule, ...] = (
     without_dead_ops,
     without_identities,
+    strided,
     without_falling_scales,
     sign_before_pool,
     without_flattening,

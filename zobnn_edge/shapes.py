@@ -54,8 +54,10 @@ def window_geometry(
     if padding == "same":
         (oh, top), (ow, left) = (same_geometry(s, k, t) for s, k, t in zip(size, kernel, stride, strict=True))
         return (oh, ow), (top, left)
-    oh, ow = ((s - k) // t + 1 for s, k, t in zip(size, kernel, stride, strict=True))
-    return (oh, ow), (0, 0)
+    top, left = ((k - 1) // 2 if padding == "half" else 0 for k in kernel)
+    sides = zip(size, kernel, stride, (top, left), strict=True)
+    oh, ow = ((s + 2 * before - k) // t + 1 for s, k, t, before in sides)
+    return (oh, ow), (top, left)
 
 
 MAX_PRODUCTS = 1 << 24

@@ -102,7 +102,7 @@ struct zob_op {
     uint16_t kernel[2]; /* height and width of the window */
     uint16_t stride[2]; /* vertical and horizontal stride */
     uint16_t pad[2]; /* rows above and columns left of the input; pad: of the border */
-    uint8_t padding; /* 0 valid, 1 same (informative; `pad` and the shapes decide) */
+    uint8_t padding; /* 0 valid, 1 same, 2 half (informative; `pad` and the shapes decide) */
     uint8_t pad_value; /* conv: what is read outside the input, 0 or 1 */
     uint16_t groups; /* conv: groups of channels */
     uint16_t dilation[2]; /* conv: vertical and horizontal distance of the kernel's elements */

@@ -51,7 +51,7 @@ def test_every_network_on_200_inputs_and_100_fault_sets(name: str) -> None:
     channels=st.tuples(CHANNELS, CHANNELS),
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    same=st.booleans(),
+    padding=st.sampled_from(["valid", "same", "half"]),
     pad_value=st.integers(0, 1),
     binary_input=st.booleans(),
     weight=st.sampled_from(["binary", None, 3, 8, 11, 16]),
@@ -60,10 +60,10 @@ def test_every_network_on_200_inputs_and_100_fault_sets(name: str) -> None:
     dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)),
 )
 def test_convolutions(
-    seed, size, channels, kernel, stride, same, pad_value, binary_input, weight, encoding, groups, dilation
+    seed, size, channels, kernel, stride, padding, pad_value, binary_input, weight, encoding, groups, dilation
 ) -> None:
     """Convolutions over shapes, strides, paddings, groups, dilations and channel counts, then batch norm."""
-    if not same:
+    if padding != "same":
         size = tuple(max(s, (k - 1) * d + 1) for s, k, d in zip(size, kernel, dilation, strict=True))
     inputs, filters = channels
     if groups == "depthwise":
@@ -76,7 +76,7 @@ def test_convolutions(
     a = Author((*size, inputs), seed)
     if binary_input:
         a.sign()
-    a.conv(filters, kernel, stride, "same" if same else "valid", pad_value, weight, groups, dilation).affine(encoding)
+    a.conv(filters, kernel, stride, padding, pad_value, weight, groups, dilation).affine(encoding)
     check(a.network())
 
 

@@ -682,3 +682,10 @@ def test_writing_needs_neither_tensorflow_nor_larq() -> None:
         "sys.exit(any(m.split('.')[0] in ('tensorflow', 'larq', 'larq_compute_engine') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("weight", ["binary", None])
+def test_half_padding_of_an_even_kernel_is_refused(weight: str | None) -> None:
+    a = Author((6, 6, 4), 0).sign() if weight else Author((6, 6, 4), 0)
+    with pytest.raises(ModelError, match="half padding of an even kernel or of a pool has no counterpart in TFLite"):
+        lce.write(a.conv(3, 4, 2, "half", weight=weight).network())

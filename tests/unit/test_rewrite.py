@@ -340,3 +340,13 @@ def test_random_networks_keep_their_scores(seed: int) -> None:
     better = rewrite.simplify(net)
     assert same(net, better, seed)
     assert rewrite.simplify(better).ops == better.ops
+
+
+@pytest.mark.parametrize(
+    ("kernel", "padding", "joins"), [(3, "same", 1), (1, "half", 1), (2, "same", 0), (3, "valid", 0)]
+)
+def test_every_second_pixel_of_a_convolution_is_one_of_stride_2(kernel: int, padding: str, joins: int) -> None:
+    net = Author((7, 6, 3), 0).sign().conv(5, kernel, 1, padding).max_pool(1, 2).affine().network()
+    better = rewrite.simplify(net)
+    assert len(net.ops) - len(better.ops) == joins
+    assert same(net, better, 0)
