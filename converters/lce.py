@@ -31,6 +31,7 @@ from zobnn_edge.operations import (
     Clip,
     Concat,
     Conv,
+    DynamicRange,
     MaxPool,
     Mul,
     Op,
@@ -57,13 +58,16 @@ def write(net: Network) -> bytes:
     Raises ModelError when the network is inconsistent or holds what LCE has no operator for.
     """
     if not writable(net):
-        raise ModelError(f"{net.name}: an int8 network; the .tflite file that it came from is its flatbuffer")
+        raise ModelError(
+            f"{net.name}: computes in 8-bit integers; its flatbuffer is the .tflite file that it came from"
+        )
     return _Writer(_padded_alike(net.validate())).file()
 
 
 def writable(net: Network) -> bool:
-    """Whether a flatbuffer is written of a network: not of one that computes in 8-bit integers."""
-    return all(tensor.kind != "int8" for tensor in net.tensors.values())
+    """Whether a flatbuffer is written of a network: not of one that computes in 8-bit integers, all or in part."""
+    hybrid = any(isinstance(op, DynamicRange) for op in net.ops)
+    return not hybrid and all(tensor.kind != "int8" for tensor in net.tensors.values())
 
 
 def _padded_alike(net: Network) -> Network:

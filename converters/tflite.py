@@ -2,8 +2,8 @@
 
 Files that zobnn-edge wrote come back with the same scores, bit for bit, and the same codes (but for batch norms that
 were folded into thresholds of binary convolutions: those come back as thresholds). Codes of other files become
-encodings too, where they are constants with one scale; a convolution of float32 activations with int8 weights is
-computed in float32, where TFLite's own kernels round the activations to 8 bits at run time.
+encodings too, where they are constants with one scale. Files with int8 weights and float32 activations ("dynamic
+range") round activations to 8 bits at run time, as TFLite's hybrid kernels do.
 """
 
 from __future__ import annotations

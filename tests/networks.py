@@ -20,6 +20,7 @@ from zobnn_edge.operations import (
     Conv,
     ConvInt8,
     Dequantize,
+    DynamicRange,
     MaxPool,
     Mul,
     Pad,
@@ -200,6 +201,9 @@ class Author:
         pairs = self._parameter(name, "scale", np.array([multiplier(step * (1 << 26))]), Int32())
         return self._add(SoftmaxInt8(name, self.x, name, pairs))
 
+    def dynamic_range(self, symmetric: bool = True) -> Author:
+        return self._add(DynamicRange(name := self._name("rounded"), self.x, name, symmetric))
+
     def network(self) -> Network:
         return self.b.network(self.x)
 
@@ -264,6 +268,13 @@ def integer(seed: int = 0) -> Network:
     return a.softmax_int8().dequantize().network()
 
 
+def hybrid(seed: int = 0) -> Network:
+    """Coded weights, and inputs rounded to 8 bits at run time in both ways; like a dynamic-range TFLite file."""
+    a = Author((6, 7, 3), seed).dynamic_range().conv(8, 3, padding="same", weight=8).clip()
+    a.dynamic_range(symmetric=False).conv(8, 3, weight=8, groups=8).affine().prelu()
+    return a.global_pool().dynamic_range(symmetric=False).dense(5, weight=8).network()
+
+
 NETWORKS: dict[str, Callable[[], Network]] = {
     "binary_chain-float32": lambda: binary_chain(1),
     "binary_chain-8": lambda: binary_chain(1, 8),
@@ -278,8 +289,9 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "real-float32": lambda: real(4, None),
     "real-12": lambda: real(4, 12),
     "integer": lambda: integer(6),
+    "hybrid": lambda: hybrid(7),
     "real-hardened-5": lambda: harden(real(4, None), Policy(5)),
 }
 
-WRITTEN = [name for name in NETWORKS if name != "integer"]
+WRITTEN = [name for name in NETWORKS if name not in ("integer", "hybrid")]
 """Those that a flatbuffer is written of."""

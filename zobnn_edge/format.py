@@ -41,6 +41,7 @@ OPCODES = {
     "conv_int8": 19,
     "add_int8": 20,
     "softmax_int8": 21,
+    "dynamic_range": 22,
 }
 ROLES = {"weight": 0, "scale": 1, "bias": 2, "slope": 3, "threshold": 4}
 KINDS = {"real": 0, "binary": 1, "int8": 2}
@@ -140,7 +141,9 @@ OP = Record(
         Field("groups", "u16", "conv: groups of channels"),
         Field("dilation", "u16", "conv: vertical and horizontal distance of the kernel's elements", 2),
         Field(
-            "low", "f32", "clip, conv_int8, add_int8: lower bound; affine, thermometer: gain; pad: value of the border"
+            "low",
+            "f32",
+            "clip, *_int8: lower bound; affine, thermometer: gain; pad: the border; dynamic_range: 1 symmetric",
         ),
         Field("high", "f32", "clip, conv_int8, add_int8: upper bound"),
         Field("scratch", "u32", "byte offset in the arena of the decoded parameters, a multiple of 8"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from zobnn_edge.encoding import Encoding, FloatArray, InputArray, Int32
 from zobnn_edge.errors import InputError, ModelError
-from zobnn_edge.operations import Conv, ConvInt8, Op
+from zobnn_edge.operations import AveragePool, Conv, ConvInt8, Op, Pad, Reshape, Softmax
 from zobnn_edge.shapes import infer
 from zobnn_edge.tensor import Parameter, Role, Shape, Tensor
 
@@ -133,6 +133,18 @@ class Builder:
         self.tensors[op.output] = infer(op, [self.tensors[t] for t in op.inputs], self.parameters)
         self.ops.append(op)
         return op.output
+
+    def sigmoid(self, name: str, x: str) -> str:
+        """Append the sigmoid of each element: the first of softmax(x, 0). A column of zeros is added, and left out."""
+        shape = self.tensors[x].shape
+        n = self.tensors[x].size
+        column = self.add(Reshape(f"{name}/column", x, f"{name}/column", (n, 1, 1)))
+        zeros = self.add(Pad(f"{name}/zeros", column, f"{name}/zeros", (0, 0), (0, 1)))
+        pairs = self.add(Reshape(f"{name}/pairs", zeros, f"{name}/pairs", (n, 1, 2)))
+        softmax = self.add(Softmax(f"{name}/softmax", pairs, f"{name}/softmax"))
+        columns = self.add(Reshape(f"{name}/columns", softmax, f"{name}/columns", (n, 2, 1)))
+        first = self.add(AveragePool(f"{name}/first", columns, f"{name}/first", (1, 1), (1, 2)))
+        return self.add(Reshape(name, first, name, shape))
 
     def network(self, output: str) -> Network:
         """The finished network with the given output tensor."""

@@ -180,6 +180,16 @@ class Softmax(_Op):
 
 
 @dataclass(frozen=True)
+class DynamicRange(_Op):
+    """A real tensor rounded to 8 bits over its own range and back, as TensorFlow Lite's hybrid kernels do.
+
+    `symmetric`: 255 steps about 0; else 256 from the least to the greatest element, 0 among them (docs/spec.md).
+    """
+
+    symmetric: bool = True
+
+
+@dataclass(frozen=True)
 class Quantize(_Op):
     """Real to int8: `x / scale`, rounded to the nearest whole number (ties away from 0), plus the zero point."""
 
@@ -268,6 +278,7 @@ Op = (
     | Pad
     | Thermometer
     | Softmax
+    | DynamicRange
     | Reshape
     | Quantize
     | Dequantize

@@ -28,6 +28,7 @@ from zobnn_edge.operations import (
     Conv,
     ConvInt8,
     Dequantize,
+    DynamicRange,
     MaxPool,
     Mul,
     Op,
@@ -68,6 +69,7 @@ _OPCODE_OF: dict[type, int] = {
     ConvInt8: fmt.OPCODES["conv_int8"],
     AddInt8: fmt.OPCODES["add_int8"],
     SoftmaxInt8: fmt.OPCODES["softmax_int8"],
+    DynamicRange: fmt.OPCODES["dynamic_range"],
 }
 
 
@@ -191,6 +193,8 @@ def _op_record(
         f.update(pad=(op.rows[0], op.columns[0]), low=op.value)
     elif isinstance(op, Thermometer):
         f.update(low=op.gain)
+    elif isinstance(op, DynamicRange):
+        f.update(low=float(op.symmetric))
     if isinstance(op, (ConvInt8, AddInt8)):
         f.update(low=op.low, high=op.high)
     if isinstance(op, (ConvInt8, AddInt8, SoftmaxInt8)):
@@ -358,6 +362,7 @@ def _op(r: dict[str, Any], name: str, tensors: list[Tensor], regions: list[Regio
         Pad: lambda: Pad(name, x, y, border(0), border(1), r["low"]),
         Thermometer: lambda: Thermometer(name, x, y, target.shape[2] // max(1, source.shape[2]), r["low"]),
         Softmax: lambda: Softmax(name, x, y),
+        DynamicRange: lambda: DynamicRange(name, x, y, bool(r["low"])),
         Reshape: lambda: Reshape(name, x, y, target.shape),
         Quantize: lambda: Quantize(name, x, y, target.quantization),
         Dequantize: lambda: Dequantize(name, x, y),

@@ -26,6 +26,7 @@ from zobnn_edge.operations import (
     Conv,
     ConvInt8,
     Dequantize,
+    DynamicRange,
     MaxPool,
     Mul,
     Op,
@@ -107,6 +108,8 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[An
         return planes.reshape(*x.shape[:3], -1)
     if isinstance(op, Softmax):
         return softmax(x)
+    if isinstance(op, DynamicRange):
+        return np.stack([_over_own_range(image, op.symmetric) for image in x])
     assert isinstance(op, Dequantize)
     q = net.tensors[op.input].quantization
     return np.multiply((x - q.zero_point).astype(np.float32), np.float32(q.scale))
@@ -144,11 +147,35 @@ def _numbers(image: ParameterImage, name: str) -> integers.Integers:
 
 def _quantize(x: FloatArray, to: Quantization) -> integers.Integers:
     """To the nearest step, ties away from 0; NaN counts as the least."""
-    steps = x / np.float32(to.scale)
-    steps = np.where(steps > -1024, np.minimum(steps, np.float32(1024)), np.float32(-1024))
-    whole = np.trunc(steps)
-    nearest = whole + (steps - whole >= 0.5) - (steps - whole <= -0.5)
-    return np.asarray(np.clip(nearest.astype(np.int64) + to.zero_point, -128, 127))
+    return np.asarray(np.clip(_nearest(x / np.float32(to.scale)) + to.zero_point, -128, 127))
+
+
+def _over_own_range(x: FloatArray, symmetric: bool) -> FloatArray:
+    """One image rounded to 8 bits over its own range."""
+    least, greatest = np.fmin.reduce(x, axis=None, initial=0), np.fmax.reduce(x, axis=None, initial=0)
+    zero_point = 0
+    if least == greatest:
+        return np.zeros_like(x)
+    if symmetric:
+        reach = max(-least, greatest)
+        scale, per_unit = reach / np.float32(127), np.float32(127) / reach
+    else:
+        step = (np.float64(greatest) - np.float64(least)) / 255
+        scale = np.float32(step)
+        per_unit = np.float32(1) / scale
+        from_least, from_greatest = -least / step, greatest / step
+        zero = -128 + from_least if 128 + from_least < 127 + from_greatest else 127 - from_greatest
+        zero_point = int(_nearest(np.array(zero, np.float32)))
+        zero_point = min(max(zero_point, -128), 127)
+    q = np.clip(_nearest(np.float32(zero_point) + x * per_unit), -127 if symmetric else -128, 127)
+    return np.multiply((q - zero_point).astype(np.float32), scale)
+
+
+def _nearest(x: FloatArray) -> integers.Integers:
+    """To the nearest whole number, ties away from 0; limited to +-1024, NaN counts as the least."""
+    x = np.where(x > -1024, np.minimum(x, np.float32(1024)), np.float32(-1024))
+    whole = np.trunc(x)
+    return np.asarray(whole + (x - whole >= 0.5) - (x - whole <= -0.5)).astype(np.int64)
 
 
 def _int8_sums(net: Network, image: ParameterImage, op: ConvInt8, x: NDArray[Any]) -> integers.Integers:

@@ -42,6 +42,17 @@ typedef struct {
 /* To the nearest integer, ties to even; for |x| below 2^22. */
 static inline float zob_round(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
+/* To the nearest integer, ties away from 0; limited to +-1024, NaN counts as the least. */
+static inline int32_t zob_nearest(float x) {
+    int32_t whole;
+    float rest;
+    if (!(x > -1024.0f)) x = -1024.0f;
+    if (x > 1024.0f) x = 1024.0f;
+    whole = (int32_t)x;
+    rest = x - (float)whole;
+    return whole + (rest >= 0.5f) - (rest <= -0.5f);
+}
+
 static inline uint32_t zob_words(uint32_t channels) { return (channels + 31u) / 32u; }
 
 static inline uint32_t zob_pixels(const zob_tensor *t) { return t->height * t->width; }
@@ -113,6 +124,7 @@ void zob_copy(const zob_context *c, const zob_sink *sink);
 void zob_concat(const zob_context *c, const zob_sink *sink);
 void zob_pad(const zob_context *c, const zob_sink *sink);
 void zob_thermometer(const zob_context *c, const zob_sink *sink);
+void zob_dynamic_range(const zob_context *c, const zob_sink *sink);
 void zob_softmax(const zob_context *c);
 
 /* Any operation whose result is int8 (zob_int8.c; docs/spec.md, "Integers"). */

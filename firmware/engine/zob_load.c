@@ -210,6 +210,7 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     case ZOB_OP_THERMOMETER:
         return thermometer_ok(in, out);
     case ZOB_OP_SOFTMAX:
+    case ZOB_OP_DYNAMIC_RANGE:
         return real && same_shape(in, out);
     case ZOB_OP_RESHAPE:
         return (real || int8) && tensor_bytes(in) == tensor_bytes(out) && in->offset == out->offset;
@@ -342,7 +343,7 @@ static zob_status check_ops(const zob_model *m, uint32_t *where) {
     for (uint32_t i = 0; i < m->header->ops; i++) {
         zob_status status;
         *where = i;
-        if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_SOFTMAX_INT8) return ZOB_E_OPCODE;
+        if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_DYNAMIC_RANGE) return ZOB_E_OPCODE;
         if (!unused_ok(&m->ops[i]) || !operands_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
         if (!is_fused(m, i)) head = i;
         status = check_order(m, i, head);

@@ -43,6 +43,7 @@ static int is_head(uint32_t opcode) {
     case ZOB_OP_CONCAT:
     case ZOB_OP_PAD:
     case ZOB_OP_THERMOMETER:
+    case ZOB_OP_DYNAMIC_RANGE:
         return 1;
     default:
         return 0;
@@ -90,6 +91,9 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
         break;
     case ZOB_OP_THERMOMETER:
         zob_thermometer(c, sink);
+        break;
+    case ZOB_OP_DYNAMIC_RANGE:
+        zob_dynamic_range(c, sink);
         break;
     default:
         zob_copy(c, sink);

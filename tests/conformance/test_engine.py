@@ -222,3 +222,16 @@ def test_runs_from_many_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         for scores in pool.map(lambda _: engine.run(model.image.data, x), range(16)):
             assert_same_bits(scores, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(width=32) | st.floats(-4, 4, width=32), min_size=6, max_size=6),
+    st.booleans(),
+)
+def test_rounding_to_the_range_of_any_floats(values: list[float], symmetric: bool) -> None:
+    """Tiny, huge, infinite and missing numbers included."""
+    net = Author((1, 2, 3), 0).dynamic_range(symmetric).network()
+    x = np.array(values, np.float32).reshape(1, 1, 2, 3)
+    model = Model.of(net)
+    assert_same_bits(Engine(model.plan).run(model.image.data, x), reference.run(net, x))
