@@ -42,6 +42,8 @@ OPCODES = {
     "add_int8": 20,
     "softmax_int8": 21,
     "dynamic_range": 22,
+    "low_bit": 23,
+    "gated_conv": 24,
 }
 ROLES = {"weight": 0, "scale": 1, "bias": 2, "slope": 3, "threshold": 4}
 KINDS = {"real": 0, "binary": 1, "int8": 2}
@@ -143,7 +145,7 @@ OP = Record(
         Field(
             "low",
             "f32",
-            "clip, *_int8: lower bound; affine, thermometer: gain; pad: the border; dynamic_range: 1 symmetric",
+            "clip, *_int8: lower bound; affine, thermometer: gain; pad: border; dynamic_range: 1 symmetric; low_bit",
         ),
         Field("high", "f32", "clip, conv_int8, add_int8: upper bound"),
         Field("scratch", "u32", "byte offset in the arena of the decoded parameters, a multiple of 8"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zobnn_edge.encoding import Float32, FloatArray, Uniform
 from zobnn_edge.errors import InputError
@@ -35,7 +36,7 @@ class Policy:
 def harden(net: Network, policy: Policy | None = None) -> Network:
     """The hardened network: parameters still stored as float32 become codes; binary weights stay what they are."""
     policy = policy or Policy()
-    folded = fold_thresholds(net)
+    folded = _centred(fold_thresholds(net))
     parameters = {name: _coded(p, policy) for name, p in folded.parameters.items()}
     return _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
 
@@ -119,13 +120,36 @@ def _thresholds(net: Network, conv: Conv, scale: FloatArray, bias: FloatArray) -
         reach = np.abs(weights).sum(axis=(1, 2, 3), dtype=np.float64) * max(1.0, float(np.abs(pixels).max()))
         # 0 / 0: a channel whose scale and bias vanish is always +1.
         return np.clip(np.where(np.isnan(exact), -reach, exact), -reach, 1.01 * reach).astype(np.float32)
-    products = weights[0].size
-    zero_padded = conv.padding != "valid" and conv.pad_value == 0
-    step = 1 if zero_padded else 2
-    sums = np.arange(-products, products + 1, step, dtype=np.float32)[:, None]
-    positive = ~(sums * np.where(scale < 0, -1, 1).astype(np.float32) * scale + bias < 0)
+    sums, step = _sums(net, conv)
+    return _half_way(sums, step, ~(sums * np.where(scale < 0, -1, 1).astype(np.float32) * scale + bias < 0))
+
+
+def _centred(net: Network) -> Network:
+    """Move each threshold of a binary convolution half-way between the sums that it parts: it decides as before."""
+    parameters = dict(net.parameters)
+    for op in net.ops:
+        conv = net.producer(op.input) if isinstance(op, Threshold) else None
+        if not isinstance(op, Threshold) or not isinstance(conv, Conv) or net.tensors[conv.input].kind != "binary":
+            continue
+        threshold = net.parameters[op.threshold]
+        if threshold.encoding == Float32() and sum(op.threshold in other.parameters for other in net.ops) == 1:
+            sums, step = _sums(net, conv)
+            values = _half_way(sums, step, ~(sums < threshold.values))
+            parameters[threshold.name] = replace(threshold, values=values)
+    return rebuilt(net, list(net.ops), parameters)
+
+
+def _sums(net: Network, conv: Conv) -> tuple[FloatArray, int]:
+    """The sums (n, 1) that a binary convolution can give, and the distance from one to the next."""
+    products = net.parameters[conv.weight].values[0].size
+    step = 1 if conv.padding != "valid" and conv.pad_value == 0 else 2
+    return np.arange(-products, products + 1, step, dtype=np.float32)[:, None], step
+
+
+def _half_way(sums: FloatArray, step: int, positive: NDArray[np.bool_]) -> FloatArray:
+    """Thresholds (channels,) half-way between the last sum that gives -1 and the first that gives +1."""
     first = np.where(positive.any(axis=0), positive.argmax(axis=0), len(sums))
-    thresholds: FloatArray = (-products + step * (first - 0.5)).astype(np.float32)
+    thresholds: FloatArray = (sums[0] + step * (first - 0.5)).astype(np.float32)
     return thresholds
 
 

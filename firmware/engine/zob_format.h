@@ -37,6 +37,8 @@
 #define ZOB_OP_ADD_INT8 20u
 #define ZOB_OP_SOFTMAX_INT8 21u
 #define ZOB_OP_DYNAMIC_RANGE 22u
+#define ZOB_OP_LOW_BIT 23u
+#define ZOB_OP_GATED_CONV 24u
 
 #define ZOB_KIND_REAL 0u
 #define ZOB_KIND_BINARY 1u
@@ -107,7 +109,7 @@ struct zob_op {
     uint8_t pad_value; /* conv: what is read outside the input, 0 or 1 */
     uint16_t groups; /* conv: groups of channels */
     uint16_t dilation[2]; /* conv: vertical and horizontal distance of the kernel's elements */
-    float low; /* clip, *_int8: lower bound; affine, thermometer: gain; pad: the border; dynamic_range: 1 symmetric */
+    float low; /* clip, *_int8: lower bound; affine, thermometer: gain; pad: border; dynamic_range: 1 symmetric; low_bit */
     float high; /* clip, conv_int8, add_int8: upper bound */
     uint32_t scratch; /* byte offset in the arena of the decoded parameters, a multiple of 8 */
 };

@@ -17,7 +17,7 @@ typedef struct {
     uint32_t opcode;
     const float *table;  /* affine: scales or null; prelu: slopes; threshold: thresholds; add, mul: the other tensor */
     const float *bias;   /* affine: biases or null */
-    float low, high;     /* clip: bounds; affine without scales: low is the gain */
+    float low, high;     /* clip: bounds; low_bit: low; affine without scales: low is the gain */
     uint32_t by_element; /* prelu, mul: one value an element instead of one a channel */
 } zob_step;
 
@@ -92,6 +92,9 @@ static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t chann
             if (x < s->low) x = s->low;
             if (x > s->high) x = s->high;
             break;
+        case ZOB_OP_LOW_BIT:
+            x = x < (x < 0.0f ? -s->low : s->low) ? -1.0f : 1.0f;
+            break;
         case ZOB_OP_THRESHOLD:
             x = x < s->table[channel] ? -1.0f : 1.0f;
             break;
@@ -117,6 +120,7 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
 
 /* Heads of groups. */
 void zob_conv_binary(const zob_context *c, const zob_sink *sink);
+void zob_conv_gated(const zob_context *c, const zob_sink *sink);
 void zob_conv_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_binary(const zob_context *c);

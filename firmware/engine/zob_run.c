@@ -34,6 +34,7 @@ static zob_step make_step(const zob_context *c, const zob_op *op) {
 static int is_head(uint32_t opcode) {
     switch (opcode) {
     case ZOB_OP_CONV:
+    case ZOB_OP_GATED_CONV:
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:
     case ZOB_OP_UNPACK:
@@ -78,6 +79,9 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
         } else {
             zob_conv_real(c, sink);
         }
+        break;
+    case ZOB_OP_GATED_CONV:
+        zob_conv_gated(c, sink);
         break;
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:

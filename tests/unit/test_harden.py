@@ -98,3 +98,13 @@ def test_hardening_again_changes_nothing() -> None:
 def test_impossible_bits(bits: int) -> None:
     with pytest.raises(InputError, match="a code has 2 to 16"):
         Policy(bits)
+
+
+def test_thresholds_of_binary_sums_move_half_way_and_decide_alike() -> None:
+    """A code that is off by less than half a step then changes nothing."""
+    a = Author((4, 4, 8), 0).sign().conv(6, 2).threshold(None, 4.0)
+    net = a.conv(6, 2, padding="same").threshold(None, 4.0).unpack().network()
+    coded = harden(net, Policy(8))
+    assert any((p.values % 2 == 0).any() for p in net.parameters.values() if p.role == "threshold"), "some equal sums"
+    x = np.random.default_rng(0).normal(size=(50, 4, 4, 8)).astype(np.float32)
+    np.testing.assert_array_equal(reference.run(coded, x), reference.run(net, x))
