@@ -6,6 +6,8 @@ if(NOT EXISTS ${ZOB_BOARD_DIR}/board.toml)
 endif()
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${ZOB_BOARD_DIR}/board.toml)
 file(STRINGS ${ZOB_BOARD_DIR}/board.toml lines REGEX "^[a-z_]+ = ")
+set(BOARD_timer_hz 0) # a board that nothing emulates has no table [emulator]
+set(BOARD_icount_shift 0)
 foreach(line IN LISTS lines)
   string(REGEX MATCH "^([a-z_]+) = (.*)$" _ "${line}")
   set(key ${CMAKE_MATCH_1})

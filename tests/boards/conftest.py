@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.networks import Author, dyadic_inputs, thresholds
+from tests.networks import Author, dyadic_inputs
 from zobnn_edge.boards import boards
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
@@ -16,6 +16,8 @@ from zobnn_edge.targets.emulated import EmulatedTarget
 
 EMULATED = [f"qemu:{name}" for name, board in boards().items() if board.emulator]
 TARGETS = ["host", *EMULATED]
+MAIN = "qemu:mps2-an386"
+"""The board of tests that need one only."""
 
 
 def wide() -> Network:
@@ -23,12 +25,19 @@ def wide() -> Network:
     a = Author((1, 1, 4))
     for _ in range(20):
         a.affine(8)
-    return a.dense(600).network()
+    return a.dense(300).network()
+
+
+def small() -> Network:
+    """A network of every part that fits 8 KB of RAM beside the firmware."""
+    a = Author((6, 6, 2), 2)
+    a.conv(32, 3, padding="same", weight=8).threshold(8, 2.0).conv(32, 2, 2, "same", 0).affine(8).sign()
+    return a.dense(10).affine(8).network()
 
 
 @pytest.fixture(scope="session")
 def model() -> Model:
-    return Model.of(thresholds())
+    return Model.of(small())
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ REFUSED: list[tuple[msg.Message, bytes, dict[str, int], str]] = [
         "address",
     ),
     (msg.READ, b"", {"offset": 0, "bytes": 1021}, "argument"),
-    (msg.READ, b"", {"offset": 5456, "bytes": 1}, "address"),
+    (msg.READ, b"", {"offset": 1568, "bytes": 1}, "address"),
     (msg.READ, b"", {"offset": 0xFFFFFFFF, "bytes": 2}, "address"),
     (msg.PUT_INPUTS, b"x", {"offset": 0xFFFFFFFF}, "address"),
     (msg.PUT_INPUTS, b"x" * 8, {"offset": 1 << 24}, "address"),
