@@ -12,10 +12,11 @@ from zobnn_edge.boards import boards
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
 from zobnn_edge.targets import Target, open_target
-from zobnn_edge.targets.emulated import EmulatedTarget
+from zobnn_edge.targets.process import ProcessTarget
 
 EMULATED = [f"qemu:{name}" for name, board in boards().items() if board.emulator]
-TARGETS = ["host", *EMULATED]
+PROCESSES = ["native", *EMULATED]
+TARGETS = ["host", *PROCESSES]
 MAIN = "qemu:mps2-an386"
 """The board of tests that need one only."""
 
@@ -42,7 +43,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="session")
 def inputs(model: Model) -> np.ndarray:
-    return dyadic_inputs(model.network, 5)
+    return dyadic_inputs(model.network, 4)
 
 
 def _shared(spec: str, model: Model, inputs: np.ndarray) -> Iterator[Target]:
@@ -56,7 +57,7 @@ def _any_target(request: pytest.FixtureRequest, model: Model, inputs: np.ndarray
     yield from _shared(request.param, model, inputs)
 
 
-@pytest.fixture(scope="session", params=EMULATED)
+@pytest.fixture(scope="session", params=PROCESSES)
 def _any_board(request: pytest.FixtureRequest, model: Model, inputs: np.ndarray) -> Iterator[Target]:
     yield from _shared(request.param, model, inputs)
 
@@ -69,8 +70,8 @@ def target(_any_target: Target) -> Target:
 
 
 @pytest.fixture
-def emulated(_any_board: EmulatedTarget) -> EmulatedTarget:
-    """Every emulated board, holding `model` with no bit flipped."""
+def board(_any_board: ProcessTarget) -> ProcessTarget:
+    """Every board that runs on this machine, holding `model` with no bit flipped."""
     _any_board.restore()
     return _any_board
 

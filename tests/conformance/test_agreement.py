@@ -27,7 +27,7 @@ RATES = (1e-4, 1e-3, 1e-2)
 EMULATED = [name for name, board in boards().items() if board.emulator]
 ALWAYS = ("mps2-an386", "netduinoplus2")
 SMALL = ("microbit", "stm32vldiscovery")
-OTHERS = [name for name in EMULATED if name not in ALWAYS]
+OTHERS = ["native", *(name for name in EMULATED if name not in ALWAYS)]
 
 
 def fault_sets(image: ParameterImage, count: int = FAULT_SETS) -> Iterator[tuple[float, int, ParameterImage]]:
@@ -57,7 +57,7 @@ def test_other_boards_on_few_inputs(name: str, board: str) -> None:
 def assert_board_agrees(board: str, model: Model, inputs: int, faults: int) -> None:
     """Scores of so many inputs, and of a few of them under so many fault sets, are the bits of the reference's."""
     x = dyadic_inputs(model.network, inputs)
-    with open_target(f"qemu:{board}", model) as target:
+    with open_target("native" if board == "native" else f"qemu:{board}", model) as target:
         assert target.read() == model.image.data
         target.put_inputs(x)
         np.testing.assert_array_equal(target.run().scores.view("u4"), reference.run(model.network, x).view("u4"))

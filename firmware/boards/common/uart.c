@@ -4,7 +4,7 @@
 #include "cortex_m.h"
 #include "messages.h"
 
-#define RING_BYTES MSG_MAX_PAYLOAD /* a power of two */
+#define RING_BYTES (MSG_MAX_PAYLOAD < 256u ? 256u : 1024u) /* a power of two; boards with little RAM have small frames */
 #define BURST 16u        /* bytes an interrupt takes at most: a sender without pacing must not hold it forever */
 
 static struct {
@@ -13,8 +13,6 @@ static struct {
 } ring;
 static volatile bool masked; /* the interrupt is off because the ring is full */
 static volatile uint32_t overruns;
-
-typedef char uart_ring_check[(RING_BYTES & (RING_BYTES - 1u)) == 0u ? 1 : -1];
 
 void uart_init(void) {
     port_init();
