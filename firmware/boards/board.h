@@ -1,8 +1,8 @@
 /* What the firmware needs of a board; all that is board-specific is behind these functions.
  *
  * A board is a folder beside this file: `board.toml` describes it, common/ implements this header for every Cortex-M, and
- * a .c file of the board starts the clocks and connects the pins (startup_clocks). The build defines BOARD_NAME (a
- * string), BOARD_CLOCK_HZ (the core clock) and what else common/ asks for from board.toml. */
+ * a chip_*.c there or a .c file of the board starts the clocks and connects the pins (startup_clocks). The build defines
+ * BOARD_NAME (a string) and every number of board.toml: BOARD_CLOCK_HZ (of the core), BOARD_UART_BASE ... */
 #ifndef BOARD_H
 #define BOARD_H
 

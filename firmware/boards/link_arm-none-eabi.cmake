@@ -3,10 +3,10 @@ set(common ${boards}/common)
 target_sources(firmware PRIVATE
   ${common}/vectors.S ${common}/startup.c ${common}/fault.c ${common}/counter.c ${common}/uart.c
   ${common}/uart_${BOARD_uart}.c)
+if(BOARD_chip)
+  target_sources(firmware PRIVATE ${common}/chip_${BOARD_chip}.c)
+endif()
 target_include_directories(firmware PRIVATE ${common})
-target_compile_definitions(firmware PRIVATE
-  BOARD_BAUD=${BOARD_baud}u BOARD_UART_BASE=${BOARD_uart_base}u BOARD_UART_IRQ=${BOARD_uart_irq}u
-  BOARD_UART_HZ=${BOARD_uart_hz}u BOARD_TIMER_HZ=${BOARD_timer_hz}u BOARD_ICOUNT_SHIFT=${BOARD_icount_shift}u)
 
 configure_file(${common}/memory.ld.in memory.ld)
 target_link_options(firmware PRIVATE -nostartfiles --specs=nano.specs -Wl,--gc-sections

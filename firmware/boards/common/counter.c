@@ -5,7 +5,9 @@
 #include "uart.h"
 
 #define G UINT64_C(1000000000)
+#ifdef BOARD_TIMER_HZ
 #define TICKS_PER_G ((uint64_t)BOARD_TIMER_HZ << BOARD_ICOUNT_SHIFT) /* ticks in 10^9 instructions */
+#endif
 #define SPIN_INSTRUCTIONS 2001u   /* what `spin` has more than `nothing` */
 #define INTERRUPT_INSTRUCTIONS 5u /* of counter_interrupt */
 
@@ -44,7 +46,7 @@ static __attribute__((noinline)) uint64_t measure(void (*section)(void *), void 
 
 /* Both readings are off by less than a tick, their difference by less than half an instruction. */
 static uint32_t instructions(uint64_t ticks) {
-#if BOARD_TIMER_HZ
+#ifdef BOARD_TIMER_HZ
     const uint64_t all = ((ticks - overhead) * G + TICKS_PER_G / 2u) / TICKS_PER_G;
     return (uint32_t)(all - (ticks >> 24) * INTERRUPT_INSTRUCTIONS);
 #else

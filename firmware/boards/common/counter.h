@@ -3,8 +3,8 @@
  * On a real part the DWT counts cycles or, where the core has none (ARMv6-M), the SysTick timer does. An emulator has no
  * DWT, but its SysTick runs in step with the instructions (QEMU -icount), from which their exact number follows.
  *
- * The build defines BOARD_TIMER_HZ, the rate of SysTick in emulation, and BOARD_ICOUNT_SHIFT: an instruction takes
- * 2^BOARD_ICOUNT_SHIFT ns of emulated time. They must make at least two ticks an instruction. */
+ * For an emulated board the build defines BOARD_TIMER_HZ, the rate of SysTick in emulation, and BOARD_ICOUNT_SHIFT: an
+ * instruction takes 2^BOARD_ICOUNT_SHIFT ns of emulated time. They must make at least two ticks an instruction. */
 #ifndef COUNTER_H
 #define COUNTER_H
 

@@ -17,7 +17,7 @@ void startup_count_boot(void);
  * after a reset, which does on boards that are there already when the core starts. */
 void startup_clocks(void);
 
-/* Restart at once. */
+/* Restart at once, RAM kept. A board whose core resets no more than itself provides its own. */
 void startup_reset(void) __attribute__((noreturn));
 
 #endif

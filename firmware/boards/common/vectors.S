@@ -2,6 +2,7 @@
     .syntax unified
     .section .vectors, "a", %progbits
     .global vectors
+    .type vectors, %object
 vectors:
     .word stack_top
     .word reset_handler
@@ -12,3 +13,4 @@ vectors:
     .rept 240
     .word uart_interrupt
     .endr
+    .size vectors, . - vectors
