@@ -101,6 +101,12 @@ static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t chann
     }
 }
 
+/* Take `count` consecutive channels of a pixel, from `channel` on, through the steps and store them. */
+static inline void zob_emit_block(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count,
+                                  const int32_t *sums) {
+    for (uint32_t i = 0; i < count; i++) zob_emit(sink, pixel, channel + i, (float)sums[i]);
+}
+
 /* Decode `count` elements of a parameter without rows, beginning with element `first`, to float32. */
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out);
 

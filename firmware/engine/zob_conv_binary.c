@@ -1,0 +1,88 @@
+/* Convolution over packed bits: blocks of filters, and the limits that turn their counts into bits. */
+#include <string.h>
+
+#include "zob_binary.h"
+#include "zob_rows.h"
+
+#define MAX_COUNT 16777216 /* sums of so many products are exact in float32 */
+
+/* The least whole number that is not less than t, between -2 and 2 times MAX_COUNT. Of NaN, which no sum is less than,
+ * it is the least. In integers, as many cores have no others. */
+static int32_t ceiling(float t) {
+    uint32_t bits, exponent, mantissa, below, whole = 0, fraction;
+    memcpy(&bits, &t, 4u);
+    exponent = (bits >> 23) & 255u;
+    mantissa = (bits & 0x7FFFFFu) | 0x800000u;
+    fraction = (bits & 0x7FFFFFFFu) != 0u;
+    if (exponent > 127u + 23u) return bits >> 31 || (bits << 1) > 0xFF000000u ? -2 * MAX_COUNT : 2 * MAX_COUNT;
+    if (exponent >= 127u) {
+        below = 150u - exponent;
+        whole = mantissa >> below;
+        fraction = (mantissa & (((uint32_t)1 << below) - 1u)) != 0u;
+    }
+    return bits >> 31 ? -(int32_t)whole : (int32_t)(whole + fraction);
+}
+
+/* The least count n, up to `most`, with products - 2 * n < threshold; most + 1 if there is none. */
+static uint32_t limit(float threshold, int32_t products, uint32_t most) {
+    const int32_t room = products - ceiling(threshold);
+    const uint32_t n = room < 0 ? 0u : (uint32_t)room / 2u + 1u;
+    return n <= most ? n : most + 1u;
+}
+
+/* Where a group is a convolution and a sign or thresholds, the limits decide every bit exactly as the float comparison
+ * would: sums fall as counts rise. */
+static void set_limits(zob_block *b) {
+    const zob_step *step = b->sink->steps;
+    const int32_t products = (int32_t)(b->taps * b->channels);
+    const uint32_t most = 32u * b->taps * b->words;
+    b->decided = b->sink->binary && b->sink->count == 1u && most <= MAX_COUNT &&
+                 (step->opcode == ZOB_OP_SIGN || step->opcode == ZOB_OP_THRESHOLD);
+    for (uint32_t f = 0; b->decided && f < b->filters; f++) {
+        const float t = step->opcode == ZOB_OP_SIGN ? 0.0f : step->table[b->first + f];
+        b->limits[0][f] = limit(t, products, most);
+        b->limits[1][f] = limit(t, products - 1, most);
+    }
+}
+
+uint32_t zob_missing(const zob_block *b, zob_span v, zob_span h) {
+    const uint32_t read = (v.end - v.begin) * (h.end - h.begin);
+    return b->c->op->pad_value ? 0u : (b->taps - read) * b->channels;
+}
+
+const uint32_t *zob_block_input(const zob_block *b, zob_span v, zob_span h) {
+    const zob_tensor *in = b->c->in;
+    const uint32_t *input = (const uint32_t *)(const void *)(b->c->arena + in->offset);
+    if (v.begin == v.end || h.begin == h.end) return input; /* nothing is read */
+    return input + (v.at * in->width + h.at) * zob_words(in->channels) + b->input;
+}
+
+void zob_put_bits(const zob_block *b, uint32_t pixel, uint32_t bits) {
+    uint32_t *word = b->sink->binary + pixel * b->sink->words + b->first / 32u;
+    const uint32_t shift = b->first % 32u;
+    word[0] |= bits << shift;
+    if (shift + b->filters > 32u) word[1] |= bits >> (32u - shift);
+}
+
+void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
+    const zob_op *op = c->op;
+    const uint32_t *weights = (const uint32_t *)(const void *)(c->image + c->model->parameters[op->parameter].offset);
+    const uint32_t filters = c->out->channels / op->groups;
+    const uint32_t most = op->algorithm == ZOB_ALGORITHM_TABLE ? ZOB_BLOCK : ZOB_MAX_BLOCK;
+    zob_block b;
+    b.c = c;
+    b.sink = sink;
+    b.channels = c->in->channels / op->groups;
+    b.words = zob_words(b.channels);
+    b.taps = (uint32_t)op->kernel[0] * op->kernel[1];
+    for (uint32_t group = 0; group < op->groups; group++) {
+        b.input = group * b.words;
+        for (uint32_t done = 0; done < filters; done += b.filters) {
+            b.first = group * filters + done;
+            b.filters = filters - done < most ? filters - done : most;
+            b.weights = weights + b.first * b.taps * b.words;
+            set_limits(&b);
+            if (op->algorithm != ZOB_ALGORITHM_TABLE || !zob_block_table(&b)) zob_block_count(&b);
+        }
+    }
+}
