@@ -34,12 +34,16 @@ class Emulator:
 
 @dataclass(frozen=True)
 class Board:
-    """A board: what is on it and how to talk to it. `emulator` is None when nothing emulates it."""
+    """A board: what is on it and how to talk to it. `emulator` is None when nothing emulates it.
+
+    `toolchain` is "arm-none-eabi", or "native" for the firmware as a process of this machine.
+    """
 
     name: str
     description: str
     part: str
     core: str
+    toolchain: str
     clock_hz: int
     baud: int
     flash: Memory
@@ -81,6 +85,7 @@ def _read(file: Path) -> Board:
             description=table["description"],
             part=table["part"],
             core=table["core"],
+            toolchain=table["toolchain"],
             clock_hz=table["clock_hz"],
             baud=table["baud"],
             flash=Memory(memory["flash_origin"], memory["flash_bytes"]),

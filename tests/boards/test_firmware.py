@@ -78,7 +78,7 @@ def test_another_network_board_or_source_is_another_build(model: Model, monkeypa
     header, an386 = c_header(model), board("mps2-an386")
     keys = {firmware._key(header, an386), firmware._key(header + "\n", an386)}
     keys.add(firmware._key(header, board("netduinoplus2")))
-    monkeypatch.setattr(firmware, "_compiler_version", lambda: "another")
+    monkeypatch.setattr(firmware, "_compiler_version", lambda _: "another")
     keys.add(firmware._key(header, an386))
     assert len(keys) == 4
 

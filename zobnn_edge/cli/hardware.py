@@ -39,6 +39,8 @@ def boards(json: JsonOption = False) -> None:
 
 
 def _target(b: Board) -> str:
+    if b.toolchain == "native":
+        return b.name
     return f"qemu:{b.name}" if b.emulator else "serial:PORT"
 
 
