@@ -1,9 +1,9 @@
 """How binary convolutions are computed: which algorithm each uses, and in how much working memory.
 
-*count* XORs and counts bits filter by filter. *table* looks up, for every four input bits, a row of counts of sixteen
-filters; building the tables costs as much as some 20 pixels, so that it pays where there are many, and its tables take
-memory. Both give the same sums. The engine divides the memory it gets (firmware/engine/zob_table.c); this module says
-how much is worth having.
+*count* XORs and counts bits filter by filter. *table* looks up, for every four input bits, a row of counts of a block
+of filters; building the tables costs as much as some 20 pixels, so that it pays where there are many, and its tables take
+memory. Both give the same sums. The engine divides the memory it gets (firmware/engine/zob_table.c), which depends on
+the core; this module says how much is worth having.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from zobnn_edge.network import Conv, Network
 
 Algorithm = Literal["count", "table"]
 
-_BLOCK = 16  # filters a table serves
-_SUMS = 2 * _BLOCK  # bytes of the sums of a block at one pixel
+_BLOCKS = (16, 32)  # filters that a table serves, on cores without and with vectors
 _MAX_BITS = 32767  # a sum has sixteen bits, half of them for the limit
 _WIDEN_WORDS = 6  # words after which counts of eight bits are widened
 
@@ -80,32 +79,46 @@ def candidates(net: Network, op: Conv) -> list[Work]:
     """All that is worth considering for a binary convolution, the quickest first; the last is `least`."""
     slowest = least(net, op)
     s = _Shape.of(net, op)
-    tables = [] if 32 * s.words * s.taps > _MAX_BITS else [_table(s, *window) for window in _windows(s)]
-    quicker = [w for w in tables if w.cost < slowest.cost]
+    if 32 * s.words * s.taps > _MAX_BITS:
+        return [slowest]
+    sizes = {_aligned(_memory(s, taps, rows, block)) for block in _BLOCKS for taps, rows in _divisions(s)}
+    tables = [Work("table", n, sum(_cost(s, n, block) for block in _BLOCKS) / len(_BLOCKS)) for n in sizes]
+    quicker = [w for w in tables if w.bytes >= slowest.bytes and w.cost < slowest.cost]
     return [*sorted(quicker, key=lambda w: (w.cost, w.bytes)), slowest]
 
 
-def _windows(s: _Shape) -> Iterator[tuple[int, int, int]]:
-    """(taps of a window, stretches of its taps, pixels whose sums are kept) as the engine would divide the memory."""
-    yield s.taps, s.rows, s.width
-    for rows in range(s.rows - 1, 0, -1):
-        yield rows * s.columns, rows, s.pixels
-    for columns in range(s.columns - 1, 0, -1):
-        yield columns, 1, s.pixels
-    for part in (2, 4, 8, 16):
-        yield 1, 1, -(-s.pixels // s.width // part) * s.width
+def _windows(s: _Shape) -> list[int]:
+    """Taps of the windows that the engine considers: of the whole kernel, of rows of it, of parts of a row."""
+    return [n * s.columns for n in range(s.rows, 0, -1)] + list(range(s.columns - 1, 0, -1))
 
 
-def _table(s: _Shape, taps: int, stretches: int, band: int) -> Work:
-    """Tables of `taps` taps at a time and sums of `band` pixels."""
-    passes, bands = -(-s.taps // taps), -(-s.pixels // band)
-    blocks = s.groups * -(-s.filters // _BLOCK)
-    words = s.taps * s.words
-    build = words * s.lookups * 90 * (bands if passes > 1 else 1)
-    widened = max(-(-taps * s.words // _WIDEN_WORDS), min(stretches, taps * s.words)) if s.lookups == 8 else 1
-    pixel = words * s.lookups * 7 + passes * (20 + 10 * stretches + 24 * widened) + 60
-    memory = taps * (s.words * s.lookups * 16 * _BLOCK // 2 + _SUMS) + 16 * (taps + taps * s.words // _WIDEN_WORDS)
-    return Work("table", _aligned(max(memory + _SUMS * band, 4 * words)), blocks * (build + s.pixels * pixel))
+def _divisions(s: _Shape) -> Iterator[tuple[int, int]]:
+    """(taps of a window, output rows whose sums are kept) that divide the memory without a rest."""
+    height = s.pixels // s.width
+    for taps in _windows(s):
+        for parts in (1,) if taps == s.taps else (1, 2, 4, 8):
+            yield taps, 1 if taps == s.taps else -(-height // parts)
+
+
+def _memory(s: _Shape, taps: int, rows: int, block: int) -> int:
+    """Bytes of the tables of `taps` taps for `block` filters, and of the sums of `rows` rows."""
+    table = s.words * s.lookups * 16 * block // 2
+    return taps * (table + 2 * block) + 16 * (taps + taps * s.words // _WIDEN_WORDS) + 2 * block * s.width * rows
+
+
+def _cost(s: _Shape, memory: int, block: int) -> float:
+    """Instructions, about, on a core whose tables serve `block` filters; infinite where the memory does not do."""
+    height = s.pixels // s.width
+    best = float("inf")
+    for taps in _windows(s):
+        rows = (memory - _memory(s, taps, 0, block)) // (2 * block * s.width)
+        if rows < 1:
+            continue
+        windows = -(-s.taps // taps)
+        bands = -(-height // rows) if windows > 1 else 1
+        best = min(best, bands * s.taps * s.words * s.lookups * 90 + windows * s.pixels * 60)
+    looking_up = s.pixels * (s.taps * s.words * s.lookups * 7 + 100)
+    return s.groups * -(-s.filters // block) * (best + looking_up)
 
 
 def _aligned(size: int) -> int:

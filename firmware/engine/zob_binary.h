@@ -20,8 +20,8 @@ typedef struct {
     uint32_t first, filters;                /* index of the first filter; how many, at most ZOB_MAX_BLOCK */
     uint32_t input;                         /* the first word of a pixel that they read */
     uint32_t channels, words, taps;         /* channels and words of a tap; taps of the kernel */
-    int decided;                            /* bits are wanted, and the limits decide them */
-    uint32_t limits[2][ZOB_MAX_BLOCK];      /* the bit is set for counts from here on; see zob_missing */
+    int decided;                            /* bits are wanted, and the counts decide them: */
+    int32_t room[ZOB_MAX_BLOCK];            /* a filter's is set where 2 * count + zob_missing > room */
 } zob_block;
 
 /* Compute a block by counting, or by tables. Tables need room: returns 0, with nothing done, where the scratch of the
@@ -29,8 +29,7 @@ typedef struct {
 void zob_block_count(const zob_block *b);
 int zob_block_table(const zob_block *b);
 
-/* The products that are missing at a pixel whose taps inside the input are v x h, because taps outside are not read.
- * Bits are decided by the count plus half of them, rounded down, and by limits[1] where they are odd. */
+/* The products that are missing at a pixel whose taps inside the input are v x h, because taps outside are not read. */
 uint32_t zob_missing(const zob_block *b, zob_span v, zob_span h);
 
 /* The first word that the block reads of the input at kernel position (v.begin, h.begin). */

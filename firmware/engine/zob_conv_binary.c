@@ -1,4 +1,4 @@
-/* Convolution over packed bits: blocks of filters, and the limits that turn their counts into bits. */
+/* Convolution over packed bits: blocks of filters, and what decides their bits. */
 #include <string.h>
 
 #include "zob_binary.h"
@@ -23,25 +23,16 @@ static int32_t ceiling(float t) {
     return bits >> 31 ? -(int32_t)whole : (int32_t)(whole + fraction);
 }
 
-/* The least count n, up to `most`, with products - 2 * n < threshold; most + 1 if there is none. */
-static uint32_t limit(float threshold, int32_t products, uint32_t most) {
-    const int32_t room = products - ceiling(threshold);
-    const uint32_t n = room < 0 ? 0u : (uint32_t)room / 2u + 1u;
-    return n <= most ? n : most + 1u;
-}
-
-/* Where a group is a convolution and a sign or thresholds, the limits decide every bit exactly as the float comparison
- * would: sums fall as counts rise. */
-static void set_limits(zob_block *b) {
+/* Where a group is a convolution and a sign or thresholds, whole numbers decide every bit exactly as the comparison of
+ * floats would: the sum, products - missing - 2 * count, is less than t where 2 * count + missing is more than
+ * products - t. */
+static void set_room(zob_block *b) {
     const zob_step *step = b->sink->steps;
     const int32_t products = (int32_t)(b->taps * b->channels);
-    const uint32_t most = 32u * b->taps * b->words;
-    b->decided = b->sink->binary && b->sink->count == 1u && most <= MAX_COUNT &&
+    b->decided = b->sink->binary && b->sink->count == 1u && b->taps * b->words <= MAX_COUNT / 32 &&
                  (step->opcode == ZOB_OP_SIGN || step->opcode == ZOB_OP_THRESHOLD);
     for (uint32_t f = 0; b->decided && f < b->filters; f++) {
-        const float t = step->opcode == ZOB_OP_SIGN ? 0.0f : step->table[b->first + f];
-        b->limits[0][f] = limit(t, products, most);
-        b->limits[1][f] = limit(t, products - 1, most);
+        b->room[f] = products - (step->opcode == ZOB_OP_SIGN ? 0 : ceiling(step->table[b->first + f]));
     }
 }
 
@@ -81,7 +72,7 @@ void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
             b.first = group * filters + done;
             b.filters = filters - done < most ? filters - done : most;
             b.weights = weights + b.first * b.taps * b.words;
-            set_limits(&b);
+            set_room(&b);
             if (op->algorithm != ZOB_ALGORITHM_TABLE || !zob_block_table(&b)) zob_block_count(&b);
         }
     }

@@ -87,7 +87,7 @@ static uint32_t count_filter(const zob_block *b, zob_span v, zob_span h, const u
 }
 
 static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span h, uint32_t *patch) {
-    const uint32_t missing = zob_missing(b, v, h), *limits = b->limits[missing % 2u], *w = b->weights;
+    const uint32_t missing = zob_missing(b, v, h), *w = b->weights;
     const int32_t products = (int32_t)(b->taps * b->channels - missing);
     int32_t sums[ZOB_MAX_BLOCK];
     uint32_t bits = 0;
@@ -95,7 +95,7 @@ static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span
     for (uint32_t f = 0; f < b->filters; f++, w += b->taps * b->words) {
         const uint32_t n = count_filter(b, v, h, patch, w);
         if (b->decided) {
-            bits |= (uint32_t)(n + missing / 2u >= limits[f]) << f;
+            bits |= (uint32_t)((int32_t)(2u * n + missing) > b->room[f]) << f;
         } else {
             sums[f] = products - 2 * (int32_t)n;
         }

@@ -70,34 +70,43 @@ typedef struct {
     uint32_t even[2], shifted[2];
 } counts;
 
-/* Row `bits` (its lowest four bits count) of group `group`. */
-static inline const uint32_t *row(const uint32_t *table, uint32_t group, uint32_t bits) {
-    return table + group * ZOB_GROUP_WORDS + (bits & 15u) * ZOB_ROW_WORDS;
+/* In group `group` of a word's groups, the row of the four bits of x there. */
+static inline const uint32_t *row(const uint32_t *groups, uint32_t group, uint32_t x) {
+    return groups + ((x >> (4u * group)) & 15u) * ZOB_ROW_WORDS + group * ZOB_GROUP_WORDS;
 }
 
-static inline void add(counts *n, uint32_t q0, uint32_t q1) {
+static inline void keep(counts *n, uint32_t q0, uint32_t q1) {
     n->even[0] += q0 & BYTES;
     n->even[1] += q1 & BYTES;
     n->shifted[0] += q0 >> 4;
     n->shifted[1] += q1 >> 4;
 }
 
-/* Three rows fit fields of four bits. */
-static inline void add_three(counts *n, const uint32_t *a, const uint32_t *b, const uint32_t *c) {
-    add(n, a[0] + b[0] + c[0], a[1] + b[1] + c[1]);
+/* Add the rows of three groups of x, or two, from `group` on: no field gets more than 12. */
+static inline void add_three(counts *n, const uint32_t *groups, uint32_t group, uint32_t x, int third) {
+    const uint32_t *r = row(groups, group, x);
+    uint32_t q0 = r[0], q1 = r[1];
+    r = row(groups, group + 1u, x);
+    q0 += r[0];
+    q1 += r[1];
+    if (third) {
+        r = row(groups, group + 2u, x);
+        q0 += r[0];
+        q1 += r[1];
+    }
+    keep(n, q0, q1);
 }
 
-static inline void add_half(counts *n, const uint32_t *table, uint32_t bits) {
-    const uint32_t *last = row(table, 3u, bits >> 12);
-    add_three(n, row(table, 0u, bits), row(table, 1u, bits >> 4), row(table, 2u, bits >> 8));
-    add(n, last[0], last[1]);
+static inline void add_half(counts *n, const uint32_t *groups, uint32_t x) {
+    const uint32_t *last = row(groups, 3u, x);
+    add_three(n, groups, 0u, x, 1);
+    keep(n, last[0], last[1]);
 }
 
-static inline void add_word(counts *n, const uint32_t *table, uint32_t bits) {
-    const uint32_t *a = row(table, 6u, bits >> 24), *b = row(table, 7u, bits >> 28);
-    add_three(n, row(table, 0u, bits), row(table, 1u, bits >> 4), row(table, 2u, bits >> 8));
-    add_three(n, row(table, 3u, bits >> 12), row(table, 4u, bits >> 16), row(table, 5u, bits >> 20));
-    add(n, a[0] + b[0], a[1] + b[1]);
+static inline void add_word(counts *n, const uint32_t *groups, uint32_t x) {
+    add_three(n, groups, 0u, x, 1);
+    add_three(n, groups, 3u, x, 1);
+    add_three(n, groups, 6u, x, 0);
 }
 
 /* Add the counts to the sums, and begin anew. */

@@ -7,12 +7,14 @@
 #define MAX_COUNT 32767u   /* sums have sixteen bits: a bias of 2^15 and the count */
 #define BIAS 0x8000u       /* sums begin here, less the limit: then their highest bits are the results */
 #define TWICE 0x00010001u  /* times a number: the number in both halves of a word */
+#define WORD_COST 700u     /* instructions that the tables of a word take to build */
+#define PIXEL_COST 60u     /* and that a pixel takes beside the looking up, for each window */
 
 /* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output. */
 typedef struct {
     const zob_block *b;
     uint32_t rows, columns, band; /* size of the window, in taps; of the band, in rows of the output */
-    uint32_t line;                /* words from the sums of a row to those of the next */
+    uint32_t line;                /* words from the sums of a row to those of the next; 0: they are complete at once */
     uint32_t groups;              /* of four bits, a word */
     zob_stretch *stretches;
     uint32_t *tables;             /* of the window's taps, row by row */
@@ -36,40 +38,48 @@ static uint32_t tap_words(const tables *t) { return t->b->words * t->groups * ZO
 /* Most stretches of a window: one a tap, and another each time that counts are widened in between. */
 static uint32_t most_stretches(const zob_block *b, uint32_t taps) { return taps + taps * b->words / ZOB_WIDEN_WORDS; }
 
-/* Set the window to `rows` x `columns` taps if, with the sums of at least `band` rows, it fits the scratch. Where it is
- * the whole kernel, sums are complete at once, and those of one row make room for the next. */
-static int fits(tables *t, uint32_t rows, uint32_t columns, uint32_t band) {
-    const zob_op *op = t->b->c->op;
-    const uint32_t taps = rows * columns, stretches = most_stretches(t->b, taps);
-    const uint32_t words = 4u * stretches + taps * (tap_words(t) + ZOB_SUM_WORDS), room = op->scratch_bytes / 4u;
-    if (words > room || (room - words) / ZOB_SUM_WORDS / t->b->c->out->width < band) return 0;
+/* Divide the scratch for windows of `rows` x `columns` taps. Returns about how many instructions that costs beside
+ * looking up: building the tables of every window, for every band anew if there are several windows, and beginning
+ * every pixel of every window. 0 if it does not fit. */
+static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
+    const zob_context *c = t->b->c;
+    const uint32_t taps = rows * columns, stretches = most_stretches(t->b, taps), room = c->op->scratch_bytes / 4u;
+    const uint32_t words = 4u * stretches + taps * (tap_words(t) + ZOB_SUM_WORDS), line = c->out->width * ZOB_SUM_WORDS;
+    const uint32_t windows = ((c->op->kernel[0] - 1u) / rows + 1u) * ((c->op->kernel[1] - 1u) / columns + 1u);
+    uint32_t bands = 1u;
+    if (words > room || (room - words) / line < 1u) return 0u;
     t->rows = rows;
     t->columns = columns;
-    t->band = (room - words) / ZOB_SUM_WORDS / t->b->c->out->width;
-    t->line = t->b->c->out->width * ZOB_SUM_WORDS;
-    if (taps == t->b->taps) {
-        t->band = t->b->c->out->height;
-        t->line = 0u;
-    }
-    t->stretches = (zob_stretch *)(void *)(t->b->c->arena + op->scratch);
+    t->band = windows == 1u ? c->out->height : (room - words) / line;
+    t->line = windows == 1u ? 0u : line;
+    t->stretches = (zob_stretch *)(void *)(c->arena + c->op->scratch);
     t->tables = (uint32_t *)(void *)(t->stretches + stretches);
     t->zeros = t->tables + taps * tap_words(t);
     t->sums = t->zeros + taps * ZOB_SUM_WORDS;
-    return 1;
+    bands = (c->out->height - 1u) / t->band + 1u;
+    return (uint64_t)bands * t->b->taps * t->b->words * WORD_COST + (uint64_t)windows * zob_pixels(c->out) * PIXEL_COST;
 }
 
-/* Divide the scratch: the whole kernel, else the largest window with which all sums fit, else one tap and as many rows
- * as there is room for. */
+/* Divide the scratch in the way that costs least: windows of the whole kernel, of rows of it, or of parts of a row.
+ * Returns 0 if none fits. */
 static int divide_scratch(tables *t) {
     const zob_op *op = t->b->c->op;
-    if (fits(t, op->kernel[0], op->kernel[1], 1u)) return 1;
-    for (uint32_t n = op->kernel[0] - 1u; n >= 1u; n--) {
-        if (fits(t, n, op->kernel[1], t->b->c->out->height)) return 1;
+    uint32_t best_rows = 0, best_columns = 0, rows = op->kernel[0], columns = op->kernel[1];
+    uint64_t least = 0;
+    while (rows > 0u && columns > 0u) {
+        const uint64_t cost = divide(t, rows, columns);
+        if (cost != 0u && (least == 0u || cost < least)) {
+            least = cost;
+            best_rows = rows;
+            best_columns = columns;
+        }
+        if (rows > 1u) {
+            rows--;
+        } else {
+            columns--;
+        }
     }
-    for (uint32_t n = op->kernel[1] - 1u; n >= 1u; n--) {
-        if (fits(t, 1u, n, t->b->c->out->height)) return 1;
-    }
-    return fits(t, 1u, 1u, 1u);
+    return least != 0u && divide(t, best_rows, best_columns) != 0u;
 }
 
 /* Whether no weight has bits set above the groups that are looked up. */
@@ -80,14 +90,21 @@ static int is_clean(const zob_block *b, uint32_t groups) {
     return above == 0u;
 }
 
+/* The least count n with 2 * n + odd > room, or one that is never reached. */
+static uint32_t limit(int32_t room, int32_t odd) {
+    if (room < odd) return 0u;
+    return min_u32((uint32_t)(room - odd) / 2u + 1u, MAX_COUNT + 1u);
+}
+
+/* Sums begin half of the missing products higher than the count, so that one limit serves all pixels; where these are
+ * odd, it is another. */
 static void set_start(tables *t) {
-    uint16_t halves[ZOB_BLOCK];
     for (uint32_t odd = 0; odd < 2u; odd++) {
-        memset(halves, 0, sizeof halves);
+        memset(t->start[odd], 0, sizeof t->start[odd]);
         for (uint32_t f = 0; f < t->b->filters; f++) {
-            halves[zob_sum_of(f)] = (uint16_t)(BIAS - (t->b->decided ? t->b->limits[odd][f] : 0u));
+            const uint32_t start = BIAS - (t->b->decided ? limit(t->b->room[f], (int32_t)odd) : 0u);
+            t->start[odd][zob_sum_of(f) / 2u] |= start << (16u * (zob_sum_of(f) % 2u));
         }
-        memcpy(t->start[odd], halves, sizeof halves);
     }
 }
 
@@ -159,21 +176,21 @@ static void set_zeros(const tables *t, const window *w) {
     }
 }
 
-/* Bits that fill half a word. */
-static void put_halves(const tables *t, uint32_t pixel, uint32_t pixels, const uint32_t *sums) {
+/* Bits that fill a word, or half of one. */
+static void put_whole(const tables *t, uint32_t pixel, uint32_t pixels, const uint32_t *sums) {
     const size_t line = 4u * (size_t)t->b->sink->words;
     uint8_t *to = (uint8_t *)t->b->sink->binary + pixel * line + t->b->first / 8u;
     for (; pixels > 0u; pixels--, to += line, sums += ZOB_SUM_WORDS) {
-        const uint16_t bits = (uint16_t)zob_signs(sums);
-        memcpy(to, &bits, sizeof bits);
+        const uint32_t bits = zob_signs(sums);
+        memcpy(to, &bits, ZOB_BLOCK / 8u);
     }
 }
 
 /* The results of `pixels` pixels whose sums are complete, from output pixel `pixel` on. */
 static void finish(const tables *t, uint32_t pixel, uint32_t pixels, uint32_t missing, const uint32_t *sums) {
     const int32_t products = (int32_t)(t->b->taps * t->b->channels - missing);
-    if (t->b->decided && t->b->filters == 16u && t->b->first % 16u == 0u) {
-        put_halves(t, pixel, pixels, sums);
+    if (t->b->decided && t->b->filters == ZOB_BLOCK && t->b->first % ZOB_BLOCK == 0u) {
+        put_whole(t, pixel, pixels, sums);
         return;
     }
     if (t->b->decided) {

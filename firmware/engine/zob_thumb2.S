@@ -13,11 +13,10 @@
  * The stack holds a copy of the run, brought up to the pixel, and below it where its sums are and the next stretch. */
 #include "zob_rows.h"
 
-#ifdef ZOB_THUMB2
+#if defined(ZOB_THUMB2) || defined(ZOB_MVE)
 
     .syntax unified
     .thumb
-    .text
 
     .equ STRETCHES, 0
     .equ END, 4
@@ -31,8 +30,32 @@
     .equ NEXT, 40           /* next stretch */
     .equ FRAME, 48
 
-/* r5 = row of the four bits of r4 from \shift on, but for its group's offset */
-.macro row shift
+/* Words of the input are looked up group by group. `base` is where r0 points, in bytes from the first group of the
+ * macro at hand; it is moved on where a group is out of reach of a load's offset. */
+#ifdef ZOB_MVE
+    .equ GROUP, 256
+    .equ REACH, 256
+    .equ SKEW, 256          /* offsets may be negative: one group lies before r0 */
+#else
+    .equ GROUP, 128
+    .equ REACH, 896
+    .equ SKEW, 0
+#endif
+
+.macro begin
+    .set    base, SKEW
+.endm
+
+.macro end groups
+    add     r0, r0, #(\groups * GROUP + SKEW - base)
+.endm
+
+/* r5 + \group * GROUP - base = row of the four bits of r4 from \shift on */
+.macro row group, shift
+    .if \group * GROUP - base > REACH
+    add     r0, r0, #(\group * GROUP + SKEW - base)
+    .set    base, \group * GROUP + SKEW
+    .endif
     .if \shift == 0
     and     r5, r4, #15
     .elseif \shift == 28
@@ -40,135 +63,161 @@
     .else
     ubfx    r5, r4, #\shift, #4
     .endif
+#ifdef ZOB_MVE
+    add     r5, r0, r5, lsl #4
+#else
     add     r5, r0, r5, lsl #3
+#endif
 .endm
 
-.macro first shift, offset
-    row     \shift
-    ldrd    r6, r7, [r5, #\offset]
+.macro first group, shift
+    row     \group, \shift
+#ifdef ZOB_MVE
+    vldrw.u32 q2, [r5, #(\group * GROUP - base)]
+#else
+    ldrd    r6, r7, [r5, #(\group * GROUP - base)]
+#endif
 .endm
 
-.macro then shift, offset
-    row     \shift
-    ldrd    r8, r9, [r5, #\offset]
+.macro then group, shift
+    row     \group, \shift
+#ifdef ZOB_MVE
+    vldrw.u32 q3, [r5, #(\group * GROUP - base)]
+    vadd.i8 q2, q2, q3
+#else
+    ldrd    r8, r9, [r5, #(\group * GROUP - base)]
     add     r6, r6, r8
     add     r7, r7, r9
+#endif
 .endm
 
 .macro keep
+#ifdef ZOB_MVE
+    vand    q3, q2, q4
+    vshr.u8 q2, q2, #4
+    vadd.i8 q0, q0, q3
+    vadd.i8 q1, q1, q2
+#else
     and     r8, r6, #0x0F0F0F0F
     and     r9, r7, #0x0F0F0F0F
     add     r11, r11, r8
     add     lr, lr, r9
     add     r12, r12, r6, lsr #4
     add     r3, r3, r7, lsr #4
+#endif
 .endm
 
 .macro word
     ldr     r4, [r1], #4
 .endm
 
-/* One word of eight groups. */
+/* A word of eight groups. */
 .macro one_word
+    begin
     word
     first   0, 0
-    then    4, 128
-    then    8, 256
+    then    1, 4
+    then    2, 8
     keep
-    first   12, 384
-    then    16, 512
-    then    20, 640
+    first   3, 12
+    then    4, 16
+    then    5, 20
     keep
-    first   24, 768
-    then    28, 896
+    first   6, 24
+    then    7, 28
     keep
-    add     r0, r0, #1024
+    end     8
 .endm
 
-/* Three words of eight groups, whose 24 rows make eight threes. */
+/* Three of them, whose 24 rows make eight threes. */
 .macro three_words
+    begin
     word
     first   0, 0
-    then    4, 128
-    then    8, 256
+    then    1, 4
+    then    2, 8
     keep
-    first   12, 384
-    then    16, 512
-    then    20, 640
+    first   3, 12
+    then    4, 16
+    then    5, 20
     keep
-    first   24, 768
-    then    28, 896
+    first   6, 24
+    then    7, 28
     word
-    add     r0, r0, #1024
-    then    0, 0
+    then    8, 0
     keep
-    first   4, 128
-    then    8, 256
-    then    12, 384
+    first   9, 4
+    then    10, 8
+    then    11, 12
     keep
-    first   16, 512
-    then    20, 640
-    then    24, 768
+    first   12, 16
+    then    13, 20
+    then    14, 24
     keep
-    first   28, 896
+    first   15, 28
     word
-    add     r0, r0, #1024
-    then    0, 0
-    then    4, 128
+    then    16, 0
+    then    17, 4
     keep
-    first   8, 256
-    then    12, 384
-    then    16, 512
+    first   18, 8
+    then    19, 12
+    then    20, 16
     keep
-    first   20, 640
-    then    24, 768
-    then    28, 896
+    first   21, 20
+    then    22, 24
+    then    23, 28
     keep
-    add     r0, r0, #1024
+    end     24
 .endm
 
-/* The same for words of four groups. */
+/* A word of four groups, and three of them. */
 .macro one_half
+    begin
     word
     first   0, 0
-    then    4, 128
-    then    8, 256
+    then    1, 4
+    then    2, 8
     keep
-    first   12, 384
+    first   3, 12
     keep
-    add     r0, r0, #512
+    end     4
 .endm
 
 .macro three_halves
+    begin
     word
     first   0, 0
-    then    4, 128
-    then    8, 256
+    then    1, 4
+    then    2, 8
     keep
-    first   12, 384
+    first   3, 12
     word
-    then    0, 512
-    then    4, 640
+    then    4, 0
+    then    5, 4
     keep
-    first   8, 768
-    then    12, 896
+    first   6, 8
+    then    7, 12
     word
-    add     r0, r0, #1024
-    then    0, 0
+    then    8, 0
     keep
-    first   4, 128
-    then    8, 256
-    then    12, 384
+    first   9, 4
+    then    10, 8
+    then    11, 12
     keep
-    add     r0, r0, #512
+    end     12
 .endm
 
 .macro add_rows name, one, three
+    .section .text.\name, "ax", %progbits
     .global \name
     .type   \name, %function
     .thumb_func
 \name:
     push    {r4-r11, lr}
+#ifdef ZOB_MVE
+    vpush   {d8-d9}
+    vmov.i8 q4, #15
+#endif
     ldmia   r0, {r1-r9}
     sub     sp, sp, #FRAME
     stmia   sp, {r1-r9}
@@ -177,16 +226,24 @@
     ldr     r4, [sp, #FROM]
     str     r4, [sp, #AT]
 2:  /* counts of eight bits begin anew */
+#ifdef ZOB_MVE
+    vmov.i8 q0, #0
+    vmov.i8 q1, #0
+#else
     mov     r11, #0
     mov     r12, #0
     mov     lr, #0
     mov     r3, #0
+#endif
 3:  /* a stretch */
     ldmia   r8!, {r1, r2, r4, r5}
     ldrd    r6, r7, [sp, #TABLES]
     str     r8, [sp, #NEXT]
     add     r0, r6, r4
     add     r1, r1, r7
+#ifdef ZOB_MVE
+    add     r0, r0, #SKEW
+#endif
     subs    r2, r2, #3
     blo     5f
 4:  \three
@@ -202,6 +259,21 @@
     cmp     r4, #0
     beq     3b
     /* widen */
+#ifdef ZOB_MVE
+    ldr     r0, [sp, #AT]
+    ldr     r1, [sp, #SUMS]
+    str     r1, [sp, #AT]
+    .irp    counts, q0, q1
+    vldrh.u16 q2, [r0], #16
+    vmovlb.u8 q3, \counts
+    vadd.i16 q2, q2, q3
+    vstrh.16 q2, [r1], #16
+    vldrh.u16 q2, [r0], #16
+    vmovlt.u8 q3, \counts
+    vadd.i16 q2, q2, q3
+    vstrh.16 q2, [r1], #16
+    .endr
+#else
     lsr     r4, r11, #8
     sub     r12, r12, r4, lsl #4
     lsr     r4, lr, #8
@@ -242,6 +314,7 @@
     add     r7, r7, r3, lsr #8
 #endif
     stmia   r1!, {r4-r7}
+#endif
     ldr     r4, [sp, #END]
     cmp     r8, r4
     bne     2b
@@ -259,9 +332,17 @@
     str     r4, [sp, #PIXELS]
     bne     1b
     add     sp, sp, #FRAME
+#ifdef ZOB_MVE
+    vpop    {d8-d9}
+#endif
     pop     {r4-r11, pc}
     .size   \name, . - \name
 .endm
+
+    add_rows zob_add_words, one_word, three_words
+    add_rows zob_add_halves, one_half, three_halves
+
+#ifndef ZOB_MVE /* zob_mve.c */
 
 /* void zob_expand(uint32_t *table r0, const uint32_t *weights r1, uint32_t groups r2)
  *
@@ -300,6 +381,7 @@
     stmia   r0!, {r4-r11}
 .endm
 
+    .section .text.zob_expand, "ax", %progbits
     .global zob_expand
     .type   zob_expand, %function
     .thumb_func
@@ -326,6 +408,7 @@ zob_expand:
 
 /* uint32_t zob_signs(const uint32_t *sums r0): filter f is in the lower half of word f, or in the upper half of word
  * f - 8. */
+    .section .text.zob_signs, "ax", %progbits
     .global zob_signs
     .type   zob_signs, %function
     .thumb_func
@@ -345,7 +428,5 @@ zob_signs:
     bx      lr
     .size   zob_signs, . - zob_signs
 
-    add_rows zob_add_words, one_word, three_words
-    add_rows zob_add_halves, one_half, three_halves
-
+#endif
 #endif
