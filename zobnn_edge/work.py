@@ -82,7 +82,9 @@ def candidates(net: Network, op: Conv) -> list[Work]:
     if 32 * s.words * s.taps > _MAX_BITS:
         return [slowest]
     sizes = {_aligned(_memory(s, taps, rows, block)) for block in _BLOCKS for taps, rows in _divisions(s)}
-    tables = [Work("table", n, sum(_cost(s, n, block) for block in _BLOCKS) / len(_BLOCKS)) for n in sizes]
+    tables = [
+        Work("table", n, sum(min(slowest.cost, _cost(s, n, block)) for block in _BLOCKS) / len(_BLOCKS)) for n in sizes
+    ]
     quicker = [w for w in tables if w.bytes >= slowest.bytes and w.cost < slowest.cost]
     return [*sorted(quicker, key=lambda w: (w.cost, w.bytes)), slowest]
 
@@ -96,7 +98,7 @@ def _divisions(s: _Shape) -> Iterator[tuple[int, int]]:
     """(taps of a window, output rows whose sums are kept) that divide the memory without a rest."""
     height = s.pixels // s.width
     for taps in _windows(s):
-        for parts in (1,) if taps == s.taps else (1, 2, 4, 8):
+        for parts in (1,) if taps == s.taps else range(1, 9):
             yield taps, 1 if taps == s.taps else -(-height // parts)
 
 

@@ -51,13 +51,16 @@ typedef struct {
     uint32_t begin, end, at;
 } zob_span;
 
+/* n / step, rounded up. Most steps are 1, and not every core divides. */
+static inline uint32_t zob_steps(uint32_t n, uint32_t step) { return step == 1u ? n : (n + step - 1u) / step; }
+
 /* `start` and `edge` are counted from `pad` before the input: the first kernel position's place, the input's end. */
 static inline zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
     const uint32_t kernel = op->kernel[axis], pad = op->pad[axis], step = op->dilation[axis];
     const uint32_t start = out * op->stride[axis], edge = size + pad;
     zob_span s;
-    s.begin = start < pad ? (pad - start + step - 1u) / step : 0u;
-    s.end = edge > start ? (edge - start + step - 1u) / step : 0u;
+    s.begin = start < pad ? zob_steps(pad - start, step) : 0u;
+    s.end = edge > start ? zob_steps(edge - start, step) : 0u;
     if (s.end > kernel) s.end = kernel;
     if (s.begin > s.end) s.begin = s.end;
     s.at = start + s.begin * step - pad;

@@ -47,6 +47,16 @@ void zob_build_rows(uint32_t *table, const uint32_t *weights, uint32_t filter_wo
 
 #if !defined(ZOB_THUMB2) && !defined(ZOB_MVE)
 
+uint32_t zob_signs(const uint32_t *sums) {
+    uint32_t signs = 0;
+    for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) signs = (signs >> 1) | (sums[i] & 0x80008000u);
+    return (signs >> 8 & 0xFFu) | (signs >> 16 & 0xFF00u);
+}
+
+#endif
+
+#if !defined(ZOB_THUMB1) && !defined(ZOB_THUMB2) && !defined(ZOB_MVE)
+
 /* Row i counts the bits in which i differs from the weights: setting one of i's bits adds 1 where the weight is 0, and
  * takes 1 where it is 1. */
 void zob_expand(uint32_t *table, const uint32_t *weights, uint32_t groups) {
@@ -145,11 +155,5 @@ static inline void add_rows(const zob_pixel_run *run, uint32_t groups) {
 void zob_add_words(const zob_pixel_run *run) { add_rows(run, 8u); }
 
 void zob_add_halves(const zob_pixel_run *run) { add_rows(run, 4u); }
-
-uint32_t zob_signs(const uint32_t *sums) {
-    uint32_t signs = 0;
-    for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) signs = (signs >> 1) | (sums[i] & 0x80008000u);
-    return (signs >> 8 & 0xFFu) | (signs >> 16 & 0xFF00u);
-}
 
 #endif

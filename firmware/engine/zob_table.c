@@ -16,6 +16,7 @@ typedef struct {
     uint32_t rows, columns, band; /* size of the window, in taps; of the band, in rows of the output */
     uint32_t line;                /* words from the sums of a row to those of the next; 0: they are complete at once */
     uint32_t groups;              /* of four bits, a word */
+    uint32_t inner[2], outer[2];  /* output rows and columns whose taps are all inside the input */
     zob_stretch *stretches;
     uint32_t *tables;             /* of the window's taps, row by row */
     uint32_t *zeros;              /* what each of them counts where it reads zeros: ZOB_SUM_WORDS words */
@@ -80,6 +81,14 @@ static int divide_scratch(tables *t) {
         }
     }
     return least != 0u && divide(t, best_rows, best_columns) != 0u;
+}
+
+/* The output positions of an axis, from `inner` to before `outer`, whose taps are all inside the input. */
+static void set_inner(tables *t, uint32_t axis, uint32_t in, uint32_t out) {
+    const zob_op *op = t->b->c->op;
+    const uint32_t reach = (op->kernel[axis] - 1u) * op->dilation[axis], edge = in + op->pad[axis];
+    t->inner[axis] = zob_steps(op->pad[axis], op->stride[axis]);
+    t->outer[axis] = edge > reach ? min_u32(zob_steps(edge - reach, op->stride[axis]), out) : 0u;
 }
 
 /* Whether no weight has bits set above the groups that are looked up. */
@@ -213,12 +222,14 @@ typedef struct {
     zob_span inside;
 } positions;
 
-static positions alike(const zob_context *c, uint32_t axis, uint32_t begin, uint32_t size, uint32_t end) {
-    positions p = {begin, begin + 1u, zob_inside(c->op, axis, begin, size)};
-    for (; p.end < end; p.end++) {
-        const zob_span s = zob_inside(c->op, axis, p.end, size);
-        if (s.begin != p.inside.begin || s.end != p.inside.end) break;
-    }
+/* The positions from `begin` on, up to `end`: all those together whose taps are all inside, others one at a time. */
+static positions alike(const tables *t, uint32_t axis, uint32_t begin, uint32_t end) {
+    const zob_context *c = t->b->c;
+    const int inner = begin >= t->inner[axis] && begin < t->outer[axis];
+    positions p;
+    p.begin = begin;
+    p.end = inner ? min_u32(t->outer[axis], end) : begin + 1u;
+    p.inside = zob_inside(c->op, axis, begin, axis == 0u ? c->in->height : c->in->width);
     return p;
 }
 
@@ -227,6 +238,7 @@ static positions alike(const zob_context *c, uint32_t axis, uint32_t begin, uint
 static int constant_sums(const tables *t, const window *w, zob_span v, zob_span h, uint32_t *sums) {
     const uint32_t missing = zob_missing(t->b, v, h), more = t->b->decided ? missing / 2u * TWICE : 0u;
     int any = w->first;
+    if (!w->first && !t->b->c->op->pad_value) return 0;
     for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) sums[i] = w->first ? t->start[missing % 2u][i] + more : 0u;
     for (uint32_t i = 0; t->b->c->op->pad_value && i < w->rows * w->columns; i++) {
         const uint32_t ky = w->y + i / w->columns, kx = w->x + i % w->columns;
@@ -277,9 +289,9 @@ static void run_band(const tables *t, const window *w, uint32_t begin, uint32_t 
     positions rows, columns;
     for (uint32_t y = begin; y < end; y = rows.end) {
         uint32_t *sums = t->sums + (y - begin) * t->line;
-        rows = alike(c, 0, y, c->in->height, end);
+        rows = alike(t, 0u, y, end);
         for (uint32_t x = 0; x < c->out->width; x = columns.end) {
-            columns = alike(c, 1, x, c->in->width, c->out->width);
+            columns = alike(t, 1u, x, c->out->width);
             run_rectangle(t, w, rows, columns, sums);
         }
     }
@@ -318,6 +330,8 @@ int zob_block_table(const zob_block *b) {
     t.b = b;
     t.groups = b->channels <= 16u ? 4u : 8u;
     if ((uint64_t)b->taps * b->words * 32u > MAX_COUNT || !is_clean(b, t.groups) || !divide_scratch(&t)) return 0;
+    set_inner(&t, 0u, b->c->in->height, height);
+    set_inner(&t, 1u, b->c->in->width, b->c->out->width);
     set_start(&t);
     for (uint32_t begin = 0; begin < height; begin += min_u32(t.band, height - begin)) {
         run_windows(&t, begin, begin + min_u32(t.band, height - begin));
