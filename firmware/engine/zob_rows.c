@@ -12,14 +12,11 @@ static inline void exchange(uint32_t *a, uint32_t *b, uint32_t shift, uint32_t m
     *a ^= differing << shift;
 }
 
-/* A word of each of eight filters, by four-bit fields: word g of the square has field g of them all, in the order that
- * word j of a row wants. Rows and columns are exchanged by halves of words, bytes, fields; spelled out, so that all
- * stays in registers. */
-static void make_square(uint32_t *square, const uint32_t *weights, uint32_t filter_words, uint32_t filters, uint32_t j) {
-#define WORD(i) (zob_filter_of(j, i) < filters ? weights[zob_filter_of(j, i) * filter_words] : 0u)
-    uint32_t a = WORD(0u), b = WORD(1u), c = WORD(2u), d = WORD(3u);
-    uint32_t e = WORD(4u), f = WORD(5u), g = WORD(6u), h = WORD(7u);
-#undef WORD
+/* Word k of eight filters, by four-bit fields: word g of the square gets field g of them all. Rows and columns are
+ * exchanged by halves of words, bytes, fields; spelled out, so that all stays in registers. */
+static inline void make_square(uint32_t *square, const uint32_t *const *filters, uint32_t k) {
+    uint32_t a = filters[0][k], b = filters[1][k], c = filters[2][k], d = filters[3][k];
+    uint32_t e = filters[4][k], f = filters[5][k], g = filters[6][k], h = filters[7][k];
     exchange(&a, &e, 16u, 0xFFFFu);
     exchange(&b, &f, 16u, 0xFFFFu);
     exchange(&c, &g, 16u, 0xFFFFu);
@@ -38,9 +35,14 @@ static void make_square(uint32_t *square, const uint32_t *weights, uint32_t filt
 
 void zob_build_rows(uint32_t *table, const uint32_t *weights, uint32_t filter_words, uint32_t filters, uint32_t words,
                     uint32_t groups) {
-    for (; words > 0u; words--, weights++, table += groups * ZOB_GROUP_WORDS) {
-        uint32_t squares[8u * ZOB_ROW_WORDS];
-        for (uint32_t j = 0; j < ZOB_ROW_WORDS; j++) make_square(squares + 8u * j, weights, filter_words, filters, j);
+    const uint32_t *in_order[ZOB_BLOCK];
+    for (uint32_t i = 0; i < ZOB_BLOCK; i++) {
+        const uint32_t f = zob_filter_of(i / 8u, i % 8u);
+        in_order[i] = weights + (f < filters ? f : 0u) * filter_words;
+    }
+    for (uint32_t k = 0; k < words; k++, table += groups * ZOB_GROUP_WORDS) {
+        uint32_t squares[ZOB_BLOCK];
+        for (uint32_t i = 0; i < ZOB_BLOCK; i += 8u) make_square(squares + i, in_order + i, k);
         zob_expand(table, squares, groups);
     }
 }
@@ -147,7 +149,7 @@ static inline void add_rows(const zob_pixel_run *run, uint32_t groups) {
                     add_half(&n, table, x[k]);
                 }
             }
-            if (s->widen) widen(&n, sums);
+            if (s->then) widen(&n, sums);
         }
     }
 }

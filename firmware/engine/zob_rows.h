@@ -11,6 +11,10 @@
 #define ZOB_THUMB1 1 /* zob_thumb1.S */
 #endif
 
+/* What follows a stretch, if not the next one at once. */
+#define ZOB_WIDEN 1
+#define ZOB_END 2
+
 #ifndef __ASSEMBLER__
 #include <stdint.h>
 
@@ -48,24 +52,25 @@ typedef struct {
     uint32_t offset; /* bytes from the pixel's place in the input */
     uint32_t words;  /* at least 1 */
     uint32_t table;  /* bytes from `tables` to the groups of the first word, from its bit 0 on; the next word's follow */
-    uint32_t widen;  /* not 0: widen afterwards */
+    uint32_t then;   /* what follows: 0 the next stretch, ZOB_WIDEN and then the next, ZOB_END (and widen) */
 } zob_stretch;
 
 /* Pixels that read the same taps, at equal distances. (The assembly knows the order of these members, and of those
  * above.) */
 typedef struct {
-    const zob_stretch *stretches, *end; /* at least one; the last one widens */
+    const zob_stretch *stretches; /* at least one, the last with ZOB_END */
+    const zob_stretch *end;
     const uint32_t *tables;
     const uint8_t *input; /* the first pixel's place */
     uint32_t step;        /* bytes to the next one's */
     const uint32_t *from; /* ZOB_SUM_WORDS words of sums that the first pixel's counts are added to */
     uint32_t from_step;   /* bytes to those of the next pixel; 0: the same ones */
-    uint32_t *sums;       /* results, ZOB_SUM_WORDS words a pixel; may be `from` */
     uint32_t pixels;      /* at least 1 */
+    uint32_t *sums;       /* results, ZOB_SUM_WORDS words a pixel; may be `from` */
 } zob_pixel_run;
 
 /* Build the tables of `words` consecutive words of a block's filters: `groups` groups a word, 8 or (of the lower
- * sixteen bits) 4. Filter f's words begin at weights + f * filter_words; filters from `filters` on count 0. */
+ * sixteen bits) 4. Filter f's words begin at weights + f * filter_words; what filters from `filters` on count has no meaning. */
 void zob_build_rows(uint32_t *table, const uint32_t *weights, uint32_t filter_words, uint32_t filters, uint32_t words,
                     uint32_t groups);
 

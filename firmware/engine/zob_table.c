@@ -10,6 +10,13 @@
 #define WORD_COST 700u     /* instructions that the tables of a word take to build */
 #define PIXEL_COST 60u     /* and that a pixel takes beside the looking up, for each window */
 
+/* Functions whose frames need not be on the stack together. */
+#if defined(__GNUC__)
+#define ZOB_NOINLINE __attribute__((noinline))
+#else
+#define ZOB_NOINLINE
+#endif
+
 /* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output. */
 typedef struct {
     const zob_block *b;
@@ -63,7 +70,7 @@ static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
 
 /* Divide the scratch in the way that costs least: windows of the whole kernel, of rows of it, or of parts of a row.
  * Returns 0 if none fits. */
-static int divide_scratch(tables *t) {
+static ZOB_NOINLINE int divide_scratch(tables *t) {
     const zob_op *op = t->b->c->op;
     uint32_t best_rows = 0, best_columns = 0, rows = op->kernel[0], columns = op->kernel[1];
     uint64_t least = 0;
@@ -124,13 +131,13 @@ static zob_stretch *append(zob_stretch *list, const tables *t, uint32_t offset, 
     while (words > 0u) {
         const uint32_t piece = min_u32(words, most);
         if (*used + piece > most) {
-            list[-1].widen = 1u;
+            list[-1].then = ZOB_WIDEN;
             *used = 0u;
         }
         list->offset = offset;
         list->words = piece;
         list->table = table;
-        list->widen = 0u;
+        list->then = 0u;
         list++;
         *used += piece;
         offset += 4u * piece;
@@ -155,7 +162,7 @@ static zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_
             end = append(end, t, down * line + across * pixel, 4u * tap * tap_words(t), together * words, &used);
         }
     }
-    if (end > t->stretches) end[-1].widen = 1u;
+    if (end > t->stretches) end[-1].then = ZOB_END;
     return end;
 }
 
@@ -174,14 +181,16 @@ static void add_rows(const tables *t, const zob_pixel_run *run) {
 /* What every tap of a window counts where it reads zeros. */
 static void set_zeros(const tables *t, const window *w) {
     static const uint32_t zeros[ZOB_WIDEN_HALVES], none[ZOB_SUM_WORDS];
-    zob_pixel_run run = {t->stretches, NULL, t->tables, (const uint8_t *)zeros, 0u, none, 0u, t->zeros, 1u};
-    for (uint32_t tap = 0; tap < w->rows * w->columns; tap++, run.sums += ZOB_SUM_WORDS) {
-        uint32_t used = 0;
-        zob_stretch *end = append(t->stretches, t, 0u, 4u * tap * tap_words(t), t->b->words, &used);
-        for (zob_stretch *s = t->stretches; s < end; s++) s->offset = 0u;
-        end[-1].widen = 1u;
-        run.end = end;
+    zob_pixel_run run = {t->stretches, NULL, t->tables, (const uint8_t *)zeros, 0u, none, 0u, 1u, t->zeros};
+    uint32_t used = 0;
+    zob_stretch *end = append(t->stretches, t, 0u, 0u, t->b->words, &used);
+    for (zob_stretch *s = t->stretches; s < end; s++) s->offset = 0u;
+    end[-1].then = ZOB_END;
+    run.end = end;
+    for (uint32_t tap = 0; tap < w->rows * w->columns; tap++) {
         add_rows(t, &run);
+        run.tables += tap_words(t);
+        run.sums += ZOB_SUM_WORDS;
     }
 }
 
@@ -263,12 +272,12 @@ static void run_row(const tables *t, const window *w, zob_pixel_run *run, const 
 
 /* Add what a window counts at pixels that read the same taps, rows x columns of them, to the sums that earlier windows
  * left. `sums` are those of the rectangle's first row. */
-static void run_rectangle(const tables *t, const window *w, positions rows, positions columns, uint32_t *sums) {
+static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, positions rows, positions columns, uint32_t *sums) {
     const zob_context *c = t->b->c;
     const zob_span v = rows.inside, h = columns.inside;
     const uint32_t pixel = 4u * zob_words(c->in->channels), missing = zob_missing(t->b, v, h);
     uint32_t constant[ZOB_SUM_WORDS], at = rows.begin * c->out->width + columns.begin;
-    zob_pixel_run run = {t->stretches, NULL, t->tables, NULL, 0u, NULL, 0u, NULL, 0u};
+    zob_pixel_run run = {t->stretches, NULL, t->tables, NULL, 0u, NULL, 0u, 0u, NULL};
     const int any = constant_sums(t, w, v, h, constant);
     run.end = list_taps(t, w, v, h);
     run.input = (const uint8_t *)zob_block_input(t->b, v, h);
@@ -298,7 +307,7 @@ static void run_band(const tables *t, const window *w, uint32_t begin, uint32_t 
 }
 
 /* Build the tables of a window. Taps of a row are consecutive in a filter. */
-static void build(const tables *t, const window *w) {
+static ZOB_NOINLINE void build(const tables *t, const window *w) {
     const zob_block *b = t->b;
     const uint32_t filter = b->taps * b->words, words = w->columns * b->words;
     for (uint32_t y = 0; y < w->rows; y++) {

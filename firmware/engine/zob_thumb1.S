@@ -13,14 +13,13 @@
 
     /* the stack: a copy of the run, brought up to the pixel, and what follows */
     .equ STRETCHES, 0
-    .equ END, 4
     .equ TABLES, 8
     .equ INPUT, 12
     .equ STEP, 16
     .equ FROM, 20
     .equ FROM_STEP, 24
-    .equ SUMS, 28
-    .equ PIXELS, 32
+    .equ PIXELS, 28
+    .equ SUMS, 32
     .equ AT, 36             /* sums to be added to next: those of `from`, then those of `sums` */
     .equ NEXT, 40           /* next stretch */
     .equ STOP, 44           /* end of the stretch's words */
@@ -173,10 +172,11 @@
     ldr     r7, =0x00FF00FF
     widen   r8, r9
     widen   r10, r11
-    ldr     r6, [sp, #NEXT]
-    ldr     r5, [sp, #END]
-    cmp     r5, r6
-    beq     5f
+    ldr     r7, [sp, #NEXT]
+    subs    r7, r7, #4
+    ldr     r5, [r7]
+    cmp     r5, #ZOB_WIDEN
+    bne     5f
     b       2b
 5:  /* the next pixel */
     str     r1, [sp, #SUMS]

@@ -19,13 +19,11 @@
     .thumb
 
     .equ STRETCHES, 0
-    .equ END, 4
     .equ TABLES, 8          /* and INPUT */
     .equ INPUT, 12          /* and STEP */
     .equ FROM, 20           /* and FROM_STEP */
-    .equ SUMS, 28
-    .equ PIXELS, 32
-    .equ RUN_BYTES, 36
+    .equ PIXELS, 28
+    .equ SUMS, 32           /* and AT */
     .equ AT, 36             /* sums to be added to next: those of `from`, then those of `sums` */
     .equ NEXT, 40           /* next stretch */
     .equ FRAME, 48
@@ -256,12 +254,11 @@
     bne     6b
 7:  ldr     r8, [sp, #NEXT]
     ldr     r4, [r8, #-4]
-    cmp     r4, #0
-    beq     3b
-    /* widen */
+    cmp     r4, #ZOB_WIDEN
+    blo     3b
+    /* widen; flags stay */
 #ifdef ZOB_MVE
-    ldr     r0, [sp, #AT]
-    ldr     r1, [sp, #SUMS]
+    ldrd    r1, r0, [sp, #SUMS]
     str     r1, [sp, #AT]
     .irp    counts, q0, q1
     vldrh.u16 q2, [r0], #16
@@ -278,8 +275,7 @@
     sub     r12, r12, r4, lsl #4
     lsr     r4, lr, #8
     sub     r3, r3, r4, lsl #4
-    ldr     r0, [sp, #AT]
-    ldr     r1, [sp, #SUMS]
+    ldrd    r1, r0, [sp, #SUMS]
     str     r1, [sp, #AT]
     ldmia   r0!, {r4-r7}
 #ifdef __ARM_FEATURE_DSP
@@ -315,9 +311,7 @@
 #endif
     stmia   r1!, {r4-r7}
 #endif
-    ldr     r4, [sp, #END]
-    cmp     r8, r4
-    bne     2b
+    beq     2b
     /* the next pixel */
     str     r1, [sp, #SUMS]
     ldrd    r4, r5, [sp, #INPUT]
