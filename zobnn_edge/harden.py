@@ -59,11 +59,9 @@ def _coded(p: Parameter, policy: Policy) -> Parameter:
     whole = p.encoded(Uniform.of_range(low, high, policy.bits))
     if policy.range == "minmax":
         return whole
-    narrower = (
-        p.encoded(Uniform.of_range(low * below if low < 0 else low, high * above if high > 0 else high, policy.bits))
-        for below in SHRINKAGES
-        for above in SHRINKAGES
-    )
+    lows = [low * s for s in SHRINKAGES if low * s <= high] if low < 0 else [low]
+    highs = [high * s for s in SHRINKAGES if high * s >= low] if high > 0 else [high]
+    narrower = (p.encoded(Uniform.of_range(a, b, policy.bits)) for a in lows for b in highs)
     return min((whole, *narrower), key=lambda coded: _squared_error(coded.values, p.values))
 
 

@@ -101,7 +101,8 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
         want(same, "gates two binary planes of one shape")
         want(weight.values.ndim == 4 and weight.encoding == Binary(row=c), "needs binary weights packed in rows")
         o, kh, kw, _ = weight.shape
-        want(kh * kw * c <= MAX_PRODUCTS // 3, f"{kh * kw * c} products a sum; at most {MAX_PRODUCTS // 3} are exact")
+        bits = kh * kw * 32 * -(-c // 32)
+        want(bits <= MAX_GATED_BITS, f"{bits} bits a sum; a gated convolution takes at most {MAX_GATED_BITS}")
         want(parameters[op.threshold].shape == (o,), f"{op.threshold} is no threshold for each of {o} channels")
         return Tensor(op.output, (*_window(op, x, (kh, kw), op.stride, op.padding), o))
     if isinstance(op, (MaxPool, AveragePool)):
@@ -158,6 +159,9 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
     binary = isinstance(op, (Sign, LowBit, Threshold))
     return Tensor(op.output, x.shape, "binary" if binary else "real")
 
+
+MAX_GATED_BITS = 32767
+"""Most bits, those that fill up words included, whose sums of the high plane fit 16 bits."""
 
 MAX_INT8_PRODUCTS = 65000
 """Most products of an int8 activation and weight whose sum stays below 2^31."""

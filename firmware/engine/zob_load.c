@@ -5,6 +5,7 @@
 
 #define MAX_ZERO_POINT 8388608 /* q - zero_point stays exact in float32 */
 #define MAX_INT8_PRODUCTS 65000u
+#define MAX_GATED_BITS 32767u
 #define MAX_PRODUCTS 16777216u /* and so does the sum of that many products of +-1 */
 
 /* Half-open ranges of bytes in the arena. */
@@ -113,7 +114,7 @@ static int gated_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, 
     const zob_tensor *low = op->other < m->header->tensors ? &m->tensors[op->other] : NULL;
     if (!low || low->kind != ZOB_KIND_BINARY || in->kind != ZOB_KIND_BINARY || !same_shape(in, low)) return 0;
     return op->groups == 1u && op->pad_value == 0u && conv_ok(m, op, in, out) &&
-           3u * (uint64_t)in->channels * op->kernel[0] * op->kernel[1] <= MAX_PRODUCTS &&
+           32u * (uint64_t)zob_words(in->channels) * op->kernel[0] * op->kernel[1] <= MAX_GATED_BITS &&
            per_channel(parameter_at(m, op->bias), out->channels);
 }
 
@@ -303,25 +304,38 @@ static zob_status check_order(const zob_model *m, uint32_t index, uint32_t head)
     return ZOB_OK;
 }
 
-/* The part of the arena where an operation's parameters are decoded, or a binary convolution gathers what it reads. */
+/* What a binary convolution needs at least: room to gather what a filter reads. */
+static uint64_t patch_bytes(const zob_parameter *weight) {
+    return weight->count / weight->dims[0] / weight->dims[3] * 4u * (uint64_t)zob_words(weight->dims[3]);
+}
+
+static int algorithm_ok(const zob_model *m, const zob_op *op) {
+    const int gated = op->opcode == ZOB_OP_GATED_CONV;
+    if (!gated && (op->opcode != ZOB_OP_CONV || m->tensors[op->input].kind != ZOB_KIND_BINARY)) {
+        return op->algorithm == ZOB_ALGORITHM_NONE && op->scratch_bytes == 0u;
+    }
+    return op->algorithm >= ZOB_ALGORITHM_COUNT && op->algorithm <= ZOB_ALGORITHM_TABLE &&
+           op->scratch_bytes >= patch_bytes(&m->parameters[op->parameter]) +
+                                    (gated ? zob_kept_bytes(&m->tensors[op->output]) : 0u);
+}
+
+/* The part of the arena where an operation's parameters are decoded, or a binary convolution works. */
 static extent scratch_extent(const zob_model *m, const zob_op *op) {
-    uint64_t floats = 0; /* or words */
+    uint64_t bytes = 0;
     extent e;
     if (op->opcode == ZOB_OP_CONV_INT8) {
         /* integers are used as they are stored */
     } else if (op->opcode == ZOB_OP_GATED_CONV) {
-        const zob_parameter *w = &m->parameters[op->parameter];
-        floats = 2u * (w->count / w->dims[0] / w->dims[3] * zob_words(w->dims[3])) + w->dims[0];
+        bytes = op->scratch_bytes;
     } else if (op->opcode == ZOB_OP_CONV) {
         const zob_parameter *w = &m->parameters[op->parameter];
-        floats = w->count / w->dims[0];
-        if (m->tensors[op->input].kind == ZOB_KIND_BINARY) floats = floats / w->dims[3] * zob_words(w->dims[3]);
+        bytes = m->tensors[op->input].kind == ZOB_KIND_BINARY ? op->scratch_bytes : 4u * (w->count / w->dims[0]);
     } else {
-        if (op->parameter != ZOB_NONE) floats += m->parameters[op->parameter].count;
-        if (op->bias != ZOB_NONE) floats += m->parameters[op->bias].count;
+        if (op->parameter != ZOB_NONE) bytes += 4u * (uint64_t)m->parameters[op->parameter].count;
+        if (op->bias != ZOB_NONE) bytes += 4u * (uint64_t)m->parameters[op->bias].count;
     }
     e.begin = op->scratch;
-    e.end = op->scratch + 4u * floats;
+    e.end = op->scratch + bytes;
     return e;
 }
 
@@ -362,6 +376,7 @@ static zob_status check_ops(const zob_model *m, uint32_t *where) {
         *where = i;
         if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_GATED_CONV) return ZOB_E_OPCODE;
         if (!unused_ok(&m->ops[i]) || !operands_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
+        if (!algorithm_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
         if (!is_fused(m, i)) head = i;
         status = check_order(m, i, head);
         if (status == ZOB_OK && !is_fused(m, i + 1u)) status = check_memory(m, head, i + 1u);

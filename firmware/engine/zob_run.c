@@ -93,9 +93,6 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
     case ZOB_OP_PAD:
         zob_pad(c, sink);
         break;
-    case ZOB_OP_THERMOMETER:
-        zob_thermometer(c, sink);
-        break;
     case ZOB_OP_DYNAMIC_RANGE:
         zob_dynamic_range(c, sink);
         break;
@@ -114,6 +111,8 @@ static void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
     }
     if (c->out->kind == ZOB_KIND_INT8) {
         zob_int8(c);
+    } else if (op->opcode == ZOB_OP_THERMOMETER) {
+        zob_thermometer(c);
     } else if (op->opcode == ZOB_OP_SOFTMAX) {
         zob_softmax(c);
     } else if (op->opcode == ZOB_OP_MAX_POOL && c->in->kind == ZOB_KIND_BINARY) {

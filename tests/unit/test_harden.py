@@ -146,3 +146,14 @@ def test_the_range_of_least_error_is_never_worse_than_the_whole_one(seed: int, b
 def test_an_unknown_range_is_refused() -> None:
     with pytest.raises(InputError, match="there is no range 'middle'; there are error and minmax"):
         Policy(8, "middle")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 0.2])
+def test_values_of_one_sign_have_a_range(sign: int, spread: float) -> None:
+    """Ends of the range must not be pulled past each other."""
+    net = Author((1, 1, 9), 0).affine().network()
+    values = (sign * (1 + spread * np.arange(9) / 9)).astype(np.float32)
+    net = rebuilt(net, list(net.ops), {n: replace(p, values=values) for n, p in net.parameters.items()})
+    for p in harden(net, Policy(8)).parameters.values():
+        np.testing.assert_allclose(p.values, values, atol=0.01)
