@@ -55,7 +55,7 @@ def scratch_bytes(net: Network, op: Op, work: Mapping[str, Work]) -> int:
     if op.name in work:
         return work[op.name].bytes
     if isinstance(op, Conv):
-        return 4 * net.parameters[op.weight].values[0].size
+        return 4 * int(net.parameters[op.weight].values[0].size)
     if net.tensors[op.input].kind == "int8":
         return 0  # integers are used as they are stored
     return sum(4 * net.parameters[p].values.size for p in op.parameters)

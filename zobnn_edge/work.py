@@ -1,7 +1,7 @@
 """How binary convolutions are computed: which algorithm each uses, and in how much working memory.
 
 *count* XORs and counts bits filter by filter. *table* looks up, for every four input bits, a row of counts of a block
-of filters; building the tables costs as much as some 20 pixels, so that it pays where there are many, and its tables take
+of filters; building the tables costs as much as some 20 pixels, so that it pays where there are many, and they take
 memory. Both give the same sums. The engine divides the memory it gets (firmware/engine/zob_table.c), which depends on
 the core; this module says how much is worth having.
 """
@@ -71,7 +71,7 @@ def least(net: Network, op: Conv) -> Work:
     s = _Shape.of(net, op)
     words = s.taps * s.words
     filters = s.filters * s.groups
-    cost = s.pixels * (filters * (10.5 * words + 40) + -(-filters // 32) * (3 * words + 12 * s.taps + 60))
+    cost = s.pixels * (filters * (13 * words + 60) + -(-filters // 32) * (3 * words + 12 * s.taps + 60))
     return Work("count", _aligned(4 * words), cost)
 
 
