@@ -110,9 +110,13 @@ class Author:
         name = self._name("gain")
         return self._add(Affine(name, self.x, name, gain=gain))
 
-    def threshold(self, encoding: Encoding | int | None = None, spread: float = 8.0) -> Author:
+    def threshold(
+        self, encoding: Encoding | int | None = None, spread: float = 8.0, values: np.ndarray | None = None
+    ) -> Author:
+        """Whole thresholds of the given spread, or the given ones."""
         name, c = self._name("threshold"), self.shape[2]
-        values = np.rint(self.rng.normal(size=c) * spread)
+        if values is None:
+            values = np.rint(self.rng.normal(size=c) * spread)
         return self._add(Threshold(name, self.x, name, self._parameter(name, "threshold", values, encoding)))
 
     def prelu(self, encoding: Encoding | int | None = None, by_element: bool = False) -> Author:

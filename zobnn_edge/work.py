@@ -1,9 +1,9 @@
 """How binary convolutions are computed: which algorithm each uses, and in how much working memory.
 
 *count* XORs and counts bits filter by filter. *table* looks up, for every four input bits, a row of counts of a block
-of filters; building the tables costs as much as some 20 pixels, so that it pays where there are many, and its tables
-take memory. Both give the same sums. The engine divides the memory it gets (firmware/engine/zob_table.c), which
-depends on the core; this module says how much is worth having.
+of filters; building the tables costs as much as some 20 pixels, so that it pays where there are many, and they take
+memory. Both give the same sums. The engine divides the memory it gets (firmware/engine/zob_table.c), which depends on
+the core; this module says how much is worth having.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def least(net: Network, op: Conv | GatedConv) -> Work:
     s = _Shape.of(net, op)
     words = s.taps * s.words
     filters = s.filters * s.groups
-    cost = s.pixels * (filters * (10.5 * words + 40) + -(-filters // 32) * (3 * words + 12 * s.taps + 60))
+    cost = s.pixels * (filters * (13 * words + 60) + -(-filters // 32) * (3 * words + 12 * s.taps + 60))
     return Work("count", s.kept + _aligned(4 * words), s.planes * cost)
 
 

@@ -332,9 +332,7 @@ static void run_windows(const tables *t, uint32_t begin, uint32_t end) {
 
 int zob_block_table(const zob_block *b) {
     const uint32_t height = b->c->out->height;
-    tables t;
-    t.b = b;
-    t.groups = b->channels <= 16u ? 4u : 8u;
+    tables t = {.b = b, .groups = b->channels <= 16u ? 4u : 8u};
     if ((uint64_t)b->taps * b->words * 32u > MAX_COUNT || !is_clean(b, t.groups) || !divide_scratch(&t)) return 0;
     set_inner(&t, 0u, b->in->height, height);
     set_inner(&t, 1u, b->in->width, b->c->out->width);
