@@ -173,6 +173,16 @@ def test_a_fault_with_the_stack_pointer_gone_is_no_lockup(probed: tuple[Emulated
         target.status()
 
 
+def test_a_stack_overflow_is_a_fault_and_reaches_no_parameter(probed: tuple[EmulatedTarget, Gdb], model: Model) -> None:
+    target, gdb = probed
+    gdb.set_register(Gdb.SP, target._board.ram.origin + 8)
+    gdb.resume()
+    with pytest.raises(Restarted, match="exception 3 at"):
+        target.status()
+    target.reset()
+    assert target.read() == model.image.data
+
+
 def test_the_reported_address_is_where_the_image_lies(probed: tuple[EmulatedTarget, Gdb], model: Model) -> None:
     target, gdb = probed
     address = target.info.memory_address

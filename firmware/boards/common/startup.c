@@ -9,13 +9,13 @@
 
 /* Defined by sections.ld. */
 extern uint8_t data_begin[], data_end[], bss_begin[], bss_end[], inputs_begin[], inputs_end[];
-
-/* Bytes between two of the linker's symbols, which to the compiler are different objects. */
-static uint32_t between(const uint8_t *begin, const uint8_t *end) { return (uint32_t)((uintptr_t)end - (uintptr_t)begin); }
 extern const uint8_t data_flash[];
 extern const uint32_t vectors[];
 
 int main(void);
+
+/* Bytes between two of the linker's symbols, which to the compiler are different objects. */
+static uint32_t between(const uint8_t *begin, const uint8_t *end) { return (uint32_t)((uintptr_t)end - (uintptr_t)begin); }
 
 void reset_handler(void) {
     SCB_VTOR = (uint32_t)(uintptr_t)vectors; /* a boot loader may have left its own there; a Cortex-M0 has none */
