@@ -79,7 +79,7 @@ def least(net: Network, op: Conv | GatedConv) -> Work:
     s = _Shape.of(net, op)
     words = s.taps * s.words
     filters = s.filters * s.groups
-    cost = s.pixels * (filters * (13 * words + 60) + -(-filters // 32) * (3 * words + 12 * s.taps + 60))
+    cost = s.pixels * (filters * (9 * words + 50) + -(-filters // 32) * (3 * words + 12 * s.taps + 60))
     return Work("count", s.kept + _aligned(4 * words), s.planes * cost)
 
 

@@ -36,6 +36,9 @@ typedef struct {
 void zob_block_count(const zob_block *b);
 int zob_block_table(const zob_block *b);
 
+/* How many bits of x and w, `words` words each, differ. */
+uint32_t zob_count_differing(const uint32_t *x, const uint32_t *w, uint32_t words);
+
 /* The products that are missing at a pixel whose taps inside the input are v x h, because taps outside are not read. */
 uint32_t zob_missing(const zob_block *b, zob_span v, zob_span h);
 

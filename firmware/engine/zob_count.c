@@ -2,6 +2,9 @@
 #include <string.h>
 
 #include "zob_binary.h"
+#include "zob_core.h"
+
+#if !defined(ZOB_THUMB2) && !defined(ZOB_MVE)
 
 #define ONES 0x55555555u
 #define PAIRS 0x33333333u
@@ -27,9 +30,9 @@ static uint32_t count_word(uint32_t x) {
     return sum_of_bytes((x & BYTES) + ((x >> 4) & BYTES));
 }
 
-/* How many bits of x and w differ. Three words make eight counts q of four bits, at most 12 each. Sums of q, and of its upper counts alone, are kept as
+/* Three words make eight counts q of four bits, at most 12 each. Sums of q, and of its upper counts alone, are kept as
  * whole words for six such triples; the sums of bytes are then q - 15 * upper, exact modulo 2^32 (at most 144 each). */
-static uint32_t count_differing(const uint32_t *x, const uint32_t *w, uint32_t words) {
+uint32_t zob_count_differing(const uint32_t *x, const uint32_t *w, uint32_t words) {
     uint32_t ones = ONES, pairs = PAIRS, bytes = BYTES, n = 0;
     IN_REGISTER(ones);
     IN_REGISTER(pairs);
@@ -54,6 +57,8 @@ static uint32_t count_differing(const uint32_t *x, const uint32_t *w, uint32_t w
     return n;
 }
 
+#endif
+
 /* Copy what a block reads at one pixel: the words of every tap inside the input, tap after tap, and zeros for taps
  * outside, if they are read. */
 static void gather(const zob_block *b, zob_span v, zob_span h, uint32_t *patch) {
@@ -74,35 +79,39 @@ static void gather(const zob_block *b, zob_span v, zob_span h, uint32_t *patch) 
     }
 }
 
-/* Differing bits of one filter, whose first tap is at w, and of what was gathered. */
-static uint32_t count_filter(const zob_block *b, zob_span v, zob_span h, const uint32_t *patch, const uint32_t *w) {
-    const uint32_t line = b->c->op->kernel[1] * b->words, part = (h.end - h.begin) * b->words;
-    uint32_t n = 0;
-    if (b->c->op->pad_value || (v.end - v.begin) * (h.end - h.begin) == b->taps) {
-        return count_differing(patch, w, b->taps * b->words);
+/* Add to each filter's count the bits in which `words` words of it, the first at w, and of x differ. */
+static void add_counts(const zob_block *b, const uint32_t *x, const uint32_t *w, uint32_t words, uint32_t *counts) {
+    const uint32_t filter = b->taps * b->words;
+    for (uint32_t *const end = counts + b->filters; counts < end; counts++, w += filter) {
+        *counts += zob_count_differing(x, w, words);
     }
-    w += v.begin * line + h.begin * b->words;
-    for (uint32_t ky = v.begin; ky < v.end; ky++, patch += part, w += line) n += count_differing(patch, w, part);
-    return n;
+}
+
+/* The bits that the counts decide: those where room - (2 * count + missing) is negative. */
+static uint32_t decide(const zob_block *b, const uint32_t *counts, uint32_t missing) {
+    uint32_t bits = 0;
+    for (uint32_t f = 0; f < b->filters; f++) {
+        bits |= (((uint32_t)b->room[f] - 2u * counts[f] - missing) >> 31) << f;
+    }
+    return bits;
 }
 
 static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span h, uint32_t *patch) {
-    const uint32_t missing = zob_missing(b, v, h), *w = b->weights;
-    const int32_t products = (int32_t)(b->taps * b->channels - missing);
-    int32_t sums[ZOB_MAX_BLOCK];
-    uint32_t bits = 0;
+    const uint32_t missing = zob_missing(b, v, h), line = b->c->op->kernel[1] * b->words;
+    const uint32_t part = (h.end - h.begin) * b->words, *w = b->weights + v.begin * line + h.begin * b->words;
+    uint32_t counts[ZOB_MAX_BLOCK] = {0u};
     gather(b, v, h, patch);
-    for (uint32_t f = 0; f < b->filters; f++, w += b->taps * b->words) {
-        const uint32_t n = count_filter(b, v, h, patch, w);
-        if (b->decided) {
-            bits |= (uint32_t)((int32_t)(2u * n + missing) > b->room[f]) << f;
-        } else {
-            sums[f] = products - 2 * (int32_t)n;
-        }
+    if (b->c->op->pad_value || (v.end - v.begin) * (h.end - h.begin) == b->taps) {
+        add_counts(b, patch, b->weights, b->taps * b->words, counts);
+    } else {
+        for (uint32_t ky = v.begin; ky < v.end; ky++, patch += part, w += line) add_counts(b, patch, w, part, counts);
     }
     if (b->decided) {
-        zob_put_bits(b, pixel, bits);
+        zob_put_bits(b, pixel, decide(b, counts, missing));
     } else {
+        const int32_t products = (int32_t)(b->taps * b->channels - missing);
+        int32_t sums[ZOB_MAX_BLOCK];
+        for (uint32_t f = 0; f < b->filters; f++) sums[f] = products - 2 * (int32_t)counts[f];
         zob_put_sums(b, pixel, sums);
     }
 }
