@@ -110,6 +110,7 @@ private:
     };
     zob_tile_step step(zob_step_kind kind) const;
     void at_tensor(const Pass &p, zob_tile_step &s, uint32_t t) const;
+    void at_bits(zob_tile_step &s, uint32_t t);
     void load(Pass &p, uint32_t t);
     uint32_t mask_of(Pass &p, uint32_t t);
     void finish(Pass &p, size_t i, uint32_t t);
@@ -166,7 +167,7 @@ bool Compiler::reads_pixels(const zob_op &o) const {
     if (o.opcode == ZOB_OP_THERMOMETER) return true;
     if (o.opcode != ZOB_OP_CONV || tensor(o.input).kind != ZOB_KIND_REAL || o.groups != 1) return false;
     const zob_parameter &w = parameter(o.parameter);
-    return w.encoding == ZOB_ENCODING_BINARY && w.count / w.dims[0] <= 65536 && step_of(*table).has_value();
+    return w.encoding == ZOB_ENCODING_BINARY && w.count / w.dims[0] <= 32768 && step_of(*table).has_value();
 }
 
 std::vector<uint32_t> Compiler::inputs(const zob_op &o) const {
@@ -233,7 +234,7 @@ void Compiler::deal_out() {
 // Taps of a convolution over few channels are packed, several to a word: bits a tap, or 32.
 uint32_t Compiler::slot_of(const zob_op &o) const {
     const uint32_t channels = tensor(o.input).channels;
-    if (o.groups != 1 || channels > 16 || o.kernel[0] * o.kernel[1] == 1) return 32;
+    if (o.groups != 1 || channels > 16 || o.kernel[0] * o.kernel[1] == 1 || o.stride[1] != 1) return 32;
     uint32_t slot = 1;
     while (slot < channels) slot *= 2;
     return slot;
@@ -281,6 +282,13 @@ void Compiler::find_places() {
         }
     }
     keep(m_.header->output, written_.at(m_.header->output) + 1, parts_.size() + 1);
+    // Borders, and bits beyond the last channel, are zero from the beginning and for good: nobody else lies there.
+    for (auto &[t, p] : places_) {
+        if (tensor(t).kind == ZOB_KIND_BINARY) {
+            p.born = 0;
+            p.dies = parts_.size() + 1;
+        }
+    }
 }
 
 // Each place at the lowest offset free during its life, the largest first; as many images as fit the cache.
@@ -359,8 +367,6 @@ void Compiler::emit() {
         if (parts_[k].tiles) {
             emit_pass(k + 1, parts_[k]);
         } else {
-            const Place &to = place(op(parts_[k].begin).output);
-            if (to.bordered()) act(k + 1, clear(to));
             emit_move(k + 1, op(parts_[k].begin));
         }
     }
@@ -414,6 +420,14 @@ void Compiler::at_tensor(const Pass &p, zob_tile_step &s, uint32_t t) const {
     }
 }
 
+// Where a pass finds, or puts, the bits of a tensor.
+void Compiler::at_bits(zob_tile_step &s, uint32_t t) {
+    s.arena = place(t).offset;
+    s.cells = cells_of(t).data();
+    s.image_bytes = place(t).image_bytes();
+    s.a_vector = place(t).cell;
+}
+
 // Have a real tensor in the registers.
 void Compiler::load(Pass &p, uint32_t t) {
     if (p.current == t) return;
@@ -441,9 +455,7 @@ uint32_t Compiler::mask_of(Pass &p, uint32_t t) {
     if (written_.count(t) && &parts_[written_.at(t)] == p.part) return mask;
     zob_tile_step s = step(ZOB_STEP_LOAD_BITS);
     s.mask = mask;
-    s.arena = place(t).offset;
-    s.cells = cells_of(t).data();
-    s.image_bytes = place(t).image_bytes();
+    at_bits(s, t);
     p.steps.push_back(s);
     return mask;
 }
@@ -453,8 +465,6 @@ void Compiler::emit_pass(size_t action, const Part &part) {
     p.part = &part;
     p.shape = tensor(op(part.begin).output);
     for (size_t i = part.begin; i < part.end; i++) {
-        const uint32_t t = op(i).output;
-        if (tensor(t).kind == ZOB_KIND_BINARY && places_.count(t)) act(action, clear(place(t)));
         const auto extra = packed_.find(live_[i]);
         if (extra == packed_.end()) continue;
         const zob_op &o = op(i);
@@ -476,11 +486,12 @@ void Compiler::emit_pass(size_t action, const Part &part) {
     pass.count = static_cast<uint32_t>(out_->steps.back().size());
     pass.windows = out_->windows.back().data();
     pass.window_count = static_cast<uint32_t>(out_->windows.back().size());
+    pass.width = p.shape.width;
     pass.pixels = p.shape.height * p.shape.width;
     pass.channels = p.shape.channels;
     out_->passes.push_back(pass);
     const zob_pass *kept = &out_->passes.back();
-    act(action, [kept](const Block &b) { b.run_pass(kept, b.arena, b.parameters, b.images); });
+    act(action, [kept](const Block &b) { b.kernels->run_pass(kept, b.arena, b.parameters, b.images); });
 }
 
 void Compiler::emit_op(Pass &p, size_t i) {
@@ -502,15 +513,8 @@ void Compiler::emit_op(Pass &p, size_t i) {
         zob_tile_step s = step(o.opcode == ZOB_OP_SIGN ? ZOB_STEP_SIGN : ZOB_STEP_THRESHOLD);
         s.mask = mask_of(p, o.output);
         if (o.opcode == ZOB_OP_THRESHOLD) s.table = values(o.parameter, p.shape.channels);
+        if (places_.count(o.output)) at_bits(s, o.output);
         p.steps.push_back(s);
-        if (places_.count(o.output)) {
-            zob_tile_step keep = step(ZOB_STEP_STORE_BITS);
-            keep.mask = s.mask;
-            keep.arena = place(o.output).offset;
-            keep.cells = cells_of(o.output).data();
-            keep.image_bytes = place(o.output).image_bytes();
-            p.steps.push_back(keep);
-        }
         return;
     }
     case ZOB_OP_AFFINE:
@@ -641,6 +645,7 @@ uint32_t Compiler::add_window(Pass &p, const zob_op &o, const Place &from, Windo
     t.groups.resize(padded(p.shape.channels));
     w.source = from.offset;
     w.image_bytes = from.image_bytes();
+    w.step = o.stride[1] * from.cell;
     w.starts = t.starts.data();
     w.classes = t.classes.data();
     w.covers = t.covers.data();
@@ -720,6 +725,7 @@ void Compiler::emit_conv(Pass &p, const zob_op &o) {
         flat.offset = from.offset;
         flat.cell = 4 * p.shape.height * p.shape.width;
         s.window = add_window(p, o, flat, std::move(t), w);
+        p.windows.back().step = 4;
     } else {
         s.window = add_window(p, o, from, std::move(t), w);
     }

@@ -41,14 +41,14 @@ void put_bits(uint8_t *row, uint32_t at, const uint32_t *bits, uint32_t count) {
     }
 }
 
-// The planes of one level, -1 (a set bit) from the level on.
+// The planes of one level, -1 (a set bit) from the level on. A level is a whole number, or more than there are planes.
 void planes_of(float level, uint32_t planes, uint32_t *bits) {
+    uint32_t plus = level > 0.0f ? (level < static_cast<float>(planes) ? static_cast<uint32_t>(level) : planes) : 0;
     for (uint32_t k = 0; k < planes; k += 32) {
-        uint32_t word = 0;
-        for (uint32_t j = 0; j < 32 && k + j < planes; j++) {
-            word |= static_cast<uint32_t>(!(static_cast<float>(k + j) < level)) << j;
-        }
-        *bits++ = word;
+        const uint32_t count = std::min(planes - k, 32u), clear = std::min(count, plus);
+        const uint64_t upper = (uint64_t{1} << count) - (uint64_t{1} << clear);
+        plus -= clear;
+        *bits++ = static_cast<uint32_t>(upper);
     }
 }
 
@@ -109,10 +109,6 @@ Action write_scores(const zob_tensor &t, const Place &from) {
     };
 }
 
-Action clear(const Place &to) {
-    return [=](const Block &b) { std::memset(b.arena + to.offset, 0, static_cast<size_t>(b.images) * to.image_bytes()); };
-}
-
 Action thermometer(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to) {
     const uint32_t planes = out.channels / in.channels;
     const float gain = op.low;
@@ -153,35 +149,26 @@ Action thermometer_of_pixels(const zob_op &op, const zob_tensor &in, const zob_t
 
 Action pack_taps(const zob_op &op, const zob_tensor &out, uint32_t slot, const Place &from, const Place &to,
                  uint32_t images) {
-    const uint32_t taps = uint32_t(op.kernel[0]) * op.kernel[1], a_word = 32 / slot, terms = (taps + a_word - 1) / a_word;
-    std::vector<int32_t> tap_at;
+    std::vector<int32_t> offsets;
     for (uint32_t ky = 0; ky < op.kernel[0]; ky++) {
         for (uint32_t kx = 0; kx < op.kernel[1]; kx++) {
-            tap_at.push_back(from.at(int64_t(ky) * op.dilation[0] - op.pad[0], int64_t(kx) * op.dilation[1] - op.pad[1]));
+            offsets.push_back(from.at(int64_t{ky} * op.dilation[0] - op.pad[0], int64_t{kx} * op.dilation[1] - op.pad[1]));
         }
     }
-    const uint32_t stride[2] = {op.stride[0], op.stride[1]}, step = stride[1] * from.cell / 4;
-    const uint32_t plane = images * to.height * to.width;  // words of one term
-    return [=](const Block &b) {
-        for (size_t image = 0; image < b.images; image++) {
-            const uint8_t *source = b.arena + from.offset + image * from.image_bytes();
-            for (uint32_t y = 0; y < out.height; y++) {
-                uint32_t *row = reinterpret_cast<uint32_t *>(b.arena + to.offset) + (image * out.height + y) * out.width;
-                for (uint32_t k = 0; k < terms; k++, row += plane) {
-                    for (uint32_t j = 0; j < a_word && k * a_word + j < taps; j++) {
-                        const uint8_t *first = source + tap_at[k * a_word + j] + int64_t(y) * stride[0] * from.row();
-                        const uint32_t *x = reinterpret_cast<const uint32_t *>(first);
-                        if (j == 0) {
-                            for (uint32_t i = 0; i < out.width; i++) row[i] = x[i * step];
-                        } else if (step == 1) {
-                            for (uint32_t i = 0; i < out.width; i++) row[i] |= x[i] << (j * slot);
-                        } else {
-                            for (uint32_t i = 0; i < out.width; i++) row[i] |= x[i * step] << (j * slot);
-                        }
-                    }
-                }
-            }
-        }
+    zob_packing p{};
+    p.taps = static_cast<uint32_t>(offsets.size());
+    p.taps_a_word = 32 / slot;
+    p.slot = slot;
+    p.height = out.height;
+    p.width = out.width;
+    p.down = op.stride[0] * from.row();
+    p.image_bytes = from.image_bytes();
+    p.plane = images * out.height * out.width;
+    const uint32_t source = from.offset, target = to.offset;
+    return [p, offsets, source, target](const Block &b) {
+        zob_packing packing = p;
+        packing.offsets = offsets.data();
+        b.kernels->pack(&packing, reinterpret_cast<uint32_t *>(b.arena + target), b.arena + source, b.images);
     };
 }
 

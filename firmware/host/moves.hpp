@@ -17,7 +17,6 @@ Action read_pixels(const zob_tensor &t, const PixelTable &table, const Place &to
 Action read_steps(const zob_tensor &t, const PixelTable &table, float step, uint8_t border, const Place &to);
 Action write_scores(const zob_tensor &t, const Place &from);
 
-Action clear(const Place &to);
 Action thermometer(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
 Action thermometer_of_pixels(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const PixelTable &table,
                              const Place &to);
