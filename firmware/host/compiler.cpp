@@ -28,6 +28,9 @@ bool takes_mask(const zob_op &o) {
     return o.opcode == ZOB_OP_SIGN || o.opcode == ZOB_OP_THRESHOLD || o.opcode == ZOB_OP_UNPACK;
 }
 
+// A factor that takes whole numbers below 2^24 neither to infinity nor to 0.
+bool plain(float factor) { return factor >= 1e-20f && factor <= 1e20f; }
+
 bool same_shape(const zob_tensor &a, const zob_tensor &b) {
     return a.height == b.height && a.width == b.width && a.channels == b.channels;
 }
@@ -105,6 +108,7 @@ private:
         std::map<uint32_t, uint32_t> slots;       // real tensors kept for later steps
         std::map<uint32_t, uint32_t> masks;       // binary tensors
         std::map<uint32_t, TwoValued> two_valued;
+        std::set<uint32_t> sums;                  // whole numbers times a plain factor: finite, and 0 is never -0
         uint32_t current = ZOB_NONE;              // the tensor in the tile's registers
         zob_tensor shape;
     };
@@ -114,6 +118,9 @@ private:
     void load(Pass &p, uint32_t t);
     uint32_t mask_of(Pass &p, uint32_t t);
     void finish(Pass &p, size_t i, uint32_t t);
+    const zob_op *sole_reader(const Pass &p, size_t i) const;
+    zob_tile_step decide(Pass &p, zob_step_kind kind, uint32_t t);
+    bool emit_with_next(Pass &p, size_t i);
     void emit_op(Pass &p, size_t i);
     void emit_conv(Pass &p, const zob_op &o);
     void emit_pool(Pass &p, const zob_op &o);
@@ -133,7 +140,7 @@ private:
     std::vector<Part> parts_;
     std::map<uint32_t, size_t> written_;     // tensor -> part
     std::map<uint32_t, Place> places_;       // tensors that lie in memory
-    std::map<uint32_t, Place> packed_;       // operation -> its packed taps, or the bytes it reads
+    std::map<uint32_t, Place> bytes_;        // operation -> the pixels it reads, as bytes
     std::map<uint32_t, const std::vector<uint32_t> *> cells_;
     uint32_t scratch_ = 0;                   // where tiles are kept
 };
@@ -234,10 +241,11 @@ void Compiler::deal_out() {
 // Taps of a convolution over few channels are packed, several to a word: bits a tap, or 32.
 uint32_t Compiler::slot_of(const zob_op &o) const {
     const uint32_t channels = tensor(o.input).channels;
-    if (o.groups != 1 || channels > 16 || o.kernel[0] * o.kernel[1] == 1 || o.stride[1] != 1) return 32;
+    const uint32_t taps = uint32_t(o.kernel[0]) * o.kernel[1];
+    if (o.groups != 1 || channels > 16 || taps == 1) return 32;
     uint32_t slot = 1;
     while (slot < channels) slot *= 2;
-    return slot;
+    return (taps + 32 / slot - 1) / (32 / slot) <= ZOB_MAX_PACKED ? slot : 32;
 }
 
 // Actions count: the input is read in action 0, part i runs in action i + 1, scores are written after the last.
@@ -268,16 +276,9 @@ void Compiler::find_places() {
                 extra.width = tensor(o.input).width;
                 extra.cell = tensor(o.input).channels;
                 extra.widen(o, tensor(o.output));
-                packed_[live_[i]] = extra;
+                bytes_[live_[i]] = extra;
             } else if (tensor(o.input).kind == ZOB_KIND_BINARY) {
                 places_.at(o.input).widen(o, tensor(o.output));
-                if (const uint32_t slot = slot_of(o); slot < 32) {
-                    const uint32_t taps = uint32_t(o.kernel[0]) * o.kernel[1], a_word = 32 / slot;
-                    extra.height = tensor(o.output).height;
-                    extra.width = tensor(o.output).width;
-                    extra.cell = 4 * ((taps + a_word - 1) / a_word);
-                    packed_[live_[i]] = extra;
-                }
             }
         }
     }
@@ -294,7 +295,7 @@ void Compiler::find_places() {
 // Each place at the lowest offset free during its life, the largest first; as many images as fit the cache.
 void Compiler::lay_out() {
     std::vector<Place *> order;
-    for (auto *places : {&places_, &packed_}) {
+    for (auto *places : {&places_, &bytes_}) {
         for (auto &entry : *places) order.push_back(&entry.second);
     }
     std::stable_sort(order.begin(), order.end(),
@@ -465,19 +466,21 @@ void Compiler::emit_pass(size_t action, const Part &part) {
     p.part = &part;
     p.shape = tensor(op(part.begin).output);
     for (size_t i = part.begin; i < part.end; i++) {
-        const auto extra = packed_.find(live_[i]);
-        if (extra == packed_.end()) continue;
+        const auto extra = bytes_.find(live_[i]);
+        if (extra == bytes_.end()) continue;
         const zob_op &o = op(i);
-        if (reads_pixels(o)) {
-            const PixelTable &table = *pixels_->of(o.input);
-            const float step = *step_of(table);
-            const uint8_t border = static_cast<uint8_t>(o.pad_value ? 128 + static_cast<int>(1.0f / step) : 128);
-            act(action, read_steps(tensor(o.input), table, step, border, extra->second));
+        const PixelTable &table = *pixels_->of(o.input);
+        const float step = *step_of(table);
+        const uint8_t border = static_cast<uint8_t>(o.pad_value ? 128 + static_cast<int>(1.0f / step) : 128);
+        act(action, read_steps(tensor(o.input), table, step, border, extra->second));
+    }
+    for (size_t i = part.begin; i < part.end; i++) {
+        if (emit_with_next(p, i)) {
+            i++;
         } else {
-            act(action, pack_taps(o, tensor(o.output), slot_of(o), place(o.input), extra->second, out_->images));
+            emit_op(p, i);
         }
     }
-    for (size_t i = part.begin; i < part.end; i++) emit_op(p, i);
     out_->arena_bytes = std::max(out_->arena_bytes, scratch_ + p.slots.size() * KEPT_BYTES);
     out_->steps.push_back(std::move(p.steps));
     out_->windows.push_back(std::move(p.windows));
@@ -494,11 +497,78 @@ void Compiler::emit_pass(size_t action, const Part &part) {
     act(action, [kept](const Block &b) { b.kernels->run_pass(kept, b.arena, b.parameters, b.images); });
 }
 
+// A step that decides the bits of a tensor.
+zob_tile_step Compiler::decide(Pass &p, zob_step_kind kind, uint32_t t) {
+    zob_tile_step s = step(kind);
+    s.mask = mask_of(p, t);
+    if (places_.count(t)) at_bits(s, t);
+    return s;
+}
+
+// The next operation, where it is the only one ever to read this one's result, and reads it once.
+const zob_op *Compiler::sole_reader(const Pass &p, size_t i) const {
+    const uint32_t t = op(i).output;
+    if (places_.count(t) || i + 1 == p.part->end) return nullptr;
+    for (size_t k = i + 1; k < p.part->end; k++) {
+        const auto read = inputs(op(k));
+        if (std::count(read.begin(), read.end(), t) != (k == i + 1 ? 1 : 0)) return nullptr;
+    }
+    return &op(i + 1);
+}
+
+// Two operations in one step, where that gives the same bits.
+bool Compiler::emit_with_next(Pass &p, size_t i) {
+    const zob_op &o = op(i), *next = sole_reader(p, i);
+    if (!next) return false;
+    const auto two = [&](uint32_t t) { return t == ZOB_NONE ? p.two_valued.end() : p.two_valued.find(t); };
+    const auto none = p.two_valued.end();
+    if (next->opcode == ZOB_OP_SIGN && o.opcode == ZOB_OP_AFFINE && o.bias != ZOB_NONE && two(o.input) == none) {
+        // x + b < 0 where x < -b: a sum of two floats is rounded to 0 only where it is 0; true of infinities and NaN too.
+        zob_op scale = o;
+        scale.bias = ZOB_NONE;
+        emit_affine(p, scale);
+        if (o.parameter != ZOB_NONE || o.low != 1.0f) p.current = ZOB_NONE;
+        zob_tile_step s = decide(p, ZOB_STEP_THRESHOLD, next->output);
+        s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(p.shape.channels)}));
+        out_->preparations.push_back(prepare_negated(parameter(o.bias), s.table));
+        p.steps.push_back(s);
+        return true;
+    }
+    if (next->opcode == ZOB_OP_SIGN && o.opcode == ZOB_OP_ADD && (two(o.input) == none) != (two(o.other) == none)) {
+        const bool first = two(o.input) != none;
+        const TwoValued v = two(first ? o.input : o.other)->second;
+        load(p, first ? o.other : o.input);
+        zob_tile_step s = decide(p, ZOB_STEP_THRESHOLD_SELECT, next->output);
+        s.window = v.mask;
+        s.low = -v.set;
+        s.high = -v.clear;
+        p.steps.push_back(s);
+        return true;
+    }
+    if (next->opcode == ZOB_OP_ADD && o.opcode == ZOB_OP_MUL && same_shape(tensor(o.other), p.shape)) {
+        // x * 0 is +0 or -0 where x is finite, and y + that is y where y is not -0.
+        const bool first = two(o.input) != none;
+        const uint32_t x = first ? o.other : o.input, y = next->input == o.output ? next->other : next->input;
+        const auto gate = two(first ? o.input : o.other);
+        if (gate == none || gate->second.set != 0.0f || gate->second.clear != 1.0f) return false;
+        if (!p.sums.count(x) || !p.sums.count(y) || p.current == y) return false;
+        load(p, x);
+        zob_tile_step s = step(ZOB_STEP_ADD_TO);
+        s.mask = gate->second.mask;
+        at_tensor(p, s, y);
+        p.steps.push_back(s);
+        finish(p, i + 1, next->output);
+        return true;
+    }
+    return false;
+}
+
 void Compiler::emit_op(Pass &p, size_t i) {
     const zob_op &o = op(i);
     switch (o.opcode) {
     case ZOB_OP_CONV:
         emit_conv(p, o);
+        if (p.steps.back().kind == ZOB_STEP_CONV_BITS) p.sums.insert(o.output);
         break;
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:
@@ -510,15 +580,14 @@ void Compiler::emit_op(Pass &p, size_t i) {
     case ZOB_OP_SIGN:
     case ZOB_OP_THRESHOLD: {
         load(p, o.input);
-        zob_tile_step s = step(o.opcode == ZOB_OP_SIGN ? ZOB_STEP_SIGN : ZOB_STEP_THRESHOLD);
-        s.mask = mask_of(p, o.output);
+        zob_tile_step s = decide(p, o.opcode == ZOB_OP_SIGN ? ZOB_STEP_SIGN : ZOB_STEP_THRESHOLD, o.output);
         if (o.opcode == ZOB_OP_THRESHOLD) s.table = values(o.parameter, p.shape.channels);
-        if (places_.count(o.output)) at_bits(s, o.output);
         p.steps.push_back(s);
         return;
     }
     case ZOB_OP_AFFINE:
         if (!emit_two_valued(p, o)) emit_affine(p, o);
+        if (p.sums.count(o.input) && o.parameter == ZOB_NONE && o.bias == ZOB_NONE && plain(o.low)) p.sums.insert(o.output);
         break;
     case ZOB_OP_CLIP:
         if (!emit_two_valued(p, o)) {
@@ -651,7 +720,7 @@ uint32_t Compiler::add_window(Pass &p, const zob_op &o, const Place &from, Windo
     w.covers = t.covers.data();
     w.offsets = t.offsets.data();
     w.groups = t.groups.data();
-    w.terms = static_cast<uint32_t>(t.offsets.size());
+    if (!w.terms) w.terms = static_cast<uint32_t>(t.offsets.size());
     w.kernel[0] = o.kernel[0];
     w.kernel[1] = o.kernel[1];
     w.pad_value = o.pad_value;
@@ -664,15 +733,20 @@ void Compiler::emit_conv(Pass &p, const zob_op &o) {
     const bool real = tensor(o.input).kind == ZOB_KIND_REAL, pixels = reads_pixels(o);
     const uint32_t filters = weight.dims[0], channels = weight.dims[3], in_group = filters / o.groups;
     const uint32_t slot = real ? 32 : slot_of(o), words = zob_words(channels);
-    const Place &from = pixels || slot < 32 ? packed_.at(static_cast<uint32_t>(&o - m_.ops)) : place(o.input);
+    const Place &from = pixels ? bytes_.at(static_cast<uint32_t>(&o - m_.ops)) : place(o.input);
     WindowTables t = cover_windows(o, from);
     zob_window w{};
     zob_tile_step s = step(pixels ? ZOB_STEP_CONV_BYTES : real ? ZOB_STEP_CONV_REAL : ZOB_STEP_CONV_BITS);
     std::vector<int32_t> elements;  // of a filter, for each byte of a term over pixels
     if (slot < 32) {
-        const uint32_t plane = 4 * out_->images * p.shape.height * p.shape.width;
-        for (uint32_t k = 0; k < from.cell / 4; k++) t.offsets.push_back(static_cast<int32_t>(k * plane));
-        for (size_t q = 0; q < t.starts.size(); q++) t.starts[q] = static_cast<int32_t>(4 * q);
+        for (uint32_t ky = 0; ky < o.kernel[0]; ky++) {
+            for (uint32_t kx = 0; kx < o.kernel[1]; kx++) {
+                t.offsets.push_back(static_cast<int32_t>(ky * o.dilation[0] * from.row() + kx * o.dilation[1] * from.cell));
+            }
+        }
+        w.slot = slot;
+        w.taps = static_cast<uint32_t>(t.offsets.size());
+        w.terms = (w.taps + 32 / slot - 1) / (32 / slot);
     } else if (pixels) {
         const bool side_by_side = o.dilation[1] == 1;
         const uint32_t runs = side_by_side ? 1 : o.kernel[1], run = side_by_side ? o.kernel[1] * channels : channels;
@@ -706,7 +780,8 @@ void Compiler::emit_conv(Pass &p, const zob_op &o) {
             t.groups[f] = static_cast<int32_t>(f / in_group * 4 * terms);
         }
     }
-    s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(filters)} * t.offsets.size()));
+    if (!w.terms) w.terms = static_cast<uint32_t>(t.offsets.size());
+    s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(filters)} * w.terms));
     if (pixels) {
         const size_t base = reserve(4 * padded(filters));
         s.bias = static_cast<uint32_t>(base);
@@ -720,15 +795,7 @@ void Compiler::emit_conv(Pass &p, const zob_op &o) {
         s.bias = static_cast<uint32_t>(base);
         out_->preparations.push_back(prepare_bits({weight, words, slot, o.pad_value == 1, t.covers}, s.table, base));
     }
-    if (slot < 32) {
-        Place flat;  // terms are planes: from image to image is a word a position
-        flat.offset = from.offset;
-        flat.cell = 4 * p.shape.height * p.shape.width;
-        s.window = add_window(p, o, flat, std::move(t), w);
-        p.windows.back().step = 4;
-    } else {
-        s.window = add_window(p, o, from, std::move(t), w);
-    }
+    s.window = add_window(p, o, from, std::move(t), w);
     p.steps.push_back(s);
 }
 

@@ -147,31 +147,6 @@ Action thermometer_of_pixels(const zob_op &op, const zob_tensor &in, const zob_t
     };
 }
 
-Action pack_taps(const zob_op &op, const zob_tensor &out, uint32_t slot, const Place &from, const Place &to,
-                 uint32_t images) {
-    std::vector<int32_t> offsets;
-    for (uint32_t ky = 0; ky < op.kernel[0]; ky++) {
-        for (uint32_t kx = 0; kx < op.kernel[1]; kx++) {
-            offsets.push_back(from.at(int64_t{ky} * op.dilation[0] - op.pad[0], int64_t{kx} * op.dilation[1] - op.pad[1]));
-        }
-    }
-    zob_packing p{};
-    p.taps = static_cast<uint32_t>(offsets.size());
-    p.taps_a_word = 32 / slot;
-    p.slot = slot;
-    p.height = out.height;
-    p.width = out.width;
-    p.down = op.stride[0] * from.row();
-    p.image_bytes = from.image_bytes();
-    p.plane = images * out.height * out.width;
-    const uint32_t source = from.offset, target = to.offset;
-    return [p, offsets, source, target](const Block &b) {
-        zob_packing packing = p;
-        packing.offsets = offsets.data();
-        b.kernels->pack(&packing, reinterpret_cast<uint32_t *>(b.arena + target), b.arena + source, b.images);
-    };
-}
-
 Action pool_bits(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to) {
     const auto window = [](uint32_t at, uint32_t stride, uint32_t kernel, uint32_t pad, uint32_t size) {
         const uint32_t begin = at * stride, end = begin + kernel - pad;

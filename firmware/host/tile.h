@@ -20,6 +20,7 @@ extern "C" {
 #define ZOB_BLOCK 16u
 #define ZOB_MAX_WINDOWS 4u
 #define ZOB_MAX_MASKS 16u
+#define ZOB_MAX_PACKED 31u /* terms: what bytes can count */
 
 typedef enum {
     /* Heads: compute the tile anew from what a window covers. */
@@ -67,10 +68,11 @@ typedef struct {
 typedef struct {
     uint32_t source, image_bytes;  /* the tensor read: in the arena; from image to image */
     uint32_t step;                 /* from output pixel to output pixel of a row */
+    uint32_t slot, taps;           /* bits: taps that fill `slot` bits of their word are packed, several to a term; or 0 */
     const int32_t *starts;         /* each output pixel: its window's first cell, from the image's first; may be outside */
     const uint16_t *classes;       /* each output pixel: its place in `covers` */
     const zob_cover *covers;       /* class 0 is a window wholly inside */
-    const int32_t *offsets;        /* each term, from the window's first cell; pools: each tap */
+    const int32_t *offsets;        /* each term, from the window's first cell; pools, packed taps: each tap */
     uint32_t terms, terms_a_tap;
     uint32_t kernel[2];
     uint32_t pad_value;            /* real: what is read outside */
@@ -99,23 +101,10 @@ typedef struct {
     uint32_t width, pixels, channels;
 } zob_pass;
 
-/* Taps of a convolution over cells of one word with few bits in use, packed several to a word: the first word of all
- * output positions, then the second. Neighbours in a row of the output read neighbours. */
-typedef struct {
-    const int32_t *offsets; /* each tap, in bytes, from the image's first cell */
-    uint32_t taps, taps_a_word, slot; /* a tap takes `slot` bits */
-    uint32_t height, width; /* of the output */
-    uint32_t down;          /* from row to row, bytes */
-    uint32_t image_bytes;   /* from image to image of the source */
-    uint32_t plane;         /* from word to word of a position, words */
-} zob_packing;
-
 /* The kernels of one instruction set. */
 typedef struct {
     /* Run a pass over `images` images. `arena` and `parameters` are aligned to 64 bytes. */
     void (*run_pass)(const zob_pass *pass, uint8_t *arena, const uint8_t *parameters, uint32_t images);
-    /* Pack taps of `images` images; may read and write up to 16 words more at the end. */
-    void (*pack)(const zob_packing *p, uint32_t *to, const uint8_t *source, uint32_t images);
 } zob_kernels;
 
 /* Those that were compiled in; null for those of other machines. */

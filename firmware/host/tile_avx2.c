@@ -4,7 +4,7 @@
 #if defined(__AVX2__)
 #include "lanes_avx2.h"
 #include "tile_kernels.h"
-static const zob_kernels kernels = {run_pass, pack};
+static const zob_kernels kernels = {run_pass};
 const zob_kernels *const zob_kernels_avx2 = &kernels;
 #else
 const zob_kernels *const zob_kernels_avx2 = 0;

@@ -4,7 +4,7 @@
 #if defined(__AVX512VPOPCNTDQ__) && defined(__AVX512VNNI__)
 #include "lanes_avx512.h"
 #include "tile_kernels.h"
-static const zob_kernels kernels = {run_pass, pack};
+static const zob_kernels kernels = {run_pass};
 const zob_kernels *const zob_kernels_avx512 = &kernels;
 #else
 const zob_kernels *const zob_kernels_avx512 = 0;

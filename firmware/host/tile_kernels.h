@@ -15,10 +15,14 @@ typedef struct {
     uint32_t first, valid;
     uint32_t straight; /* all positions lie side by side in one row of one image */
     uint32_t image[ZOB_TILE], pixel[ZOB_TILE];
-    const uint8_t *start[ZOB_MAX_WINDOWS][ZOB_TILE]; /* where each window begins, for each window of the pass */
+    const uint8_t *start[ZOB_MAX_WINDOWS][ZOB_TILE]; /* where each window begins, for each window of the pass; straight:
+                                                        the first of each */
     uint32_t inside[ZOB_MAX_WINDOWS];                /* all of them wholly inside */
+    uint32_t packed[ZOB_MAX_WINDOWS][ZOB_MAX_PACKED][ZOB_TILE];
     mask masks[ZOB_MAX_MASKS][ZOB_TILE];
 } tile;
+
+typedef uint32_t word_tile __attribute__((vector_size(4u * ZOB_TILE)));
 
 /* The positions from `image`, `pixel` on, in column `x`. */
 static void place_positions(tile *t, uint32_t image, uint32_t pixel, uint32_t x) {
@@ -48,8 +52,7 @@ static void place_window(tile *t, const zob_window *w, uint32_t k) {
         uint64_t eight[2];
         memcpy(eight, own, sizeof eight);
         t->inside[k] = (eight[0] | eight[1]) == 0u;
-        source += (size_t)t->image[0] * w->image_bytes + w->starts[t->pixel[0]];
-        EACH(i) t->start[k][i] = source + (size_t)i * w->step;
+        t->start[k][0] = source + (size_t)t->image[0] * w->image_bytes + w->starts[t->pixel[0]];
         return;
     }
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
@@ -57,6 +60,66 @@ static void place_window(tile *t, const zob_window *w, uint32_t k) {
         classes |= w->classes[t->pixel[i]];
     }
     t->inside[k] = classes == 0u;
+}
+
+#define INLINED static inline __attribute__((always_inline))
+
+/* One tap of all positions, from cells of one word. */
+INLINED word_tile tap_of(const tile *t, const zob_window *w, uint32_t k, int32_t at, int side_by_side) {
+    word_tile x;
+    if (side_by_side) {
+        memcpy(&x, t->start[k][0] + at, sizeof x);
+        return x;
+    }
+    for (uint32_t i = 0; i < ZOB_TILE; i++) {
+        uint32_t word;
+        memcpy(&word, (t->straight ? t->start[k][0] + (size_t)i * w->step : t->start[k][i]) + at, 4);
+        x[i] = word;
+    }
+    return x;
+}
+
+INLINED void pack_taps(tile *t, const zob_window *w, uint32_t k, int side_by_side) {
+    const int32_t *tap = w->offsets, *end = tap + w->taps;
+    for (uint32_t term = 0; term < w->terms; term++) {
+        word_tile packed = tap_of(t, w, k, *tap++, side_by_side);
+        for (uint32_t at = w->slot; at < 32u && tap < end; at += w->slot) {
+            packed |= tap_of(t, w, k, *tap++, side_by_side) << at;
+        }
+        memcpy(t->packed[k][term], &packed, sizeof packed);
+    }
+}
+
+/* Read a window's taps into words that each hold several. */
+static void pack_window(tile *t, const zob_window *w, uint32_t k) {
+    if (t->straight && w->step == 4u) {
+        pack_taps(t, w, k, 1);
+    } else {
+        pack_taps(t, w, k, 0);
+    }
+}
+
+/* Where a tile's windows begin, for loops over their terms; those of a straight tile lie a step apart. */
+typedef struct {
+    const uint8_t *const *start;
+    size_t step;
+} view;
+
+static inline view view_of(const tile *t, const zob_window *w, uint32_t window) {
+    const view v = {t->start[window], w->step};
+    return v;
+}
+
+/* Position i's window, `at` bytes on. */
+INLINED const uint8_t *spot(const view *v, int straight, uint32_t i, ptrdiff_t at) {
+    return (straight ? v->start[0] + i * v->step : v->start[i]) + at;
+}
+
+/* A loop compiled for both kinds of tiles. */
+#define FOR_TILE(t, call, ...) ((t)->straight ? call(__VA_ARGS__, 1) : call(__VA_ARGS__, 0))
+
+static const uint8_t *start_of(const tile *t, const zob_window *w, uint32_t window, uint32_t i) {
+    return t->straight ? t->start[window][0] + (size_t)i * w->step : t->start[window][i];
 }
 
 /* The first vector of a tile of a real tensor, or of one kept; the next lies a_vector further. */
@@ -98,8 +161,7 @@ static inline reals real_at(const zob_window *w, const uint8_t *x, const int32_t
 }
 
 /* Differing bits of a tile's windows and one vector of filters. */
-static inline void count_tile(words *sum, const uint8_t *const *start, const zob_window *w, const uint8_t *weights,
-                              int32_t group) {
+INLINED void count_tile(words *sum, view x, const zob_window *w, const uint8_t *weights, int32_t group, int straight) {
     const int32_t *offsets = w->offsets;
     uint32_t left = w->terms;
     EACH(i) sum[i] = no_words();
@@ -111,52 +173,64 @@ static inline void count_tile(words *sum, const uint8_t *const *start, const zob
         for (; offsets < end; offsets++, weights += NEXT_WEIGHTS) {
             const words filter = load_words(weights);
             const ptrdiff_t at = *offsets + group;
-            EACH(i) count[i] = count_differing(count[i], all_words(start[i] + at), filter);
+            EACH(i) count[i] = count_differing(count[i], all_words(spot(&x, straight, i, at)), filter);
         }
         EACH(i) sum[i] = settle(sum[i], count[i]);
     } while (left > 0u);
 }
 
-OUTLINED void count_scattered(words *sum, const uint8_t *const *start, const zob_window *w, const uint8_t *weights,
-                              const int32_t *groups) {
+/* The same of packed taps; they are few. */
+INLINED void count_packed(words *sum, uint32_t (*packed)[ZOB_TILE], const zob_window *w, const uint8_t *weights) {
+    words count[ZOB_TILE];
+    EACH(i) count[i] = no_words();
+    for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
+        const words filter = load_words(weights);
+        EACH(i) count[i] = count_differing(count[i], all_words((const uint8_t *)&packed[k][i]), filter);
+    }
+    EACH(i) sum[i] = settle(no_words(), count[i]);
+}
+
+OUTLINED void count_scattered(words *sum, const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
+    const uint8_t *weights = weights_at(t, s, w, channel);
+    const int32_t *groups = w->groups + channel;
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
+        const uint8_t *start = start_of(t, w, s->window, i);
         sum[i] = no_words();
         for (uint32_t k = 0; k < w->terms; k++) {
             const words filter = load_words(weights + (size_t)k * NEXT_WEIGHTS);
-            sum[i] = settle(sum[i], count_differing(no_words(), scattered(start[i] + w->offsets[k], groups), filter));
+            sum[i] = settle(sum[i], count_differing(no_words(), scattered(start + w->offsets[k], groups), filter));
         }
     }
 }
 
-static inline void sum_bytes(words *sum, const uint8_t *const *start, const zob_window *w, const uint8_t *weights) {
+INLINED void sum_bytes(words *sum, view x, const zob_window *w, const uint8_t *weights, int straight) {
+    EACH(i) sum[i] = no_words();
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const words filter = load_words(weights);
         const ptrdiff_t at = w->offsets[k];
-        EACH(i) sum[i] = add_byte_products(sum[i], all_words(start[i] + at), filter);
+        EACH(i) sum[i] = add_byte_products(sum[i], all_words(spot(&x, straight, i, at)), filter);
     }
 }
 
 /* acc + x * w, term after term, of windows wholly inside. */
-static inline void sum_reals(reals *sum, const uint8_t *const *start, const zob_window *w, const uint8_t *weights,
-                             int32_t group) {
+INLINED void sum_reals(reals *sum, view x, const zob_window *w, const uint8_t *weights, int32_t group, int straight) {
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const reals filter = load(weights);
         const ptrdiff_t at = w->offsets[k] + group;
         EACH(i) {
-            float x;
-            memcpy(&x, start[i] + at, 4);
-            sum[i] = add(sum[i], multiply(all(x), filter));
+            float one;
+            memcpy(&one, spot(&x, straight, i, at), 4);
+            sum[i] = add(sum[i], multiply(all(one), filter));
         }
     }
 }
 
 /* The same where every filter has a channel of its own. */
-static inline void sum_own(reals *sum, const uint8_t *const *start, const zob_window *w, const uint8_t *weights,
-                           uint32_t channel) {
+INLINED void sum_own(reals *sum, view x, const zob_window *w, const uint8_t *weights, uint32_t channel, int straight) {
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const reals filter = load(weights);
         const ptrdiff_t at = w->offsets[k] + 4 * (ptrdiff_t)channel;
-        EACH(i) sum[i] = add(sum[i], multiply(load(start[i] + at), filter));
+        EACH(i) sum[i] = add(sum[i], multiply(load(spot(&x, straight, i, at)), filter));
     }
 }
 
@@ -183,15 +257,16 @@ static reals sum_any(const uint8_t *start, const zob_window *w, zob_cover cover,
 OUTLINED void conv_any(reals *sum, const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
         const zob_cover cover = w->covers[w->classes[t->pixel[i]]];
-        sum[i] = sum_any(t->start[s->window][i], w, cover, weights_at(t, s, w, channel), w->groups + channel, channel);
+        const uint8_t *start = start_of(t, w, s->window, i);
+        sum[i] = sum_any(start, w, cover, weights_at(t, s, w, channel), w->groups + channel, channel);
     }
 }
 
-/* The greatest elements of windows, or the means. */
-OUTLINED void pool(reals *result, const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
+/* The greatest elements of windows that reach over the border, or the means. */
+OUTLINED void pool_any(reals *result, const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
         const zob_cover cover = w->covers[w->classes[t->pixel[i]]];
-        const uint8_t *start = t->start[s->window][i] + 4u * (size_t)channel;
+        const uint8_t *start = start_of(t, w, s->window, i) + 4u * (size_t)channel;
         const uint32_t taps = (cover.bottom - cover.top) * (cover.right - cover.left);
         reals best = load(start + w->offsets[cover.top * w->kernel[1] + cover.left]), sum = all(0.0f);
         for (uint32_t ky = cover.top; ky < cover.bottom; ky++) {
@@ -203,6 +278,25 @@ OUTLINED void pool(reals *result, const tile *t, const zob_tile_step *s, const z
         }
         result[i] = s->kind == ZOB_STEP_MAX_POOL ? best : divide(sum, all((float)taps));
     }
+}
+
+INLINED void find_greatest(reals *best, view x, const zob_window *w, uint32_t channel, int straight) {
+    const ptrdiff_t first = w->offsets[0] + 4 * (ptrdiff_t)channel;
+    EACH(i) best[i] = load(spot(&x, straight, i, first));
+    for (uint32_t k = 1; k < w->terms; k++) {
+        const ptrdiff_t at = w->offsets[k] + 4 * (ptrdiff_t)channel;
+        EACH(i) best[i] = greater_or(load(spot(&x, straight, i, at)), best[i]);
+    }
+}
+
+INLINED void find_means(reals *mean, view x, const zob_window *w, uint32_t channel, int straight) {
+    const reals terms = all((float)w->terms);
+    EACH(i) mean[i] = all(0.0f);
+    for (uint32_t k = 0; k < w->terms; k++) {
+        const ptrdiff_t at = w->offsets[k] + 4 * (ptrdiff_t)channel;
+        EACH(i) mean[i] = add(mean[i], load(spot(&x, straight, i, at)));
+    }
+    EACH(i) mean[i] = divide(mean[i], terms);
 }
 
 /* What the sums of a convolution of integers begin with: one row for each way a window lies over the border. */
@@ -245,12 +339,14 @@ static void run_vector(tile *t, uint32_t channel) {
             const zob_window *w = &pass->windows[s->window];
             words sum[ZOB_TILE];
             reals base[ZOB_TILE];
-            EACH(i) sum[i] = no_words();
-            if (w->read == ZOB_READ_SHARED) {
-                count_tile(sum, t->start[s->window], w, weights_at(t, s, w, channel), w->groups[channel]);
+            if (w->slot) {
+                count_packed(sum, t->packed[s->window], w, weights_at(t, s, w, channel));
+            } else if (w->read == ZOB_READ_SHARED) {
+                const view x = view_of(t, w, s->window);
+                FOR_TILE(t, count_tile, sum, x, w, weights_at(t, s, w, channel), w->groups[channel]);
             } else {
                 words each[ZOB_TILE];
-                count_scattered(each, t->start[s->window], w, weights_at(t, s, w, channel), w->groups + channel);
+                count_scattered(each, t, s, w, channel);
                 EACH(i) sum[i] = each[i];
             }
             load_bases(base, t, s, w, channel);
@@ -260,19 +356,20 @@ static void run_vector(tile *t, uint32_t channel) {
         case ZOB_STEP_CONV_BYTES: {
             const zob_window *w = &pass->windows[s->window];
             const reals step = all(s->low), base = load(bias);
+            const view x = view_of(t, w, s->window);
             words sum[ZOB_TILE];
-            EACH(i) sum[i] = no_words();
-            sum_bytes(sum, t->start[s->window], w, weights_at(t, s, w, channel));
+            FOR_TILE(t, sum_bytes, sum, x, w, weights_at(t, s, w, channel));
             EACH(i) v[i] = multiply(plus_whole(base, sum[i]), step);
             break;
         }
         case ZOB_STEP_CONV_REAL: {
             const zob_window *w = &pass->windows[s->window];
+            const view x = view_of(t, w, s->window);
             EACH(i) v[i] = all(0.0f);
             if (t->inside[s->window] && w->read == ZOB_READ_SHARED) {
-                sum_reals(v, t->start[s->window], w, weights_at(t, s, w, channel), w->groups[channel]);
+                FOR_TILE(t, sum_reals, v, x, w, weights_at(t, s, w, channel), w->groups[channel]);
             } else if (t->inside[s->window] && w->read == ZOB_READ_OWN) {
-                sum_own(v, t->start[s->window], w, weights_at(t, s, w, channel), channel);
+                FOR_TILE(t, sum_own, v, x, w, weights_at(t, s, w, channel), channel);
             } else {
                 reals sum[ZOB_TILE];
                 conv_any(sum, t, s, w, channel);
@@ -282,9 +379,17 @@ static void run_vector(tile *t, uint32_t channel) {
         }
         case ZOB_STEP_MAX_POOL:
         case ZOB_STEP_AVERAGE_POOL: {
-            reals pooled[ZOB_TILE];
-            pool(pooled, t, s, &pass->windows[s->window], channel);
-            EACH(i) v[i] = pooled[i];
+            const zob_window *w = &pass->windows[s->window];
+            const view x = view_of(t, w, s->window);
+            if (!t->inside[s->window]) {
+                reals pooled[ZOB_TILE];
+                pool_any(pooled, t, s, w, channel);
+                EACH(i) v[i] = pooled[i];
+            } else if (s->kind == ZOB_STEP_MAX_POOL) {
+                FOR_TILE(t, find_greatest, v, x, w, channel);
+            } else {
+                FOR_TILE(t, find_means, v, x, w, channel);
+            }
             break;
         }
         case ZOB_STEP_LOAD: {
@@ -387,30 +492,12 @@ static void run_pass(const zob_pass *pass, uint8_t *arena, const uint8_t *parame
     for (t.first = 0; t.first < positions; t.first += ZOB_TILE) {
         t.valid = positions - t.first < ZOB_TILE ? positions - t.first : ZOB_TILE;
         place_positions(&t, image, pixel, x);
-        for (uint32_t k = 0; k < pass->window_count; k++) place_window(&t, &pass->windows[k], k);
+        for (uint32_t k = 0; k < pass->window_count; k++) {
+            place_window(&t, &pass->windows[k], k);
+            if (pass->windows[k].slot) pack_window(&t, &pass->windows[k], k);
+        }
         for (uint32_t channel = 0; channel < pass->channels; channel += LANES) run_vector(&t, channel);
         for (pixel += ZOB_TILE; pixel >= pass->pixels; pixel -= pass->pixels) image++;
         for (x += ZOB_TILE; x >= pass->width; x -= pass->width) {}
-    }
-}
-
-static void pack(const zob_packing *p, uint32_t *to, const uint8_t *source, uint32_t images) {
-    for (uint32_t first = 0; first < p->taps; first += p->taps_a_word, to += p->plane) {
-        const int32_t *taps = p->offsets + first;
-        const uint32_t count = p->taps - first < p->taps_a_word ? p->taps - first : p->taps_a_word;
-        uint32_t *row = to;
-        for (uint32_t image = 0; image < images; image++) {
-            const uint8_t *from = source + (size_t)image * p->image_bytes;
-            for (uint32_t y = 0; y < p->height; y++, from += p->down, row += p->width) {
-                for (uint32_t i = 0; i < p->width; i += LANES) {
-                    words packed = load_words(from + taps[0] + 4u * (size_t)i);
-                    for (uint32_t j = 1; j < count; j++) {
-                        const words next = load_words(from + taps[j] + 4u * (size_t)i);
-                        packed = either(packed, shifted(next, j * p->slot));
-                    }
-                    store_words(row + i, packed);
-                }
-            }
-        }
     }
 }

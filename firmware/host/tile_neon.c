@@ -4,7 +4,7 @@
 #if defined(__ARM_NEON) && defined(__aarch64__)
 #include "lanes_neon.h"
 #include "tile_kernels.h"
-static const zob_kernels kernels = {run_pass, pack};
+static const zob_kernels kernels = {run_pass};
 const zob_kernels *const zob_kernels_neon = &kernels;
 #else
 const zob_kernels *const zob_kernels_neon = 0;

@@ -35,6 +35,14 @@ Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at)
     };
 }
 
+Preparation prepare_negated(const zob_parameter &p, size_t at) {
+    return [=](const uint8_t *image, uint8_t *parameters) {
+        float *out = view<float>(parameters, at);
+        zob_decode(&p, image, 0, p.count, out);
+        for (uint32_t i = 0; i < p.count; i++) out[i] = -out[i];
+    };
+}
+
 Preparation prepare_constant(float value, uint32_t channels, size_t at) {
     return [=](const uint8_t *, uint8_t *parameters) { std::fill_n(view<float>(parameters, at), channels, value); };
 }
