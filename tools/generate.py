@@ -63,8 +63,10 @@ def messages_header() -> str:
     """firmware/agent/messages.h."""
     out = NOTICE.format(source="zobnn_edge/link/messages.py")
     out += "#ifndef MESSAGES_H\n#define MESSAGES_H\n\n#include <stdint.h>\n\n"
-    for name in ("PROTOCOL_VERSION", "GENERATOR_VERSION", "MAX_PAYLOAD", "MAX_RANGES", "REPLY", "CRC_BYTES"):
+    for name in ("PROTOCOL_VERSION", "GENERATOR_VERSION", "MAX_RANGES", "REPLY", "CRC_BYTES"):
         out += f"#define MSG_{name} {getattr(msg, name)}u\n"
+    out += "#ifndef MSG_MAX_PAYLOAD /* a small board defines less, and says so in HELLO */\n"
+    out += f"#define MSG_MAX_PAYLOAD {msg.MAX_PAYLOAD}u\n#endif\n"
     out += f"#define MSG_READY {msg.READY_TYPE}u\n#define MSG_ERROR {msg.ERROR_TYPE}u\n"
     out += c_constants("MSG", {m.name: m.type for m in msg.MESSAGES})
     out += c_constants("MSG_ERROR", {name: code for name, (code, _) in msg.ERRORS.items()}) + "\n"

@@ -5,24 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from zobnn_edge import format as fmt
-from zobnn_edge.network import (
+from zobnn_edge.network import Network
+from zobnn_edge.operations import (
     Add,
     Affine,
     Clip,
     Conv,
+    GatedConv,
+    LowBit,
     Mul,
-    Network,
     Op,
     PRelu,
     Reshape,
     Sign,
     Softmax,
-    Tensor,
     Threshold,
 )
+from zobnn_edge.tensor import Tensor
 
-_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add, Mul)
-_TO_BINARY = (Sign, Threshold)
+_STEPS = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul)
+_TO_BINARY = (Sign, LowBit, Threshold)
 _NO_STEPS_AFTER = (Softmax, Reshape, *_TO_BINARY)
 
 
@@ -43,10 +45,13 @@ def tensor_bytes(tensor: Tensor) -> int:
 
 
 def scratch_bytes(net: Network, op: Op) -> int:
-    """Bytes that an operation needs while its group runs: decoded parameters, or the bits a convolution gathers."""
+    """Bytes that an operation needs while its group runs: decoded parameters, and the bits a convolution gathers."""
     if isinstance(op, Conv):
         _, height, width, channels = net.parameters[op.weight].shape
         return 4 * height * width * (channels if net.tensors[op.input].kind == "real" else -(-channels // 32))
+    if isinstance(op, GatedConv):
+        filters, height, width, channels = net.parameters[op.weight].shape
+        return 4 * (2 * height * width * -(-channels // 32) + filters)
     if net.tensors[op.input].kind == "int8":
         return 0  # integers are used as they are stored
     return sum(4 * net.parameters[p].values.size for p in op.parameters)

@@ -55,15 +55,16 @@ static uint32_t count_outside(const uint32_t *w, const zob_op *op, uint32_t word
 }
 
 /* Copy what a filter reads at one pixel, `words` words a tap from word `first` of each pixel on; zero outside. */
-static void gather(const zob_context *c, zob_span v, zob_span h, uint32_t first, uint32_t words, uint32_t *patch) {
+static void gather(const zob_context *c, const zob_tensor *in, zob_span v, zob_span h, uint32_t first, uint32_t words,
+                   uint32_t *patch) {
     const zob_op *op = c->op;
-    const uint32_t pixel = zob_words(c->in->channels);
-    const uint32_t *input = (const uint32_t *)(const void *)(c->arena + c->in->offset) + first;
+    const uint32_t pixel = zob_words(in->channels);
+    const uint32_t *input = (const uint32_t *)(const void *)(c->arena + in->offset) + first;
     for (uint32_t ky = 0; ky < op->kernel[0]; ky++) {
         for (uint32_t kx = 0; kx < op->kernel[1]; kx++) {
             const int inner = ky >= v.begin && ky < v.end && kx >= h.begin && kx < h.end;
             const uint32_t y = v.at + (ky - v.begin) * op->dilation[0], x = h.at + (kx - h.begin) * op->dilation[1];
-            const uint32_t *tap = input + (inner ? (y * c->in->width + x) * pixel : 0u);
+            const uint32_t *tap = input + (inner ? (y * in->width + x) * pixel : 0u);
             for (uint32_t i = 0; i < words; i++) *patch++ = inner ? tap[i] : 0u;
         }
     }
@@ -85,11 +86,43 @@ void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
             const uint32_t *w = weights;
             for (uint32_t o = 0; o < c->out->channels; o++, w += all * words) {
                 uint32_t differing;
-                if (o % filters == 0u) gather(c, v, h, o / filters * words, words, patch);
+                if (o % filters == 0u) gather(c, c->in, v, h, o / filters * words, words, patch);
                 differing = count_differing(patch, w, all * words);
                 /* Outside the gathered words are 0, which is +1. Taps that are not to be read do not count. */
                 if (taps < all) differing -= count_outside(w, op, words, v, h);
                 zob_emit(sink, pixel, o, (float)(products - 2 * (int32_t)differing));
+            }
+        }
+    }
+}
+
+void zob_conv_gated(const zob_context *c, const zob_sink *sink) {
+    const zob_op *op = c->op;
+    const zob_tensor *planes[2] = {c->in, &c->model->tensors[op->other]};
+    const uint32_t channels = c->in->channels, words = zob_words(channels), all = (uint32_t)op->kernel[0] * op->kernel[1];
+    const uint32_t *weights = (const uint32_t *)(const void *)(c->image + c->model->parameters[op->parameter].offset);
+    uint32_t *high = (uint32_t *)(void *)(c->arena + op->scratch), *low = high + all * words;
+    float *thresholds = (float *)(void *)(low + all * words);
+    uint32_t pixel = 0;
+    zob_decode(&c->model->parameters[op->bias], c->image, 0u, c->out->channels, thresholds);
+    for (uint32_t oy = 0; oy < c->out->height; oy++) {
+        const zob_span v = zob_inside(op, 0, oy, c->in->height);
+        for (uint32_t ox = 0; ox < c->out->width; ox++, pixel++) {
+            const zob_span h = zob_inside(op, 1, ox, c->in->width);
+            const uint32_t taps = (v.end - v.begin) * (h.end - h.begin);
+            const uint32_t *w = weights;
+            gather(c, planes[0], v, h, 0u, words, high);
+            gather(c, planes[1], v, h, 0u, words, low);
+            for (uint32_t o = 0; o < c->out->channels; o++, w += all * words) {
+                const uint32_t outside = taps < all ? count_outside(w, op, words, v, h) : 0u;
+                const int32_t most = (int32_t)(taps * channels + 2u * outside);
+                int32_t sum = most - 2 * (int32_t)count_differing(high, w, all * words);
+                if ((float)sum < thresholds[o]) {
+                    sum = 2 * sum;
+                } else {
+                    sum = 2 * sum + most - 2 * (int32_t)count_differing(low, w, all * words);
+                }
+                zob_emit(sink, pixel, o, (float)sum);
             }
         }
     }

@@ -17,7 +17,7 @@ typedef struct {
     uint32_t opcode;
     const float *table;  /* affine: scales or null; prelu: slopes; threshold: thresholds; add, mul: the other tensor */
     const float *bias;   /* affine: biases or null */
-    float low, high;     /* clip: bounds; affine without scales: low is the gain */
+    float low, high;     /* clip: bounds; low_bit: low; affine without scales: low is the gain */
     uint32_t by_element; /* prelu, mul: one value an element instead of one a channel */
 } zob_step;
 
@@ -41,6 +41,17 @@ typedef struct {
 
 /* To the nearest integer, ties to even; for |x| below 2^22. */
 static inline float zob_round(float x) { return (x + 12582912.0f) - 12582912.0f; }
+
+/* To the nearest integer, ties away from 0; limited to +-1024, NaN counts as the least. */
+static inline int32_t zob_nearest(float x) {
+    int32_t whole;
+    float rest;
+    if (!(x > -1024.0f)) x = -1024.0f;
+    if (x > 1024.0f) x = 1024.0f;
+    whole = (int32_t)x;
+    rest = x - (float)whole;
+    return whole + (rest >= 0.5f) - (rest <= -0.5f);
+}
 
 static inline uint32_t zob_words(uint32_t channels) { return (channels + 31u) / 32u; }
 
@@ -81,6 +92,9 @@ static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t chann
             if (x < s->low) x = s->low;
             if (x > s->high) x = s->high;
             break;
+        case ZOB_OP_LOW_BIT:
+            x = x < (x < 0.0f ? -s->low : s->low) ? -1.0f : 1.0f;
+            break;
         case ZOB_OP_THRESHOLD:
             x = x < s->table[channel] ? -1.0f : 1.0f;
             break;
@@ -106,6 +120,7 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
 
 /* Heads of groups. */
 void zob_conv_binary(const zob_context *c, const zob_sink *sink);
+void zob_conv_gated(const zob_context *c, const zob_sink *sink);
 void zob_conv_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_binary(const zob_context *c);
@@ -113,6 +128,7 @@ void zob_copy(const zob_context *c, const zob_sink *sink);
 void zob_concat(const zob_context *c, const zob_sink *sink);
 void zob_pad(const zob_context *c, const zob_sink *sink);
 void zob_thermometer(const zob_context *c, const zob_sink *sink);
+void zob_dynamic_range(const zob_context *c, const zob_sink *sink);
 void zob_softmax(const zob_context *c);
 
 /* Any operation whose result is int8 (zob_int8.c; docs/spec.md, "Integers"). */

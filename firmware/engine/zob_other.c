@@ -158,6 +158,50 @@ void zob_thermometer(const zob_context *c, const zob_sink *sink) {
     }
 }
 
+/* How 8 bits stand for real numbers: scale * (q - zero_point), of least <= q <= 127. */
+typedef struct {
+    float scale, per_unit; /* per_unit: steps a unit; 0 for a tensor of zeros */
+    int32_t zero_point, least;
+} code;
+
+/* The numbers of TensorFlow Lite's SymmetricQuantizeFloats and AsymmetricQuantizeFloats, whose range contains 0. */
+static code code_of(float least, float greatest, int symmetric) {
+    code q = {0.0f, 0.0f, 0, symmetric ? -127 : -128};
+    if (least == greatest) return q;
+    if (symmetric) {
+        const float reach = -least > greatest ? -least : greatest;
+        q.scale = reach / 127.0f;
+        q.per_unit = 127.0f / reach;
+    } else {
+        const double step = ((double)greatest - (double)least) / 255.0;
+        const double below = -(double)least / step, above = (double)greatest / step;
+        q.scale = (float)step;
+        q.per_unit = 1.0f / q.scale;
+        q.zero_point = zob_nearest((float)(128.0 + below < 127.0 + above ? below - 128.0 : 127.0 - above));
+        if (q.zero_point < -128) q.zero_point = -128;
+        if (q.zero_point > 127) q.zero_point = 127;
+    }
+    return q;
+}
+
+void zob_dynamic_range(const zob_context *c, const zob_sink *sink) {
+    const float *input = real_input(c);
+    const uint32_t channels = c->in->channels, count = zob_pixels(c->in) * channels;
+    float least = 0.0f, greatest = 0.0f;
+    code q;
+    for (uint32_t i = 0; i < count; i++) {
+        if (input[i] < least) least = input[i];
+        if (input[i] > greatest) greatest = input[i];
+    }
+    q = code_of(least, greatest, c->op->low > 0.0f);
+    for (uint32_t i = 0; i < count; i++) {
+        int32_t steps = q.per_unit == 0.0f && q.scale == 0.0f ? 0 : zob_nearest((float)q.zero_point + input[i] * q.per_unit);
+        if (steps < q.least) steps = q.least;
+        if (steps > 127) steps = 127;
+        zob_emit(sink, i / channels, i % channels, (float)(steps - q.zero_point) * q.scale);
+    }
+}
+
 /* e^x for x <= 0: Cephes expf (docs/spec.md, "Softmax"). A positive x cannot come from a finite maximum; it gives 1. */
 static float exp_negative(float x) {
     static const float coefficients[5] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
