@@ -214,6 +214,30 @@ Action reshape(const zob_tensor &in, const zob_tensor &out, const Place &from, c
     };
 }
 
+// The portable kernel, on channels side by side.
+Action dynamic_range(const zob_model &model, const zob_op &op, const zob_tensor &t, const Place &from, const Place &to) {
+    return [=, &model](const Block &b) {
+        const size_t count = static_cast<size_t>(pixels_of(t)) * t.channels;
+        std::vector<float> x(count), y(count);
+        zob_tensor in = t;
+        zob_op o = op;
+        zob_sink sink{};
+        zob_context c{&model, &o, &in, &in, nullptr, reinterpret_cast<uint8_t *>(x.data())};
+        in.offset = 0;
+        sink.channels = t.channels;
+        sink.real = y.data();
+        for (size_t image = 0; image < b.images; image++) {
+            for_each_cell(b, from, image, [&](const uint8_t *cell, uint32_t pixel) {
+                std::memcpy(&x[size_t{pixel} * t.channels], cell, 4 * t.channels);
+            });
+            zob_dynamic_range(&c, &sink);
+            for_each_cell(b, to, image, [&](uint8_t *cell, uint32_t pixel) {
+                std::memcpy(cell, &y[size_t{pixel} * t.channels], 4 * t.channels);
+            });
+        }
+    };
+}
+
 Action softmax(const zob_model &model, const zob_tensor &t, const Place &from, const Place &to) {
     return [=, &model](const Block &b) {
         zob_tensor in = t, out = t;

@@ -24,6 +24,7 @@ Action pool_bits(const zob_op &op, const zob_tensor &in, const zob_tensor &out, 
 Action concat(const zob_tensor &in, const zob_tensor &other, const Place &from, const Place &tail, const Place &to);
 Action pad(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
 Action reshape(const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
+Action dynamic_range(const zob_model &model, const zob_op &op, const zob_tensor &t, const Place &from, const Place &to);
 Action softmax(const zob_model &model, const zob_tensor &t, const Place &from, const Place &to);
 
 }  // namespace zob

@@ -25,6 +25,7 @@ extern "C" {
 typedef enum {
     /* Heads: compute the tile anew from what a window covers. */
     ZOB_STEP_CONV_BITS,    /* table: words; bias less twice the bits that differ, a row each border class */
+    ZOB_STEP_GATED_CONV,   /* the same of two planes, this window and the next; threshold: floats */
     ZOB_STEP_CONV_BYTES,   /* table: int8, four terms a word; bias plus products, times `low` */
     ZOB_STEP_CONV_REAL,    /* table: floats */
     ZOB_STEP_MAX_POOL,
@@ -44,11 +45,10 @@ typedef enum {
     ZOB_STEP_MUL_CHANNEL,  /* by a tensor of one pixel an image */
     ZOB_STEP_ADD_SELECT,   /* low where the mask is set, else high */
     ZOB_STEP_MUL_SELECT,
-    ZOB_STEP_ADD_TO,       /* the tile of a tensor, plus this one where the mask is not set */
     /* Masks: a set bit is -1. Those that are given `cells` are stored as well. */
     ZOB_STEP_SIGN,
     ZOB_STEP_THRESHOLD,
-    ZOB_STEP_THRESHOLD_SELECT, /* -1 below low where the other mask, `window`, is set, else below high */
+    ZOB_STEP_LOW_BIT,
     ZOB_STEP_LOAD_BITS
 } zob_step_kind;
 
@@ -83,7 +83,7 @@ typedef struct {
 typedef struct {
     zob_step_kind kind;
     uint32_t mask;                            /* index of the mask read or written */
-    uint32_t table, bias;
+    uint32_t table, bias, threshold;
     uint32_t arena;                           /* of the first vector of a real tensor; of the tensor of bits */
     uint32_t a_position, a_channel, a_vector; /* bytes from position to position of the pass, channel, vector of a tile;
                                                  bits: a_vector from pixel to pixel of a row */

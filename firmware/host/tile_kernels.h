@@ -180,7 +180,7 @@ INLINED void count_tile(words *sum, view x, const zob_window *w, const uint8_t *
 }
 
 /* The same of packed taps; they are few. */
-INLINED void count_packed(words *sum, uint32_t (*packed)[ZOB_TILE], const zob_window *w, const uint8_t *weights) {
+INLINED void count_packed(words *sum, const uint32_t (*packed)[ZOB_TILE], const zob_window *w, const uint8_t *weights) {
     words count[ZOB_TILE];
     EACH(i) count[i] = no_words();
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
@@ -190,11 +190,11 @@ INLINED void count_packed(words *sum, uint32_t (*packed)[ZOB_TILE], const zob_wi
     EACH(i) sum[i] = settle(no_words(), count[i]);
 }
 
-OUTLINED void count_scattered(words *sum, const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
-    const uint8_t *weights = weights_at(t, s, w, channel);
+OUTLINED void count_scattered(words *sum, const tile *t, uint32_t window, const uint8_t *weights, uint32_t channel) {
+    const zob_window *w = &t->pass->windows[window];
     const int32_t *groups = w->groups + channel;
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
-        const uint8_t *start = start_of(t, w, s->window, i);
+        const uint8_t *start = start_of(t, w, window, i);
         sum[i] = no_words();
         for (uint32_t k = 0; k < w->terms; k++) {
             const words filter = load_words(weights + (size_t)k * NEXT_WEIGHTS);
@@ -299,15 +299,28 @@ INLINED void find_means(reals *mean, view x, const zob_window *w, uint32_t chann
     EACH(i) mean[i] = divide(mean[i], terms);
 }
 
-/* What the sums of a convolution of integers begin with: one row for each way a window lies over the border. */
-static inline void load_bases(reals *base, const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
-    const uint8_t *row = t->parameters + s->bias + 4u * (size_t)channel;
-    if (t->inside[s->window]) {
-        const reals one = load(row);
-        EACH(i) base[i] = one;
+/* Sums of products of bits: what they begin with, a row for each way a window lies over the border, less twice the bits
+ * that differ. */
+INLINED void sum_bits(reals *sum, const tile *t, const zob_tile_step *s, uint32_t window, uint32_t channel) {
+    const zob_window *w = &t->pass->windows[window];
+    const uint8_t *weights = weights_at(t, s, w, channel), *base = t->parameters + s->bias + 4u * (size_t)channel;
+    const view x = view_of(t, w, window);
+    words count[ZOB_TILE];
+    if (w->slot) {
+        count_packed(count, (const uint32_t(*)[ZOB_TILE])t->packed[window], w, weights);
+    } else if (w->read == ZOB_READ_SHARED) {
+        FOR_TILE(t, count_tile, count, x, w, weights, w->groups[channel]);
     } else {
-        const size_t row_bytes = (t->pass->channels + ZOB_BLOCK - 1u) / ZOB_BLOCK * ZOB_BLOCK * 4u;
-        EACH(i) base[i] = load(row + w->classes[t->pixel[i]] * row_bytes);
+        words each[ZOB_TILE];
+        count_scattered(each, t, window, weights, channel);
+        EACH(i) count[i] = each[i];
+    }
+    if (t->inside[window]) {
+        const reals one = load(base);
+        EACH(i) sum[i] = less_twice(one, count[i]);
+    } else {
+        const size_t row = (t->pass->channels + ZOB_BLOCK - 1u) / ZOB_BLOCK * ZOB_BLOCK * 4u;
+        EACH(i) sum[i] = less_twice(load(base + w->classes[t->pixel[i]] * row), count[i]);
     }
 }
 
@@ -335,22 +348,15 @@ static void run_vector(tile *t, uint32_t channel) {
         const uint8_t *bias = t->parameters + s->bias + 4u * (size_t)channel;
         mask *m = t->masks[s->mask];
         switch (s->kind) {
-        case ZOB_STEP_CONV_BITS: {
-            const zob_window *w = &pass->windows[s->window];
-            words sum[ZOB_TILE];
-            reals base[ZOB_TILE];
-            if (w->slot) {
-                count_packed(sum, t->packed[s->window], w, weights_at(t, s, w, channel));
-            } else if (w->read == ZOB_READ_SHARED) {
-                const view x = view_of(t, w, s->window);
-                FOR_TILE(t, count_tile, sum, x, w, weights_at(t, s, w, channel), w->groups[channel]);
-            } else {
-                words each[ZOB_TILE];
-                count_scattered(each, t, s, w, channel);
-                EACH(i) sum[i] = each[i];
-            }
-            load_bases(base, t, s, w, channel);
-            EACH(i) v[i] = less_twice(base[i], sum[i]);
+        case ZOB_STEP_CONV_BITS:
+            sum_bits(v, t, s, s->window, channel);
+            break;
+        case ZOB_STEP_GATED_CONV: {
+            const reals least = load(t->parameters + s->threshold + 4u * (size_t)channel);
+            reals low[ZOB_TILE];
+            sum_bits(v, t, s, s->window, channel);
+            sum_bits(low, t, s, s->window + 1u, channel);
+            EACH(i) v[i] = add_where_clear(less(v[i], least), low[i], add(v[i], v[i]));
             break;
         }
         case ZOB_STEP_CONV_BYTES: {
@@ -454,11 +460,6 @@ static void run_vector(tile *t, uint32_t channel) {
         case ZOB_STEP_MUL_SELECT:
             EACH(i) v[i] = multiply(v[i], choose(m[i], all(s->low), all(s->high)));
             break;
-        case ZOB_STEP_ADD_TO: {
-            const uint8_t *p = vector_at(t, s, channel);
-            EACH(i) v[i] = add_where_clear(m[i], v[i], load(p + (size_t)i * s->a_vector));
-            break;
-        }
         case ZOB_STEP_SIGN:
             EACH(i) m[i] = less(v[i], all(0.0f));
             store_masks(t, s, channel, m);
@@ -469,9 +470,9 @@ static void run_vector(tile *t, uint32_t channel) {
             store_masks(t, s, channel, m);
             break;
         }
-        case ZOB_STEP_THRESHOLD_SELECT: {
-            const mask *which = t->masks[s->window];
-            EACH(i) m[i] = less(v[i], choose(which[i], all(s->low), all(s->high)));
+        case ZOB_STEP_LOW_BIT: {
+            const reals below = all(-s->low), above = all(s->low);
+            EACH(i) m[i] = less(v[i], choose(less(v[i], all(0.0f)), below, above));
             store_masks(t, s, channel, m);
             break;
         }

@@ -168,23 +168,24 @@ def test_passes(instructions, seed, shape, steps) -> None:
 
 @on_every_instruction_set
 @examples
-@given(seed=st.integers(0, 2**31), width=st.integers(2, 18), channels=CHANNELS, gated=CHANNELS)
-def test_precision_gates(instructions, seed, width, channels, gated) -> None:
-    """Two planes, one kernel, the second's products only where the first's exceed a threshold; as in FracBNN."""
-    a = Author((3, width, channels), seed).affine()
-    x = a.x
-    high = a.sign().x
-    middle = a.unpack().gain(-0.6666666865348816).x
-    a.x = x
-    low = a.add(middle).sign().x
-    a.x = high
-    products = a.conv(gated, 3, padding="same").gain(0.6666666865348816).x
-    exceeds = a.threshold().unpack().clip(0.0).x
-    a.x = low
-    a.conv(gated, 3, padding="same").gain(0.3333333432674408).mul(exceeds).add(products).affine().affine(
-        scale=False
-    ).prelu().sign()
-    check(a.conv(4, 2).affine().network(), instructions)
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(1, 5), st.integers(1, 18)),
+    channels=st.tuples(CHANNELS, CHANNELS),
+    kernel=st.sampled_from([1, 3]),
+    stride=st.integers(1, 2),
+    wider=st.booleans(),
+)
+def test_gated_convolutions(instructions, seed, size, channels, kernel, stride, wider) -> None:
+    """Two planes, one kernel; one of the planes is read by a wider window as well."""
+    a = Author((*size, channels[0]), seed).affine()
+    gated = a.gated_conv(channels[1], kernel, stride).affine().x
+    if wider:
+        a.x = next(name for name in a.b.tensors if name.endswith("/low"))
+        wide = a.conv(channels[1], 5, stride, "half").x
+        a.x = gated
+        a.add(wide)
+    check(a.prelu().affine().network(), instructions)
 
 
 @on_every_instruction_set
@@ -196,7 +197,7 @@ def test_precision_gates(instructions, seed, width, channels, gated) -> None:
     planes=st.sampled_from([1, 3, 32, 33]),
 )
 def test_moves(instructions, seed, channels, border, planes) -> None:
-    """Concatenation, borders, reshaping, products by channel, thermometer codes of pixels and of anything else."""
+    """Concatenation, borders, reshaping, products by channel, rounding, thermometer codes of pixels and of the rest."""
     a = Author((3, 2, channels[0]), seed)
     first = a.x
     a.conv(channels[1], 1, weight=8).concat(first).affine().pad(border[:2], border[2:], -0.75).prelu()
@@ -207,7 +208,7 @@ def test_moves(instructions, seed, channels, border, planes) -> None:
     check(a.network(), instructions)
     b = Author((3, 2, channels[0]), seed)
     check(b.gain(40.0).thermometer(planes, 1 / 8).conv(5, 2).affine().network(), instructions)
-    c = Author((3, 2, channels[0]), seed).affine()
+    c = Author((3, 2, channels[0]), seed).affine().dynamic_range(seed % 2 == 0)
     check(c.gain(40.0).thermometer(planes, 1 / 8).conv(5, 2).affine().network(), instructions)
 
 
