@@ -110,8 +110,8 @@ static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span
         zob_put_bits(b, pixel, decide(b, counts, missing));
     } else {
         const int32_t products = (int32_t)(b->taps * b->channels - missing);
-        int32_t sums[ZOB_MAX_BLOCK];
-        for (uint32_t f = 0; f < b->filters; f++) sums[f] = products - 2 * (int32_t)counts[f];
+        int32_t *const sums = (int32_t *)counts; /* in place: stacks are small */
+        for (uint32_t f = 0; f < b->filters; f++) sums[f] = products - 2 * sums[f];
         zob_put_sums(b, pixel, sums);
     }
 }

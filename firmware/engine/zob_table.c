@@ -214,7 +214,7 @@ static void put_gated(const tables *t, uint32_t pixel, uint32_t pixels, int32_t 
         if (b->gate == ZOB_HIGH_PLANE) {
             memcpy(high, sums, 4u * (size_t)words);
         } else {
-            zob_unpack_gated(results, high, sums, most, b->least, words);
+            zob_unpack_gated(results, high, sums, most, b->room, words);
             zob_emit_block(b->sink, pixel, b->first, b->filters, results);
         }
     }
