@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from zobnn_edge.encoding import Binary, Float32
-from zobnn_edge.network import Network, rebuilt
+from zobnn_edge.network import Network, Pixels, rebuilt
 from zobnn_edge.operations import (
     Add,
     Affine,
@@ -29,7 +29,7 @@ from zobnn_edge.operations import (
     Threshold,
     Unpack,
 )
-from zobnn_edge.shapes import extent
+from zobnn_edge.shapes import MAX_PRODUCTS, extent, is_whole, largest_sum
 from zobnn_edge.tensor import Parameter, Shape
 
 Rule = Callable[[Network], "Network | None"]
@@ -196,6 +196,26 @@ def in_chains(net: Network) -> Network:
         ordered.append(op)
         ready.add(op.output)
     return rebuilt(net, ordered, net.parameters)
+
+
+def on_bytes(net: Network) -> Network | None:
+    """A real input -> an int8 one, where only convolutions with whole weights read it: the scores of pixels are equal.
+
+    None where pixels stand for no numbers in steps of a power of two, where sums might be inexact, and for a network
+    with the default `Pixels()`: its inputs need not be pixels. Float32 inputs are rounded to pixels; hence no rule of
+    `simplify`.
+    """
+    quantization = net.pixels.quantization()
+    if net.tensors[net.input].kind != "real" or quantization is None or net.pixels == Pixels():
+        return None
+    for op in net.consumers(net.input):
+        if not isinstance(op, Conv) or op.pad_value != 0:
+            return None
+        weight = net.parameters[op.weight]
+        if not is_whole(weight.encoding) or largest_sum(quantization, weight) >= MAX_PRODUCTS:
+            return None
+    source = replace(net.tensors[net.input], kind="int8", quantization=quantization)
+    return rebuilt(replace(net, tensors={**net.tensors, net.input: source}), list(net.ops), net.parameters)
 
 
 RULES: tuple[Rule, ...] = (

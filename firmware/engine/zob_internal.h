@@ -21,6 +21,11 @@ typedef struct {
     uint32_t by_element; /* prelu, mul: one value an element instead of one a channel */
 } zob_step;
 
+/* The whole numbers n with (uint32_t)n - first < width; it may wrap around. */
+typedef struct {
+    uint32_t first, width;
+} zob_interval;
+
 /* Where the elements of a group go. */
 typedef struct {
     zob_step steps[ZOB_MAX_STEPS];
@@ -28,6 +33,7 @@ typedef struct {
     uint32_t channels, words; /* elements and words a pixel */
     float *real;              /* one of the two is null */
     uint32_t *binary;         /* zeroed before the first element */
+    const zob_interval *intervals; /* the sums that give -1, one a channel, instead of steps; or null */
 } zob_sink;
 
 /* One operation with its tensors resolved. */
@@ -75,11 +81,27 @@ static inline zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out,
     return s;
 }
 
-/* Take element `channel` of pixel `pixel` through the steps and store it. */
-static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t channel, float x) {
-    const uint32_t element = pixel * sink->channels + channel;
-    for (uint32_t i = 0; i < sink->count; i++) {
-        const zob_step *s = &sink->steps[i];
+/* The number of an int8 tensor that stands for x, to the nearest step. */
+static inline int8_t zob_quantized(const zob_tensor *t, float x) {
+    const int32_t q = zob_nearest(x / t->scale) + t->zero_point;
+    return (int8_t)(q < INT8_MIN ? INT8_MIN : q > INT8_MAX ? INT8_MAX : q);
+}
+
+/* A bound on sums of products of an int8 tensor and whole weights, whatever both hold. */
+static inline uint64_t zob_largest_sum(const zob_tensor *in, const zob_parameter *w) {
+    const int32_t least = in->zero_point - INT8_MIN, most = INT8_MAX - in->zero_point;
+    int32_t weight = 1;
+    if (w->encoding == ZOB_ENCODING_UNIFORM) {
+        const int32_t low = w->zero_point, high = (int32_t)(((uint32_t)1 << w->bits) - 1u) - w->zero_point;
+        weight = low < 0 ? high : high < 0 ? low : low > high ? low : high;
+    }
+    return (uint64_t)(w->count / w->dims[0]) * (uint32_t)(least > most ? least : most) * (uint32_t)weight;
+}
+
+/* Take element `channel` of a pixel through steps; `element` counts from the tensor's first. */
+static inline float zob_through(const zob_step *steps, uint32_t count, uint32_t element, uint32_t channel, float x) {
+    for (uint32_t i = 0; i < count; i++) {
+        const zob_step *s = &steps[i];
         switch (s->opcode) {
         case ZOB_OP_AFFINE:
             x = x * (s->table ? s->table[channel] : s->low);
@@ -101,10 +123,17 @@ static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t chann
         case ZOB_OP_MUL:
             x = x * s->table[s->by_element ? element : channel];
             break;
-        default: /* sign: the bit is taken below */
+        default: /* sign: the bit is taken of the result */
             break;
         }
     }
+    return x;
+}
+
+/* Take element `channel` of pixel `pixel` through the steps and store it. */
+static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t channel, float x) {
+    const uint32_t element = pixel * sink->channels + channel;
+    x = zob_through(sink->steps, sink->count, element, channel, x);
     if (sink->real) {
         sink->real[element] = x;
     } else if (x < 0.0f) {
@@ -118,6 +147,7 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
 /* Heads of groups. */
 void zob_conv_binary(const zob_context *c, const zob_sink *sink);
 void zob_conv_real(const zob_context *c, const zob_sink *sink);
+void zob_conv_bytes(const zob_context *c, const zob_sink *sink); /* int8 with whole weights, of one bit or more */
 void zob_pool_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_binary(const zob_context *c);
 void zob_copy(const zob_context *c, const zob_sink *sink);
@@ -126,6 +156,11 @@ void zob_pad(const zob_context *c, const zob_sink *sink);
 void zob_thermometer(const zob_context *c, const zob_sink *sink);
 void zob_dynamic_range(const zob_context *c, const zob_sink *sink);
 void zob_softmax(const zob_context *c);
+
+/* Whether integers alone decide the bits of the group [op, end), each channel's by an interval of sums; and these, made
+ * in the scratch of its head. */
+int zob_decides(const zob_model *m, const zob_op *op, const zob_op *end);
+const zob_interval *zob_find_intervals(const zob_context *c, const zob_op *op, const zob_op *end);
 
 /* Any operation whose result is int8 (zob_int8.c; docs/spec.md, "Integers"). */
 void zob_int8(const zob_context *c);
