@@ -2,9 +2,9 @@
 #ifndef ZOB_BYTES_H
 #define ZOB_BYTES_H
 
-#include "zob_internal.h"
+#include <string.h>
 
-#define ZOB_BLOCK 4u
+#include "zob_internal.h"
 
 /* A convolution over int8, with what it needs at every pixel. */
 typedef struct {
@@ -13,34 +13,88 @@ typedef struct {
     const zob_parameter *weight;
     uint32_t channels, filters; /* of one group */
     uint32_t taps, quads;       /* products a sum, and those of four that hold them */
+    int side_by_side;           /* a kernel row's taps lie so in the input */
     uint8_t *scratch;           /* behind the intervals */
 } zob_byte_conv;
 
-/* Output pixels [pixel, pixel + count), count at most ZOB_BLOCK. */
+/* An output pixel, and the rows of the kernel that are inside the input there. */
+typedef struct {
+    uint32_t y, x;
+    zob_span rows;
+} zob_place;
+
+/* Up to four pixels, one after the other: the first of them and its place. */
 typedef struct {
     uint32_t pixel, count;
+    zob_place place;
 } zob_block;
 
-/* Copy what filters read at one pixel, `channels` bytes a tap from channel `first` of each on; outside the input, and
- * up to 4 * quads bytes, the number that stands for 0. */
-void zob_gather_bytes(const zob_byte_conv *b, uint32_t pixel, uint32_t first, int8_t *patch);
+/* One number for each pixel of a block: a channel's sums, or bits of up to 32 channels. */
+typedef struct {
+    int32_t of[4];
+} zob_sums;
+typedef struct {
+    uint32_t of[4];
+} zob_bits;
 
-void zob_conv_codes(const zob_byte_conv *b);
-void zob_conv_signs(const zob_byte_conv *b);
-
-/* Take the sums of one channel to where they go. */
-static inline void zob_put_sums(const zob_byte_conv *b, zob_block block, uint32_t channel, const int32_t *sums) {
-    const zob_sink *sink = b->sink;
-    if (sink->intervals) {
-        const zob_interval v = sink->intervals[channel];
-        uint32_t *word = sink->binary + block.pixel * sink->words + channel / 32u;
-        for (uint32_t i = 0; i < block.count; i++, word += sink->words) {
-            *word |= (uint32_t)((uint32_t)sums[i] - v.first < v.width) << (channel % 32u);
-        }
-    } else {
-        const float scale = b->c->in->scale;
-        for (uint32_t i = 0; i < block.count; i++) zob_emit(sink, block.pixel + i, channel, (float)sums[i] * scale);
+/* To the next place. */
+static inline void zob_advance(const zob_byte_conv *b, zob_place *place) {
+    if (++place->x == b->c->out->width) {
+        place->x = 0;
+        place->rows = zob_inside(b->c->op, 0, ++place->y, b->c->in->height);
     }
+}
+
+/* Copy what filters read at one pixel, `channels` bytes a tap from channel `first` of each on, and the number that
+ * stands for 0 for taps outside the input. */
+void zob_gather_bytes(const zob_byte_conv *b, const zob_place *place, uint32_t first, int8_t *patch);
+
+/* One group of filters at a block. */
+void zob_block_of_codes(const zob_byte_conv *b, const zob_block *block, uint32_t group);
+void zob_block_of_signs(const zob_byte_conv *b, const zob_block *block, uint32_t group);
+
+/* 32 of the weights' bits from bit `bit` on, which may be the last; those behind the image are 0. */
+static inline uint32_t zob_weight_bits(const zob_byte_conv *b, uint32_t bit) {
+    const uint32_t image_bytes = b->c->model->header->image_bytes, shift = bit % 8u;
+    const uint32_t at = b->weight->offset + bit / 8u < image_bytes ? b->weight->offset + bit / 8u : image_bytes;
+    uint32_t words[2] = {0u, 0u};
+    if (image_bytes - at >= 8u) {
+        memcpy(words, b->c->image + at, 8u);
+    } else {
+        memcpy(words, b->c->image + at, image_bytes - at);
+    }
+    return words[0] >> shift | words[1] << 1 << (31u - shift);
+}
+
+/* Where results go: the sums of one channel; the bits of those from `channel` on, decided from the last one down. */
+void zob_emit_sums(const zob_byte_conv *b, const zob_block *block, uint32_t channel, zob_sums sums);
+void zob_put_bits(const zob_byte_conv *b, const zob_block *block, uint32_t channel, zob_bits bits);
+
+/* Shift the bit of a sum in. */
+static inline uint32_t zob_shifted(uint32_t bits, zob_interval v, int32_t sum) {
+    const uint32_t place = (uint32_t)sum - v.first;
+#if defined(__thumb2__)
+    __asm__("cmp %[place], %[width]\n\tadc %[bits], %[bits], %[bits]"
+            : [bits] "+r"(bits)
+            : [place] "r"(place), [width] "r"(v.width)
+            : "cc");
+    return bits;
+#else
+    return bits << 1 | (place >= v.width);
+#endif
+}
+
+static inline void zob_decide(zob_interval v, const zob_sums *sums, zob_bits *bits) {
+    bits->of[0] = zob_shifted(bits->of[0], v, sums->of[0]);
+    bits->of[1] = zob_shifted(bits->of[1], v, sums->of[1]);
+    bits->of[2] = zob_shifted(bits->of[2], v, sums->of[2]);
+    bits->of[3] = zob_shifted(bits->of[3], v, sums->of[3]);
+}
+
+/* The first of the channels of a group that share a word with channel end - 1, the group beginning with `first`. */
+static inline uint32_t zob_word_begin(uint32_t first, uint32_t end) {
+    const uint32_t begin = (end - 1u) & ~31u;
+    return begin > first ? begin : first;
 }
 
 #endif

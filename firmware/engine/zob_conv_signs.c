@@ -1,10 +1,7 @@
 /* Convolutions over int8 with weights of one bit: sums of four taps for all 16 signs of them, made once a block of
  * pixels, are looked up by four bits of a filter and added.
  *
- * Two pixels share a word: it holds first + 65536 * second, which adds up as both do. Where sums do not fit 16 bits a
- * word holds one. */
-#include <string.h>
-
+ * Two pixels share a word: it holds first + 65536 * second, which adds up as both do as long as they fit 16 bits. */
 #include "zob_bytes.h"
 
 /* Two words: the pixels of a block. */
@@ -34,68 +31,84 @@ static void tabulate(const pair *taps, pair *table) {
     }
 }
 
-/* 32 of the weights' bits from bit `bit` on; those behind the image are 0. */
-static uint32_t bits_at(const zob_byte_conv *b, uint32_t bit) {
-    const uint32_t at = b->weight->offset + bit / 8u, rest = b->c->model->header->image_bytes - at, shift = bit % 8u;
-    uint32_t words[2] = {0u, 0u};
-    if (rest >= 8u) {
-        memcpy(words, b->c->image + at, 8u);
-    } else {
-        memcpy(words, b->c->image + at, rest);
-    }
-    return words[0] >> shift | words[1] << 1 << (31u - shift);
-}
+/* Add what four bits look up in the table of quad `n`. */
+#define LOOK_UP(n) acc = sum(acc, table[16u * (n) + (bits >> 4u * (n) & 15u)])
 
-/* The sums of one filter. */
-static pair look_up(const zob_byte_conv *b, const pair *table, uint32_t filter) {
-    uint32_t bit = filter * b->taps;
+/* Sums of up to eight quads of a filter, two to a word. */
+static inline pair look_up(const pair *table, uint32_t bits, uint32_t quads) {
     pair acc = {0u, 0u};
-    for (uint32_t quad = 0; quad < b->quads; bit += 32u) {
-        const uint32_t end = quad + 8u < b->quads ? quad + 8u : b->quads;
-        uint32_t bits = bits_at(b, bit);
-        for (; quad < end; quad++, bits >>= 4, table += 16) acc = sum(acc, table[bits & 15u]);
+    switch (quads) {
+    default:
+        LOOK_UP(7u); /* fall through */
+    case 7:
+        LOOK_UP(6u); /* fall through */
+    case 6:
+        LOOK_UP(5u); /* fall through */
+    case 5:
+        LOOK_UP(4u); /* fall through */
+    case 4:
+        LOOK_UP(3u); /* fall through */
+    case 3:
+        LOOK_UP(2u); /* fall through */
+    case 2:
+        LOOK_UP(1u); /* fall through */
+    case 1:
+        LOOK_UP(0u);
     }
     return acc;
 }
 
-/* Gather a block's taps and tabulate the sums of every quad. */
-static void prepare(const zob_byte_conv *b, zob_block block, uint32_t in_word, uint32_t group, pair *taps, pair *table) {
-    const int32_t zero_point = b->c->in->zero_point;
+/* The numbers of a word. */
+static int32_t first_of(uint32_t word) { return (int16_t)word; }
+
+static int32_t second_of(uint32_t word) { return (int16_t)((word - (uint32_t)first_of(word)) >> 16); }
+
+/* Gather a block's taps and tabulate the sums of every quad. Missing pixels repeat the last one. */
+static void prepare(const zob_byte_conv *b, const zob_block *block, uint32_t group, pair *taps, pair *table) {
+    const uint32_t zeros = 0x00010001u * (uint32_t)b->c->in->zero_point, bytes = 4u * b->quads;
     int8_t *patch = (int8_t *)table;
-    memset(taps, 0, 4u * b->quads * sizeof *taps);
-    for (uint32_t i = 0; i < block.count; i++) {
-        zob_gather_bytes(b, block.pixel + i, group * b->channels, patch);
-        for (uint32_t t = 0; t < b->taps; t++) {
-            const uint32_t x = (uint32_t)(patch[t] - zero_point) << (i % in_word ? 16 : 0);
-            *(i < in_word ? &taps[t].first : &taps[t].second) += x;
-        }
+    zob_place place = block->place;
+    for (uint32_t i = 0; i < 4u; i++, patch += bytes) {
+        memset(patch + bytes - 4u, b->c->in->zero_point, 4u);
+        zob_gather_bytes(b, &place, group * b->channels, patch);
+        if (i + 1u < block->count) zob_advance(b, &place);
+    }
+    patch = (int8_t *)table;
+    for (uint32_t t = 0; t < bytes; t++, patch++) {
+        taps[t].first = (uint32_t)patch[0] + ((uint32_t)patch[bytes] << 16) - zeros;
+        taps[t].second = (uint32_t)patch[2u * bytes] + ((uint32_t)patch[3u * bytes] << 16) - zeros;
     }
     for (uint32_t quad = 0; quad < b->quads; quad++) tabulate(taps + 4u * quad, table + 16u * quad);
 }
 
-static void conv_block(const zob_byte_conv *b, zob_block block, uint32_t in_word, uint32_t group) {
-    pair *taps = (pair *)(void *)b->scratch, *table = taps + 4u * b->quads;
-    prepare(b, block, in_word, group, taps, table);
-    for (uint32_t o = group * b->filters; o < (group + 1u) * b->filters; o++) {
-        const pair words = look_up(b, table, o);
-        if (in_word == 2u) {
-            const int32_t low = (int16_t)words.first, high = (int16_t)words.second;
-            const int32_t sums[ZOB_BLOCK] = {low, (int16_t)((words.first - (uint32_t)low) >> 16), high,
-                                             (int16_t)((words.second - (uint32_t)high) >> 16)};
-            zob_put_sums(b, block, o, sums);
-        } else {
-            const int32_t sums[2] = {(int32_t)words.first, (int32_t)words.second};
-            zob_put_sums(b, block, o, sums);
-        }
+/* The sums of one filter. A word of bits are eight quads: their sums fit 16 bits. */
+static inline zob_sums sums_of(const zob_byte_conv *b, const pair *table, uint32_t filter) {
+    zob_sums sums = {{0, 0, 0, 0}};
+    uint32_t bit = filter * b->taps;
+    for (uint32_t quad = 0; quad < b->quads; quad += 8u, bit += 32u, table += 8u * 16u) {
+        const pair words = look_up(table, zob_weight_bits(b, bit), b->quads - quad);
+        sums.of[0] += first_of(words.first);
+        sums.of[1] += second_of(words.first);
+        sums.of[2] += first_of(words.second);
+        sums.of[3] += second_of(words.second);
     }
+    return sums;
 }
 
-void zob_conv_signs(const zob_byte_conv *b) {
-    const uint32_t pixels = zob_pixels(b->c->out);
-    const uint32_t in_word = zob_largest_sum(b->c->in, b->weight) <= INT16_MAX ? 2u : 1u;
-    zob_block block = {0, 2u * in_word};
-    for (; block.pixel < pixels; block.pixel += 2u * in_word) {
-        if (pixels - block.pixel < block.count) block.count = pixels - block.pixel;
-        for (uint32_t group = 0; group < b->c->op->groups; group++) conv_block(b, block, in_word, group);
+void zob_block_of_signs(const zob_byte_conv *b, const zob_block *block, uint32_t group) {
+    pair *taps = (pair *)(void *)b->scratch, *table = taps + 4u * b->quads;
+    const uint32_t first = group * b->filters;
+    uint32_t o = first + b->filters;
+    prepare(b, block, group, taps, table);
+    while (b->sink->intervals && o > first) {
+        const uint32_t begin = zob_word_begin(first, o);
+        zob_bits bits = {{0, 0, 0, 0}};
+        while (o-- > begin) {
+            const zob_sums sums = sums_of(b, table, o);
+            zob_decide(b->sink->intervals[o], &sums, &bits);
+        }
+        o = begin;
+        zob_put_bits(b, block, begin, bits);
     }
+    while (o-- > first) zob_emit_sums(b, block, o, sums_of(b, table, o));
 }

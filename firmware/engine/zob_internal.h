@@ -21,7 +21,7 @@ typedef struct {
     uint32_t by_element; /* prelu, mul: one value an element instead of one a channel */
 } zob_step;
 
-/* The whole numbers n with (uint32_t)n - first < width; it may wrap around. */
+/* The whole numbers n with (uint32_t)n - first < width; it may wrap around: the sums of a channel that give +1. */
 typedef struct {
     uint32_t first, width;
 } zob_interval;
@@ -33,7 +33,7 @@ typedef struct {
     uint32_t channels, words; /* elements and words a pixel */
     float *real;              /* one of the two is null */
     uint32_t *binary;         /* zeroed before the first element */
-    const zob_interval *intervals; /* the sums that give -1, one a channel, instead of steps; or null */
+    const zob_interval *intervals; /* one a channel, instead of steps; or null */
 } zob_sink;
 
 /* One operation with its tensors resolved. */
@@ -73,6 +73,12 @@ static inline zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out,
     const uint32_t kernel = op->kernel[axis], pad = op->pad[axis], step = op->dilation[axis];
     const uint32_t start = out * op->stride[axis], edge = size + pad;
     zob_span s;
+    if (start >= pad && start + (kernel - 1u) * step < edge) {
+        s.begin = 0u;
+        s.end = kernel;
+        s.at = start - pad;
+        return s;
+    }
     s.begin = start < pad ? (pad - start + step - 1u) / step : 0u;
     s.end = edge > start ? (edge - start + step - 1u) / step : 0u;
     if (s.end > kernel) s.end = kernel;

@@ -72,7 +72,7 @@ static int32_t change(const decision *d, int32_t low, int32_t high) {
     return high;
 }
 
-/* The numbers from -reach to reach that give -1. */
+/* The numbers from -reach to reach that give +1. */
 static zob_interval interval_of(const decision *d, int32_t reach) {
     const int first = bit_of(d, -reach), before = bit_of(d, -1), zero = bit_of(d, 0), last = bit_of(d, reach);
     int32_t edges[4] = {reach + 1, reach + 2, 0, 0}; /* where the bit changes: at most twice */
@@ -86,7 +86,7 @@ static zob_interval interval_of(const decision *d, int32_t reach) {
     inside.width = (uint32_t)edges[1] - (uint32_t)edges[0];
     outside.first = (uint32_t)edges[1];
     outside.width = (uint32_t)edges[0] - (uint32_t)edges[1];
-    return first ? outside : inside;
+    return first ? inside : outside;
 }
 
 const zob_interval *zob_find_intervals(const zob_context *c, const zob_op *op, const zob_op *end) {
