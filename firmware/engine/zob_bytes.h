@@ -15,6 +15,8 @@ typedef struct {
     uint32_t taps, quads;       /* products a sum, and those of four that hold them */
     int side_by_side;           /* a kernel row's taps lie so in the input */
     uint8_t *scratch;           /* behind the intervals */
+    const uint8_t *codes;       /* the weights, and how many bytes there are from there to the end of the image */
+    uint32_t rest;
 } zob_byte_conv;
 
 /* An output pixel, and the rows of the kernel that are inside the input there. */
@@ -53,17 +55,17 @@ void zob_gather_bytes(const zob_byte_conv *b, const zob_place *place, uint32_t f
 void zob_block_of_codes(const zob_byte_conv *b, const zob_block *block, uint32_t group);
 void zob_block_of_signs(const zob_byte_conv *b, const zob_block *block, uint32_t group);
 
-/* 32 of the weights' bits from bit `bit` on, which may be the last; those behind the image are 0. */
+/* The same, where fewer than 64 bits are left of the image: those behind it are 0. */
+uint32_t zob_last_weight_bits(const zob_byte_conv *b, uint32_t bit);
+
+/* 32 of the weights' bits from bit `bit` on, and what may follow them in the image. */
 static inline uint32_t zob_weight_bits(const zob_byte_conv *b, uint32_t bit) {
-    const uint32_t image_bytes = b->c->model->header->image_bytes, shift = bit % 8u;
-    const uint32_t at = b->weight->offset + bit / 8u < image_bytes ? b->weight->offset + bit / 8u : image_bytes;
-    uint32_t words[2] = {0u, 0u};
-    if (image_bytes - at >= 8u) {
-        memcpy(words, b->c->image + at, 8u);
-    } else {
-        memcpy(words, b->c->image + at, image_bytes - at);
-    }
-    return words[0] >> shift | words[1] << 1 << (31u - shift);
+    const uint32_t at = bit / 8u, shift = bit % 8u;
+    uint32_t low, high;
+    if (at + 8u > b->rest) return zob_last_weight_bits(b, bit);
+    memcpy(&low, b->codes + at, 4u);
+    memcpy(&high, b->codes + at + 4u, 4u);
+    return low >> shift | high << 1 << (31u - shift);
 }
 
 /* Where results go: the sums of one channel; the bits of those from `channel` on, decided from the last one down. */

@@ -35,6 +35,12 @@ void zob_gather_bytes(const zob_byte_conv *b, const zob_place *place, uint32_t f
     }
 }
 
+uint32_t zob_last_weight_bits(const zob_byte_conv *b, uint32_t bit) {
+    uint64_t bits = 0;
+    for (uint32_t at = bit / 8u, i = 0; at < b->rest && i < 8u; at++, i++) bits |= (uint64_t)b->codes[at] << 8u * i;
+    return (uint32_t)(bits >> bit % 8u);
+}
+
 void zob_emit_sums(const zob_byte_conv *b, const zob_block *block, uint32_t channel, zob_sums sums) {
     const float scale = b->c->in->scale;
     for (uint32_t i = 0; i < block->count; i++) {
@@ -63,6 +69,8 @@ void zob_conv_bytes(const zob_context *c, const zob_sink *sink) {
     b.taps = weight->count / weight->dims[0];
     b.quads = (b.taps + 3u) / 4u;
     b.side_by_side = op->dilation[1] == 1u && op->groups == 1u;
+    b.codes = c->image + weight->offset;
+    b.rest = c->model->header->image_bytes - weight->offset;
     b.scratch = c->arena + op->scratch + (sink->intervals ? sizeof(zob_interval) * c->out->channels : 0u);
     for (; block.pixel < pixels; block.pixel += 4u) {
         if (pixels - block.pixel < 4u) block.count = pixels - block.pixel;

@@ -30,7 +30,7 @@
 
 static int32_t widen(const int8_t *patch, uint32_t quads, int32_t zero_point, uint32_t *x) {
     const uint32_t zeros = ((uint32_t)zero_point & 0xFFFFu) | (uint32_t)zero_point << 16, ones = 0x00010001u;
-    uint32_t bytes, even, odd;
+    uint32_t bytes = 0, even = 0, odd = 0;
     int32_t sum = 0;
     __asm__ __inline__("lsrs %[n], %[n], #1\n\t"
             "bcc 0f\n\t" WIDEN "0:\n\t"
@@ -63,7 +63,7 @@ static int32_t widen(const int8_t *patch, uint32_t quads, int32_t zero_point, ui
 
 /* `dot_codes` of codes that are bytes, as they are stored. */
 static inline void dot_bytes(const uint8_t *w, const uint32_t *x, uint32_t quads, zob_sums *sums) {
-    uint32_t even, odd;
+    uint32_t even = 0, odd = 0;
     int32_t s0 = sums->of[0], s1 = sums->of[1], s2 = sums->of[2], s3 = sums->of[3];
     __asm__ __inline__("lsrs %[n], %[n], #1\n\t"
             "bcc 0f\n\t" QUAD "0:\n\t"
@@ -155,11 +155,9 @@ static void dot_codes(const uint32_t *w, const uint32_t *x, uint32_t quads, zob_
     sums->of[3] = s3;
 }
 
-/* The codes of filters [first, end), where they can be read as words: they are bytes, and the image holds the last. */
-static const uint8_t *words_of(const zob_byte_conv *b, uint32_t first, uint32_t end) {
-    const uint32_t image_bytes = b->c->model->header->image_bytes, last = b->weight->offset + (end - 1u) * b->taps;
-    if (b->weight->bits != 8u || image_bytes - last < 4u * b->quads) return NULL;
-    return b->c->image + b->weight->offset + first * b->taps;
+/* Whether filters up to `end` can be read as words: codes are bytes, and the image holds the last word. */
+static int are_words(const zob_byte_conv *b, uint32_t end) {
+    return b->weight->bits == 8u && b->rest - (end - 1u) * b->taps >= 4u * b->quads;
 }
 
 /* Gather and widen a block's taps; returns what sums begin with. Missing pixels repeat the last one. */
@@ -177,7 +175,7 @@ static zob_sums prepare(const zob_byte_conv *b, const zob_block *block, uint32_t
     return start;
 }
 
-/* Decide filters [begin, end) from their bytes. */
+/* Decide `count` filters from their bytes, the last one first. */
 static zob_bits decide_bytes(const uint8_t *bytes, uint32_t taps, const uint32_t *x, uint32_t quads, zob_sums start,
                              const zob_interval *intervals, uint32_t count) {
     zob_bits bits = {{0, 0, 0, 0}};
@@ -195,22 +193,22 @@ static zob_bits decide_bytes(const uint8_t *bytes, uint32_t taps, const uint32_t
 void zob_block_of_codes(const zob_byte_conv *b, const zob_block *block, uint32_t group) {
     uint32_t *x = (uint32_t *)(void *)b->scratch, *w = x + 8u * b->quads;
     const uint32_t first = group * b->filters, end = first + b->filters;
-    const uint8_t *bytes = words_of(b, first, end);
     const zob_interval *intervals = b->sink->intervals;
+    const int words = are_words(b, end);
     const zob_sums start = prepare(b, block, group, x);
     for (uint32_t o = end; o > first;) {
         const uint32_t begin = zob_word_begin(first, o);
         zob_bits bits = {{0, 0, 0, 0}};
-        if (bytes && intervals) {
-            const uint8_t *these = bytes + (begin - first) * b->taps;
-            bits = decide_bytes(these, b->taps, x, b->quads, start, intervals + begin, o - begin);
+        if (words && intervals) {
+            const uint8_t *bytes = b->codes + begin * b->taps;
+            bits = decide_bytes(bytes, b->taps, x, b->quads, start, intervals + begin, o - begin);
             o = begin;
         }
         while (o > begin) {
             zob_sums sums = start;
             o--;
-            if (bytes) {
-                dot_bytes(bytes + (o - first) * b->taps, x, b->quads, &sums);
+            if (words) {
+                dot_bytes(b->codes + o * b->taps, x, b->quads, &sums);
             } else {
                 decode_filter(b, o, w);
                 dot_codes(w, x, b->quads, &sums);
