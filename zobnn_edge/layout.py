@@ -40,7 +40,7 @@ def scratch_bytes(net: Network, group: tuple[Op, ...]) -> tuple[int, ...]:
 
 
 def decides(net: Network, group: tuple[Op, ...]) -> bool:
-    """Whether integers alone decide a group's bits (docs/spec.md, "Intervals").
+    """Whether integers alone decide a group's bits (docs/spec.md, "Operations").
 
     So it is with a convolution over int8, a PReLU of one slope a channel or none, at most one affine, clips, and the
     sign or threshold.

@@ -55,6 +55,9 @@ def harden(
     net: NetArgument,
     output: ZobOption,
     bits: Annotated[int, typer.Option(help="Bits of a code, 2 to 16.")] = 8,
+    byte_inputs: Annotated[
+        bool, typer.Option(help="Keep inputs in bytes where that is exact for the network's --pixels.")
+    ] = True,
 ) -> None:
     """Harden real-valued parameters after ZOBNN.
 
@@ -64,7 +67,7 @@ def harden(
     from zobnn_edge.harden import harden as apply
 
     before = read_model(net)
-    after = model_file.save(apply(before.network, Policy(bits)), output)
+    after = model_file.save(apply(before.network, Policy(bits, byte_inputs)), output)
     saved = 100 * (1 - len(after.image.data) / max(1, len(before.image.data)))
     typer.echo(f"{output}: {_summary(after)}; {saved:.1f} % fewer bytes of parameters")
 
@@ -131,6 +134,7 @@ def describe(model: Model) -> dict[str, Any]:
     return {
         "name": net.name,
         "input": net.input_shape,
+        "input_kind": net.tensors[net.input].kind,
         "outputs": net.outputs,
         "parameter_bytes": len(model.image.data),
         "fault_bits": model.image.bits,
@@ -174,7 +178,7 @@ def encoding_text(encoding: Encoding) -> str:
 
 def _summary(model: Model) -> str:
     net = model.network
-    shape = "x".join(map(str, net.input_shape))
+    shape = "x".join(map(str, net.input_shape)) + (" bytes" if net.tensors[net.input].kind == "int8" else "")
     return (
         f"input {shape}, {net.outputs} scores, parameters {len(model.image.data):,} bytes, "
         f"arena {model.arena_bytes:,} bytes, {sum(net.macs(op) for op in net.ops):,} MACs"
