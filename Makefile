@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data/README.md),)
 export ZOBNN_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo test study bench lint firmware clean
+.PHONY: help setup demo test study bench footprints lint firmware clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ study: $(STAMP) ## the slow studies
 
 bench: $(STAMP) ## speed and memory, as ratios measured in one run
 	$(PYTHON) tools/bench.py
+
+footprints: $(STAMP) ## bytes of every network of the zoo, beside LCE's own converter's file
+	$(PYTHON) tools/footprints.py
 
 lint: $(STAMP) ## formatting, types, generated files, C warnings
 	$(VENV)/bin/ruff check .

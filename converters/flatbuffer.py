@@ -104,7 +104,12 @@ SCHEMA: dict[str, tuple[tuple[str, str], ...]] = {
         ("filter_height", "i32"),
         ("fused_activation_function", "i8"),
     ),
-    "FullyConnectedOptions": (("fused_activation_function", "i8"), ("weights_format", "i8")),
+    "FullyConnectedOptions": (
+        ("fused_activation_function", "i8"),
+        ("weights_format", "i8"),
+        ("keep_num_dims", "u8"),
+        ("asymmetric_quantize_inputs", "u8"),
+    ),
     "SoftmaxOptions": (("beta", "f32"),),
     "ConcatenationOptions": (("axis", "i32"), ("fused_activation_function", "i8")),
     "AddOptions": (("fused_activation_function", "i8"),),

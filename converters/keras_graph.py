@@ -12,22 +12,9 @@ from converters.keras import keras, refusal
 from converters.keras_functions import IDENTITY, Array, Leak, Steps, kind_of, label
 from converters.keras_planes import Planes, from_zero, is_two_bit, why_not
 from zobnn_edge.encoding import Encoding, Float32
-from zobnn_edge.network import (
-    Add,
-    Affine,
-    AveragePool,
-    Builder,
-    Clip,
-    Pad,
-    PRelu,
-    Reshape,
-    Role,
-    Shape,
-    Sign,
-    Softmax,
-    Threshold,
-    Unpack,
-)
+from zobnn_edge.network import Builder
+from zobnn_edge.operations import Add, Affine, Clip, LowBit, PRelu, Sign, Softmax, Threshold, Unpack
+from zobnn_edge.tensor import Role, Shape
 
 
 @dataclass(frozen=True)
@@ -177,9 +164,9 @@ class Importer:
         x = self.real(x)
         if isinstance(kind, Leak):
             return self.prelu(layer, x, np.full(self.shape(x)[2], kind.slope), suffix)
-        if kind == "sigmoid":
-            return self.sigmoid(layer, x, suffix)
         name = self.name(layer, suffix)
+        if kind == "sigmoid":
+            return self.builder.sigmoid(name, x)
         if kind == "softmax":
             return self.builder.add(Softmax(name, x, name))
         if isinstance(kind, tuple):
@@ -216,20 +203,6 @@ class Importer:
         name = self.name(layer, suffix)
         return self.builder.add(PRelu(name, x, name, self.parameter(layer, "slope", slope)))
 
-    def sigmoid(self, layer: Any, x: str, suffix: str = "") -> str:
-        """The first of softmax(x, 0), for each element: a column of zeros is added, and left out again."""
-        shape = self.shape(x)
-        n = int(np.prod(shape))
-        name = self.name(layer, suffix)
-        add = self.builder.add
-        column = add(Reshape(f"{name}/column", x, f"{name}/column", (n, 1, 1)))
-        zeros = add(Pad(f"{name}/zeros", column, f"{name}/zeros", (0, 0), (0, 1)))
-        pairs = add(Reshape(f"{name}/pairs", zeros, f"{name}/pairs", (n, 1, 2)))
-        softmax = add(Softmax(f"{name}/softmax", pairs, f"{name}/softmax"))
-        columns = add(Reshape(f"{name}/columns", softmax, f"{name}/columns", (n, 2, 1)))
-        first = add(AveragePool(f"{name}/first", columns, f"{name}/first", (1, 1), (1, 2)))
-        return add(Reshape(name, first, name, shape))
-
     def sum(self, layer: Any, tensors: list[str], suffix: str = "") -> str:
         """The sum of real tensors of one shape, in order."""
         x, *others = tensors
@@ -253,14 +226,12 @@ class Importer:
     def two_bit(self, x: str, layer: Any) -> Planes:
         """FracBNN's levels -1, -1/3, 1/3, 1 of a real tensor as `(2 * high + low) / 3` (docs/method.md).
 
-        high = sign(x), low = sign(x - 2/3 high).
+        high = sign(x), low = sign(x - 2/3 high), which is `LowBit`.
         """
         high = self.sign(x, layer)
         low = f"{x}/low"
         if low not in self.builder.tensors:
-            middle = self.gain(layer, self.real(high), -2 / 3, "/middle")
-            rest = self.sum(layer, [x, middle], "/rest")
-            self.builder.add(Sign(low, rest, low))
+            self.builder.add(LowBit(low, x, low, float(np.float32(2 / 3))))
         return Planes(1 / 3, ((2, high), (1, low)))
 
     def _thermometer(self, x: str, steps: Steps, layer: Any) -> Planes:

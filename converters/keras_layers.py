@@ -12,7 +12,7 @@ from converters.keras import keras, refusal
 from converters.keras_graph import Call, Handler, Importer
 from converters.keras_linear import precision_gated
 from converters.keras_planes import TWO_BIT
-from zobnn_edge.network import AveragePool, Clip, Concat, MaxPool, Mul, Pad, Padding, Reshape, Softmax, Thermometer
+from zobnn_edge.operations import AveragePool, Clip, Concat, MaxPool, Mul, Pad, Padding, Reshape, Softmax, Thermometer
 
 
 def handlers() -> dict[type, Handler]:

@@ -18,19 +18,21 @@ from numpy.typing import NDArray
 from converters.flatbuffer import node
 from converters.lce_codes import Stored, flip, parameter_offsets, read_codes
 from converters.lce_graph import Graph, reshape
+from converters.lce_lowering import as_tflite_knows, covered
 from converters.lce_thresholds import fold, rounding
 from zobnn_edge.encoding import Float32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
-from zobnn_edge.network import (
+from zobnn_edge.network import Network
+from zobnn_edge.operations import (
     Add,
     Affine,
     AveragePool,
     Clip,
     Concat,
     Conv,
+    DynamicRange,
     MaxPool,
     Mul,
-    Network,
     Op,
     Pad,
     PRelu,
@@ -40,9 +42,8 @@ from zobnn_edge.network import (
     Thermometer,
     Threshold,
     Unpack,
-    extent,
-    window_geometry,
 )
+from zobnn_edge.shapes import window_geometry
 
 __all__ = ["Stored", "flip", "parameter_offsets", "read_codes", "writable", "write"]
 
@@ -56,13 +57,16 @@ def write(net: Network) -> bytes:
     Raises ModelError when the network is inconsistent or holds what LCE has no operator for.
     """
     if not writable(net):
-        raise ModelError(f"{net.name}: an int8 network; the .tflite file that it came from is its flatbuffer")
-    return _Writer(net.validate()).file()
+        raise ModelError(
+            f"{net.name}: computes in 8-bit integers; its flatbuffer is the .tflite file that it came from"
+        )
+    return _Writer(as_tflite_knows(net.validate())).file()
 
 
 def writable(net: Network) -> bool:
-    """Whether a flatbuffer is written of a network: not of one that computes in 8-bit integers."""
-    return all(tensor.kind != "int8" for tensor in net.tensors.values())
+    """Whether a flatbuffer is written of a network: not of one that computes in 8-bit integers, all or in part."""
+    hybrid = any(isinstance(op, DynamicRange) for op in net.ops)
+    return not hybrid and all(tensor.kind != "int8" for tensor in net.tensors.values())
 
 
 class _Writer:
@@ -222,9 +226,7 @@ class _Writer:
 
     def outside(self, op: Conv) -> NDArray[np.int32]:
         """How far the windows reach out of the input: ((above, below), (left, right))."""
-        size = self.net.tensors[op.input].shape[:2]
-        _, height, width, _ = self.net.parameters[op.weight].shape
-        kernel = extent((height, width), op.dilation)
+        size, kernel = self.net.tensors[op.input].shape[:2], covered(self.net, op)
         out, before = window_geometry(size, kernel, op.stride, op.padding)
         ends = [(o - 1) * s + k - b - n for o, s, k, b, n in zip(out, op.stride, kernel, before, size, strict=True)]
         return np.array([(b, max(0, end)) for b, end in zip(before, ends, strict=True)], np.int32)

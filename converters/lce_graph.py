@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from converters.flatbuffer import OPERATORS, TYPES, VERSION, Node, node, write
 from zobnn_edge.encoding import Binary, Float32, Int32, Uniform, pack
 from zobnn_edge.errors import ModelError
-from zobnn_edge.network import Parameter
+from zobnn_edge.tensor import Parameter
 
 CODE_BITS = "zobnn_code_bits"
 """Name of the metadata that says which tensors are parameters: one byte a tensor, the bits of its codes, 0 for none."""

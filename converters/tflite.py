@@ -2,8 +2,8 @@
 
 Files that zobnn-edge wrote come back with the same scores, bit for bit, and the same codes (but for batch norms that
 were folded into thresholds of binary convolutions: those come back as thresholds). Codes of other files become
-encodings too, where they are constants with one scale; a convolution of float32 activations with int8 weights is
-computed in float32, where TFLite's own kernels round the activations to 8 bits at run time.
+encodings too, where they are constants with one scale. Files with int8 weights and float32 activations ("dynamic
+range") round activations to 8 bits at run time, as TFLite's hybrid kernels do.
 """
 
 from __future__ import annotations
@@ -20,22 +20,10 @@ from converters.tflite_ops import HANDLERS, find_thermometers
 from zobnn_edge.errors import ModelError
 from zobnn_edge.files import read_bytes
 from zobnn_edge.format import MAX_DIM
-from zobnn_edge.network import (
-    Affine,
-    Builder,
-    Clip,
-    Conv,
-    Network,
-    Op,
-    Pad,
-    Pixels,
-    Quantize,
-    Thermometer,
-    extent,
-    rebuilt,
-    window_geometry,
-)
+from zobnn_edge.network import Builder, Network, Pixels, rebuilt
+from zobnn_edge.operations import Affine, Clip, Conv, Op, Pad, Padding, Quantize, Thermometer
 from zobnn_edge.rewrite import simplify
+from zobnn_edge.shapes import extent, window_geometry
 
 _ANONYMOUS = ("", "MLIR Converted.", "TOCO Converted.")
 
@@ -107,12 +95,14 @@ def _both(net: Network, first: Op, second: Op) -> Op | None:
 
 
 def _padded(net: Network, border: Pad, conv: Conv) -> Conv | None:
-    """A convolution that reads 0 or 1 outside its input itself; None where its border is another than a "same" one."""
+    """A convolution that reads 0 or 1 outside its input itself; None where no padding makes that border."""
     if conv.padding != "valid" or border.value not in (0.0, 1.0):
         return None
     _, height, width, _ = net.parameters[conv.weight].shape
     kernel = extent((height, width), conv.dilation)
-    out, before = window_geometry(net.tensors[border.input].shape[:2], kernel, conv.stride, "same")
-    if out != net.tensors[conv.output].shape[:2] or before != (border.rows[0], border.columns[0]):
-        return None
-    return replace(conv, input=border.input, padding="same", pad_value=1 if border.value else 0)
+    wanted = net.tensors[conv.output].shape[:2], (border.rows[0], border.columns[0])
+    paddings: tuple[Padding, ...] = ("same", "half")
+    for padding in paddings:
+        if window_geometry(net.tensors[border.input].shape[:2], kernel, conv.stride, padding) == wanted:
+            return replace(conv, input=border.input, padding=padding, pad_value=1 if border.value else 0)
+    return None

@@ -13,7 +13,9 @@ from converters.tflite_file import File, FileTensor, Operator
 from zobnn_edge.encoding import Encoding, Float32, Int32
 from zobnn_edge.errors import ModelError
 from zobnn_edge.format import MAX_DIM
-from zobnn_edge.network import Builder, Dequantize, Op, Role, Shape, Sign, Unpack
+from zobnn_edge.network import Builder
+from zobnn_edge.operations import Dequantize, Op, Sign, Unpack
+from zobnn_edge.tensor import Role, Shape
 
 _LABELS = {"CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "dense", "LceBconv2d": "bconv"}
 _DATA_INPUTS = {"RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1}
@@ -44,6 +46,7 @@ class Graph:
         self.aliases: dict[int, tuple[int, ...]] = {}
         self.bits_of: dict[str, str | None] = {}  # real tensor of +-1 -> its bits, None where nobody has asked for them
         self.signs: dict[str, str] = {}
+        self.rounded: dict[tuple[str, bool], str] = {}  # (real tensor, symmetric) -> rounded to 8 bits at run time
         self.parameters: dict[tuple[object, ...], str] = {}
         self.writers: dict[int, Operator] = {}
         for op in file.operators:
@@ -197,13 +200,18 @@ class Graph:
         **options: Any,
     ) -> str:
         """Append an operation of the network, named after its layer and part of it; returns its output."""
+        name = self.name(op, layer, part)
+        x, *rest = args
+        return self.builder.add(kind(name, x, name, *rest, **options))
+
+    def name(self, op: Operator, layer: str | None = None, part: str = "") -> str:
+        """A name that no tensor has yet: that of a layer, by default the operator's own, and a part of it."""
         base = name = (layer or label(op)) + part
         count = 1
         while name in self.builder.tensors:
             count += 1
             name = f"{base}:{count}"
-        x, *rest = args
-        return self.builder.add(kind(name, x, name, *rest, **options))
+        return name
 
     def layer(self, parameter: str) -> str:
         """The layer of a parameter."""

@@ -17,19 +17,9 @@ from converters.tflite_graph import Graph, Handler, image_shape, padding, stride
 from zobnn_edge.encoding import INT8, Int32
 from zobnn_edge.errors import ModelError
 from zobnn_edge.integers import SOFTMAX_BITS, multiplier
-from zobnn_edge.network import (
-    SOFTMAX_INT8,
-    AddInt8,
-    AveragePool,
-    ConvInt8,
-    Dequantize,
-    MaxPool,
-    Quantization,
-    Quantize,
-    Reshape,
-    SoftmaxInt8,
-    Tensor,
-)
+from zobnn_edge.operations import AddInt8, AveragePool, ConvInt8, Dequantize, MaxPool, Quantize, Reshape, SoftmaxInt8
+from zobnn_edge.shapes import SOFTMAX_INT8
+from zobnn_edge.tensor import Quantization, Tensor
 
 Array = NDArray[Any]
 Pair = tuple[int, int]

@@ -13,13 +13,14 @@ from converters.tflite_file import Operator
 from converters.tflite_graph import Graph, Handler, image_shape, padding, stride
 from zobnn_edge.encoding import Binary, Encoding, Float32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
-from zobnn_edge.network import (
+from zobnn_edge.operations import (
     Add,
     Affine,
     AveragePool,
     Clip,
     Concat,
     Conv,
+    DynamicRange,
     MaxPool,
     Mul,
     Pad,
@@ -80,7 +81,7 @@ def _linear(graph: Graph, op: Operator, kernel: Constant, values: Array, **windo
     that it has no binary operator for. They read bits where the input is a sign. Files of zobnn-edge tell what is
     binary.
     """
-    x = graph.real_input(op)
+    x = _rounded_at_run_time(graph, op, graph.real_input(op))
     assert kernel.encoding is not None
     encoding: Encoding = kernel.encoding
     scale = _scale(values) if isinstance(encoding, Float32) and not kernel.source.bits else None
@@ -98,6 +99,24 @@ def _linear(graph: Graph, op: Operator, kernel: Constant, values: Array, **windo
     if bias is not None and bias.values.any():
         y = _biased(graph, op, y, bias, part="/bias")
     return _activated(graph, op, y)
+
+
+def _rounded_at_run_time(graph: Graph, op: Operator, x: str) -> str:
+    """The input of a linear operator as its kernel sees it: on int8 weights that are no parameters of zobnn-edge's,
+    TFLite's hybrid kernels round a real input to 8 bits."""
+    weights = graph.file.tensors[op.inputs[1]]
+    if weights.type != "int8" or weights.bits:
+        return x
+    by_channel = len(weights.scales) > 1 or op.name == "DEPTHWISE_CONV_2D"
+    symmetric = not by_channel and not op.option("asymmetric_quantize_inputs", 0)
+    key = (x, symmetric)
+    if key not in graph.rounded:
+        graph.rounded[key] = graph.add(op, DynamicRange, x, symmetric, part="/rounded")
+    return graph.rounded[key]
+
+
+def _logistic(graph: Graph, op: Operator) -> str:
+    return graph.builder.sigmoid(graph.name(op), graph.real_input(op))
 
 
 def _scale(kernel: Array) -> Array | None:
@@ -413,6 +432,7 @@ HANDLERS: dict[str, Handler] = {
     "LceDequantize": _lce_dequantize,
     "LceQuantize": _lce_quantize,
     "MAXIMUM": _bound,
+    "LOGISTIC": _logistic,
     "MAX_POOL_2D": _pool,
     "MEAN": _mean,
     "MINIMUM": _bound,

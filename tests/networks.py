@@ -9,28 +9,27 @@ import numpy as np
 from zobnn_edge.encoding import INT8, Binary, Encoding, Float32, Int32, Uniform
 from zobnn_edge.harden import Policy, harden
 from zobnn_edge.integers import multiplier
-from zobnn_edge.network import (
+from zobnn_edge.network import Builder, Network, Pixels
+from zobnn_edge.operations import (
     Add,
     AddInt8,
     Affine,
     AveragePool,
-    Builder,
     Clip,
     Concat,
     Conv,
     ConvInt8,
     Dequantize,
+    DynamicRange,
+    GatedConv,
+    LowBit,
     MaxPool,
     Mul,
-    Network,
     Pad,
     Padding,
-    Pixels,
     PRelu,
-    Quantization,
     Quantize,
     Reshape,
-    Shape,
     Sign,
     Softmax,
     SoftmaxInt8,
@@ -38,6 +37,7 @@ from zobnn_edge.network import (
     Threshold,
     Unpack,
 )
+from zobnn_edge.tensor import Quantization, Shape
 
 Rng = np.random.Generator
 DYADIC = Pixels(1 / 128, -1.0)
@@ -207,6 +207,28 @@ class Author:
         pairs = self._parameter(name, "scale", np.array([multiplier(step * (1 << 26))]), Int32())
         return self._add(SoftmaxInt8(name, self.x, name, pairs))
 
+    def gated_conv(
+        self,
+        out: int,
+        kernel: int | tuple[int, int] = 3,
+        stride: int = 1,
+        padding: Padding = "half",
+        encoding: Encoding | int | None = None,
+    ) -> Author:
+        """Both planes of a real tensor, and thresholds that a good part of the sums exceeds."""
+        name, c = self._name("gated"), self.shape[2]
+        high = self.b.add(Sign(f"{name}/high", self.x, f"{name}/high"))
+        low = self.b.add(LowBit(f"{name}/low", self.x, f"{name}/low", float(np.float32(2 / 3))))
+        kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
+        weight = self._parameter(name, "weight", self.rng.choice([-1.0, 1.0], (out, kh, kw, c)), Binary(row=c))
+        values = self.rng.integers(-3, 4, out) - 0.5 * self.rng.integers(0, 2, out)
+        threshold = self._parameter(name, "threshold", values, encoding)
+        self.x = high
+        return self._add(GatedConv(name, high, name, low, weight, threshold, (stride, stride), padding))
+
+    def dynamic_range(self, symmetric: bool = True) -> Author:
+        return self._add(DynamicRange(name := self._name("rounded"), self.x, name, symmetric))
+
     def network(self) -> Network:
         return self.b.network(self.x)
 
@@ -219,9 +241,9 @@ def binary_chain(seed: int = 0, bits: int | None = None) -> Network:
 
 
 def thresholds(seed: int = 0, bits: int | None = 8) -> Network:
-    """Thresholds instead of batch norm, zero padding and one padding, strides, a binary max-pool."""
+    """Thresholds instead of batch norm; padding of ones, of zeros, on every side; strides, a binary max-pool."""
     a = Author((9, 9, 3), seed)
-    a.conv(32, 3, padding="same", weight=bits).threshold(bits, 2.0).conv(64, 3, 2, "same", 0).threshold(bits)
+    a.conv(32, 3, padding="same", weight=bits).threshold(bits, 2.0).conv(64, 3, 2, "half", 0).threshold(bits)
     a.max_pool(2, 1, "same").conv(16, 3, padding="same", pad_value=1).threshold(bits)
     return a.dense(10).affine(bits).network()
 
@@ -261,6 +283,21 @@ def gated(seed: int = 0, bits: int | None = None) -> Network:
     return a.conv(8, 2, padding="same", pad_value=1, dilation=(2, 2)).affine(bits).global_pool().network()
 
 
+def two_bits(seed: int = 0, bits: int | None = None) -> Network:
+    """Precision-gated convolutions of two-bit activations, with PReLU and shortcuts; like FracBNN."""
+    a = (
+        Author((8, 7, 3), seed, Pixels(1.0, 0.0))
+        .thermometer(8, 1 / 32)
+        .conv(16, 3, padding="same")
+        .affine(bits, spread=0.2)
+    )
+    for out, stride in ((16, 1), (33, 2)):
+        shortcut = a.x
+        a.gated_conv(out, 3, stride).affine(bits, spread=0.2).prelu(bits)
+        a = a.add(shortcut).affine(bits) if stride == 1 else a.affine(bits)
+    return a.global_pool().dense(10, weight=bits).affine(bits, scale=False).network()
+
+
 def integer(seed: int = 0) -> Network:
     """8-bit integers: strides, a depthwise convolution, a shortcut, both pools, a dense layer, softmax."""
     a = Author((9, 8, 3), seed).quantize().conv_int8(16, (3, 3), (2, 2), "same", limits=(-20, 127))
@@ -269,6 +306,13 @@ def integer(seed: int = 0) -> Network:
     a.max_pool(2, 1, "same").average_pool(2, 2, "same")
     a.reshape((1, 1, a.b.tensors[a.x].size)).conv_int8(10, (1, 1))
     return a.softmax_int8().dequantize().network()
+
+
+def hybrid(seed: int = 0) -> Network:
+    """Coded weights, and inputs rounded to 8 bits at run time in both ways; like a dynamic-range TFLite file."""
+    a = Author((6, 7, 3), seed).dynamic_range().conv(8, 3, padding="same", weight=8).clip()
+    a.dynamic_range(symmetric=False).conv(8, 3, weight=8, groups=8).affine().prelu()
+    return a.global_pool().dynamic_range(symmetric=False).dense(5, weight=8).network()
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {
@@ -284,9 +328,12 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "gated-hardened-8": lambda: harden(gated(5), Policy(8)),
     "real-float32": lambda: real(4, None),
     "real-12": lambda: real(4, 12),
+    "two_bits-float32": lambda: two_bits(8),
+    "two_bits-hardened-8": lambda: harden(two_bits(8), Policy(8)),
     "integer": lambda: integer(6),
+    "hybrid": lambda: hybrid(7),
     "real-hardened-5": lambda: harden(real(4, None), Policy(5)),
 }
 
-WRITTEN = [name for name in NETWORKS if name != "integer"]
+WRITTEN = [name for name in NETWORKS if name not in ("integer", "hybrid")]
 """Those that a flatbuffer is written of."""

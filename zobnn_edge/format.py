@@ -41,11 +41,14 @@ OPCODES = {
     "conv_int8": 19,
     "add_int8": 20,
     "softmax_int8": 21,
+    "dynamic_range": 22,
+    "low_bit": 23,
+    "gated_conv": 24,
 }
 ROLES = {"weight": 0, "scale": 1, "bias": 2, "slope": 3, "threshold": 4}
 KINDS = {"real": 0, "binary": 1, "int8": 2}
 ENCODINGS = {"float32": 0, "binary": 1, "uniform": 2, "int32": 3}
-PADDINGS = {"valid": 0, "same": 1}
+PADDINGS = {"valid": 0, "same": 1, "half": 2}
 ALGORITHMS = {"none": 0, "count": 1, "table": 2}
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED = 1
@@ -136,12 +139,14 @@ OP = Record(
         Field("kernel", "u16", "height and width of the window", 2),
         Field("stride", "u16", "vertical and horizontal stride", 2),
         Field("pad", "u16", "rows above and columns left of the input; pad: of the border", 2),
-        Field("padding", "u8", "0 valid, 1 same (informative; `pad` and the shapes decide)"),
+        Field("padding", "u8", "0 valid, 1 same, 2 half (informative; `pad` and the shapes decide)"),
         Field("pad_value", "u8", "conv: what is read outside the input, 0 or 1"),
         Field("groups", "u16", "conv: groups of channels"),
         Field("dilation", "u16", "conv: vertical and horizontal distance of the kernel's elements", 2),
         Field(
-            "low", "f32", "clip, conv_int8, add_int8: lower bound; affine, thermometer: gain; pad: value of the border"
+            "low",
+            "f32",
+            "clip, *_int8: lower bound; affine, thermometer: gain; pad: border; dynamic_range: 1 symmetric; low_bit",
         ),
         Field("high", "f32", "clip, conv_int8, add_int8: upper bound"),
         Field("scratch", "u32", "byte offset in the arena of the decoded parameters, a multiple of 8"),

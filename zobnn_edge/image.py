@@ -15,7 +15,8 @@ import numpy as np
 
 from zobnn_edge.encoding import Encoding, FloatArray, pack, row_bits, stored_bits, unpack
 from zobnn_edge.errors import InputError
-from zobnn_edge.network import Network, Parameter
+from zobnn_edge.network import Network
+from zobnn_edge.tensor import Parameter
 
 REGION_ALIGN = 4
 

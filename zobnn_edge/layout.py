@@ -7,27 +7,28 @@ from dataclasses import dataclass, replace
 
 from zobnn_edge import format as fmt
 from zobnn_edge.errors import ModelError
-from zobnn_edge.network import (
+from zobnn_edge.network import Network
+from zobnn_edge.operations import (
     Add,
     Affine,
     Clip,
     Conv,
+    LowBit,
     Mul,
-    Network,
     Op,
     PRelu,
     Reshape,
     Sign,
     Softmax,
-    Tensor,
     Threshold,
 )
+from zobnn_edge.tensor import Tensor
 from zobnn_edge.work import Work, candidates, is_binary_conv, least
 
-_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add, Mul)
-_TO_BINARY = (Sign, Threshold)
+_STEPS = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul)
+_TO_BINARY = (Sign, LowBit, Threshold)
 _NO_STEPS_AFTER = (Softmax, Reshape, *_TO_BINARY)
-_MORE = 4  # without a limit, tables may take the arena a quarter above the least possible
+_MORE, _PLENTY = 4, 32 << 10  # without a limit, tables may take the arena a quarter above the least, or up to 32 KB
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,12 @@ def _joins(net: Network, group: list[Op], op: Op) -> bool:
 def choose(net: Network, arena_limit: int | None = None) -> dict[str, Work]:
     """The work of every binary convolution: the quickest with which the arena stays within `arena_limit` bytes.
 
-    Without a limit that is a quarter more than the least arena with which the network runs. Where even that exceeds
-    the limit, every convolution takes the least.
+    Without a limit that is 32 KB, or a quarter more than the least arena with which the network runs, whichever is
+    more. Where the least arena exceeds the limit, every convolution takes the least.
     """
-    work = {op.name: least(net, op) for op in net.ops if isinstance(op, Conv) and is_binary_conv(net, op)}
+    work = {op.name: least(net, op) for op in net.ops if is_binary_conv(op, net)}
     frugal = lay_out(net, work).arena_bytes
-    room = allowed = frugal + frugal // _MORE if arena_limit is None else arena_limit
+    room = allowed = max(_PLENTY, frugal + frugal // _MORE) if arena_limit is None else arena_limit
     while room > 0:
         chosen = _quickest(net, work, room)
         excess = lay_out(net, chosen).arena_bytes - allowed
@@ -114,7 +115,7 @@ def _quickest(net: Network, frugal: Mapping[str, Work], room: int) -> dict[str, 
     chosen = dict(frugal)
     for step, group in enumerate(groups):
         op = group[0]
-        if op.name in frugal and isinstance(op, Conv):
+        if op.name in frugal and is_binary_conv(op, net):
             live = sum(size[b] for b in size if born[b] <= step <= dies[b]) - _aligned(frugal[op.name].bytes)
             fitting = (w for w in candidates(net, op) if live + w.bytes <= room)
             chosen[op.name] = next(fitting, frugal[op.name])
@@ -155,7 +156,7 @@ def lay_out(net: Network, work: Mapping[str, Work] | None = None) -> Layout:
 
 def _check(net: Network, work: Mapping[str, Work]) -> None:
     """Every binary convolution, and nothing else, has work, and enough memory to count in."""
-    convs = {op.name: op for op in net.ops if isinstance(op, Conv) and is_binary_conv(net, op)}
+    convs = {op.name: op for op in net.ops if is_binary_conv(op, net)}
     for name in convs.keys() ^ work.keys():
         raise ModelError(f"{name}: {'no way to compute it' if name in convs else 'is no binary convolution'}")
     for name, op in convs.items():

@@ -17,7 +17,8 @@ from zobnn_edge.encoding import Binary, Encoding, Float32, Int32, Uniform
 from zobnn_edge.errors import ModelError
 from zobnn_edge.image import ParameterImage, Region
 from zobnn_edge.layout import fuse, lay_out
-from zobnn_edge.network import (
+from zobnn_edge.network import Network, Pixels
+from zobnn_edge.operations import (
     Add,
     AddInt8,
     Affine,
@@ -27,27 +28,26 @@ from zobnn_edge.network import (
     Conv,
     ConvInt8,
     Dequantize,
+    DynamicRange,
+    GatedConv,
+    LowBit,
     MaxPool,
     Mul,
-    Network,
     Op,
     Pad,
     Padding,
-    Pixels,
     PRelu,
-    Quantization,
     Quantize,
     Reshape,
     Sign,
     Softmax,
     SoftmaxInt8,
-    Tensor,
     Thermometer,
     Threshold,
     Unpack,
-    extent,
-    window_geometry,
 )
+from zobnn_edge.shapes import extent, window_geometry
+from zobnn_edge.tensor import Quantization, Tensor
 from zobnn_edge.work import Algorithm, Work
 
 _OPCODE_OF: dict[type, int] = {
@@ -72,6 +72,9 @@ _OPCODE_OF: dict[type, int] = {
     ConvInt8: fmt.OPCODES["conv_int8"],
     AddInt8: fmt.OPCODES["add_int8"],
     SoftmaxInt8: fmt.OPCODES["softmax_int8"],
+    DynamicRange: fmt.OPCODES["dynamic_range"],
+    LowBit: fmt.OPCODES["low_bit"],
+    GatedConv: fmt.OPCODES["gated_conv"],
 }
 
 
@@ -179,14 +182,17 @@ def _op_record(
         "scratch_bytes": work.bytes if work else 0,
         "algorithm": fmt.ALGORITHMS[work.algorithm if work else "none"],
     }
-    if isinstance(op, (Conv, ConvInt8, MaxPool, AveragePool)):
-        kernel = covered = net.parameters[op.weight].shape[1:3] if isinstance(op, (Conv, ConvInt8)) else op.size
+    if isinstance(op, (Conv, GatedConv, ConvInt8, MaxPool, AveragePool)):
+        kernel = op.size if isinstance(op, (MaxPool, AveragePool)) else net.parameters[op.weight].shape[1:3]
+        covered = (kernel[0], kernel[1])
         if isinstance(op, (Conv, ConvInt8)):
-            covered = extent((kernel[0], kernel[1]), op.dilation)
-        _, pad = window_geometry(net.tensors[op.input].shape[:2], (covered[0], covered[1]), op.stride, op.padding)
+            covered = extent(covered, op.dilation)
+        _, pad = window_geometry(net.tensors[op.input].shape[:2], covered, op.stride, op.padding)
         f.update(kernel=kernel, stride=op.stride, pad=pad, padding=fmt.PADDINGS[op.padding])
     if isinstance(op, Conv):
         f.update(parameter=parameter[op.weight], pad_value=op.pad_value, groups=op.groups, dilation=op.dilation)
+    elif isinstance(op, GatedConv):
+        f.update(parameter=parameter[op.weight], bias=parameter[op.threshold], groups=1, dilation=(1, 1))
     elif isinstance(op, ConvInt8):
         f.update(parameter=parameter[op.weight], bias=parameter[op.bias], groups=op.groups, dilation=op.dilation)
     elif isinstance(op, Affine):
@@ -201,12 +207,16 @@ def _op_record(
         f.update(parameter=parameter[op.threshold])
     elif isinstance(op, Clip):
         f.update(low=op.low, high=op.high)
-    elif isinstance(op, (Add, AddInt8, Mul, Concat)):
+    elif isinstance(op, LowBit):
+        f.update(low=op.bound)
+    if isinstance(op, (Add, AddInt8, Mul, Concat, GatedConv)):
         f.update(other=index[op.other])
-    elif isinstance(op, Pad):
+    if isinstance(op, Pad):
         f.update(pad=(op.rows[0], op.columns[0]), low=op.value)
     elif isinstance(op, Thermometer):
         f.update(low=op.gain)
+    elif isinstance(op, DynamicRange):
+        f.update(low=float(op.symmetric))
     if isinstance(op, (ConvInt8, AddInt8)):
         f.update(low=op.low, high=op.high)
     if isinstance(op, (ConvInt8, AddInt8, SoftmaxInt8)):
@@ -379,6 +389,10 @@ def _op(r: dict[str, Any], name: str, tensors: list[Tensor], regions: list[Regio
         PRelu: lambda: PRelu(name, x, y, parameter(r["parameter"])),
         Clip: lambda: Clip(name, x, y, r["low"], r["high"]),
         Sign: lambda: Sign(name, x, y),
+        LowBit: lambda: LowBit(name, x, y, r["low"]),
+        GatedConv: lambda: GatedConv(
+            *(name, x, y, other(r["other"]), parameter(r["parameter"]), parameter(r["bias"]), r["stride"], padding)
+        ),
         Threshold: lambda: Threshold(name, x, y, parameter(r["parameter"])),
         Unpack: lambda: Unpack(name, x, y),
         Add: lambda: Add(name, x, y, other(r["other"])),
@@ -387,6 +401,7 @@ def _op(r: dict[str, Any], name: str, tensors: list[Tensor], regions: list[Regio
         Pad: lambda: Pad(name, x, y, border(0), border(1), r["low"]),
         Thermometer: lambda: Thermometer(name, x, y, target.shape[2] // max(1, source.shape[2]), r["low"]),
         Softmax: lambda: Softmax(name, x, y),
+        DynamicRange: lambda: DynamicRange(name, x, y, bool(r["low"])),
         Reshape: lambda: Reshape(name, x, y, target.shape),
         Quantize: lambda: Quantize(name, x, y, target.quantization),
         Dequantize: lambda: Dequantize(name, x, y),

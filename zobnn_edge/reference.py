@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from zobnn_edge import integers
 from zobnn_edge.encoding import Binary, FloatArray, InputArray, row_bits
 from zobnn_edge.image import ParameterImage
-from zobnn_edge.network import (
+from zobnn_edge.network import Network, as_inputs
+from zobnn_edge.operations import (
     Add,
     AddInt8,
     Affine,
@@ -25,26 +26,25 @@ from zobnn_edge.network import (
     Conv,
     ConvInt8,
     Dequantize,
+    DynamicRange,
+    GatedConv,
+    LowBit,
     MaxPool,
     Mul,
-    Network,
     Op,
     Pad,
     PRelu,
-    Quantization,
     Quantize,
     Reshape,
     Sign,
     Softmax,
     SoftmaxInt8,
-    Tensor,
     Thermometer,
     Threshold,
     Unpack,
-    as_inputs,
-    extent,
-    window_geometry,
 )
+from zobnn_edge.shapes import extent, window_geometry
+from zobnn_edge.tensor import Quantization, Tensor
 
 CANONICAL_NAN = np.array([0x7FC00000], np.uint32).view(np.float32)[0]
 
@@ -75,6 +75,9 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[An
     if isinstance(op, Conv):
         conv = _binary_conv if net.tensors[op.input].kind == "binary" else _real_conv
         return conv(net, image, op, x)
+    if isinstance(op, GatedConv):
+        first, second = (_binary_conv(net, image, op, plane) for plane in inputs)
+        return np.asarray(first * 2 + np.where(first < image.values(op.threshold), np.float32(0), second))
     if isinstance(op, MaxPool):
         return _max_pool(op, x, net.tensors[op.output])
     if isinstance(op, AveragePool):
@@ -92,6 +95,9 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[An
         return np.where(y > high, high, y)
     if isinstance(op, Sign):
         return np.where(x < 0, np.float32(-1), np.float32(1))
+    if isinstance(op, LowBit):
+        bounds = np.where(x < 0, np.float32(-op.bound), np.float32(op.bound))
+        return np.where(x < bounds, np.float32(-1), np.float32(1))
     if isinstance(op, Threshold):
         return np.where(x < image.values(op.threshold), np.float32(-1), np.float32(1))
     if isinstance(op, Unpack):
@@ -110,6 +116,8 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[An
         return planes.reshape(*x.shape[:3], -1)
     if isinstance(op, Softmax):
         return softmax(x)
+    if isinstance(op, DynamicRange):
+        return np.stack([_over_own_range(image, op.symmetric) for image in x])
     assert isinstance(op, Dequantize)
     q = net.tensors[op.input].quantization
     return np.multiply((x - q.zero_point).astype(np.float32), np.float32(q.scale))
@@ -147,11 +155,35 @@ def _numbers(image: ParameterImage, name: str) -> integers.Integers:
 
 def _quantize(x: FloatArray, to: Quantization) -> integers.Integers:
     """To the nearest step, ties away from 0; NaN counts as the least."""
-    steps = x / np.float32(to.scale)
-    steps = np.where(steps > -1024, np.minimum(steps, np.float32(1024)), np.float32(-1024))
-    whole = np.trunc(steps)
-    nearest = whole + (steps - whole >= 0.5) - (steps - whole <= -0.5)
-    return np.asarray(np.clip(nearest.astype(np.int64) + to.zero_point, -128, 127))
+    return np.asarray(np.clip(_nearest(x / np.float32(to.scale)) + to.zero_point, -128, 127))
+
+
+def _over_own_range(x: FloatArray, symmetric: bool) -> FloatArray:
+    """One image rounded to 8 bits over its own range."""
+    least, greatest = np.fmin.reduce(x, axis=None, initial=0), np.fmax.reduce(x, axis=None, initial=0)
+    zero_point = 0
+    if least == greatest:
+        return np.zeros_like(x)
+    if symmetric:
+        reach = max(-least, greatest)
+        scale, per_unit = reach / np.float32(127), np.float32(127) / reach
+    else:
+        step = (np.float64(greatest) - np.float64(least)) / 255
+        scale = np.float32(step)
+        per_unit = np.float32(1) / scale
+        from_least, from_greatest = -least / step, greatest / step
+        zero = -128 + from_least if 128 + from_least < 127 + from_greatest else 127 - from_greatest
+        zero_point = int(_nearest(np.array(zero, np.float32)))
+        zero_point = min(max(zero_point, -128), 127)
+    q = np.clip(_nearest(np.float32(zero_point) + x * per_unit), -127 if symmetric else -128, 127)
+    return np.multiply((q - zero_point).astype(np.float32), scale)
+
+
+def _nearest(x: FloatArray) -> integers.Integers:
+    """To the nearest whole number, ties away from 0; limited to +-1024, NaN counts as the least."""
+    x = np.where(x > -1024, np.minimum(x, np.float32(1024)), np.float32(-1024))
+    whole = np.trunc(x)
+    return np.asarray(whole + (x - whole >= 0.5) - (x - whole <= -0.5)).astype(np.int64)
 
 
 def _int8_sums(net: Network, image: ParameterImage, op: ConvInt8, x: NDArray[Any]) -> integers.Integers:
@@ -166,7 +198,7 @@ def _int8_sums(net: Network, image: ParameterImage, op: ConvInt8, x: NDArray[Any
 
 
 def _taps(
-    x: NDArray[Any], out: Tensor, kernel: tuple[int, int], op: Conv | ConvInt8 | MaxPool | AveragePool
+    x: NDArray[Any], out: Tensor, kernel: tuple[int, int], op: Conv | GatedConv | ConvInt8 | MaxPool | AveragePool
 ) -> Iterator[tuple[int, int, NDArray[Any], NDArray[np.bool_]]]:
     """For each kernel position, row by row: (row, column, what it reads (N, oh, ow, C), where that is inside)."""
     height, width = x.shape[1:3]
@@ -182,7 +214,7 @@ def _taps(
             yield ky, kx, patch, inside[None, :, :, None]
 
 
-def _binary_conv(net: Network, image: ParameterImage, op: Conv, x: FloatArray) -> FloatArray:
+def _binary_conv(net: Network, image: ParameterImage, op: Conv | GatedConv, x: FloatArray) -> FloatArray:
     """Dot products of +-1; a bit set in the padding of a weight row counts as one more differing bit a tap."""
     out = net.tensors[op.output]
     region = image.region(op.weight)
@@ -190,10 +222,11 @@ def _binary_conv(net: Network, image: ParameterImage, op: Conv, x: FloatArray) -
     weight = image.values(op.weight)
     extra = _row_padding(image, op.weight).reshape(o, kh, kw)
     dot = np.zeros((len(x), *out.shape), np.float32)
+    pad_value, groups = (op.pad_value, op.groups) if isinstance(op, Conv) else (0, 1)
     for ky, kx, patch, inside in _taps(x, out, (kh, kw), op):
-        read = np.where(inside, patch, np.float32(op.pad_value))
-        counted = np.ones_like(inside) if op.pad_value else inside
-        dot += _grouped(read, weight[:, ky, kx], op.groups) - 2 * counted * extra[:, ky, kx]
+        read = np.where(inside, patch, np.float32(pad_value))
+        counted = np.ones_like(inside) if pad_value else inside
+        dot += _grouped(read, weight[:, ky, kx], groups) - 2 * counted * extra[:, ky, kx]
     return dot
 
 

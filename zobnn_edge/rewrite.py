@@ -13,25 +13,26 @@ from dataclasses import replace
 import numpy as np
 
 from zobnn_edge.encoding import Binary, Float32
-from zobnn_edge.network import (
+from zobnn_edge.network import Network, rebuilt
+from zobnn_edge.operations import (
     Add,
     Affine,
     Clip,
     Concat,
     Conv,
+    GatedConv,
+    LowBit,
     MaxPool,
     Mul,
-    Network,
     Op,
-    Parameter,
     PRelu,
     Reshape,
-    Shape,
     Sign,
     Threshold,
     Unpack,
-    rebuilt,
 )
+from zobnn_edge.shapes import extent
+from zobnn_edge.tensor import Parameter, Shape
 
 Rule = Callable[[Network], "Network | None"]
 
@@ -162,6 +163,76 @@ def without_flattening(net: Network) -> Network | None:
     return None
 
 
+def strided(net: Network) -> Network | None:
+    """A convolution of stride 1, then every n-th pixel of it (a 1x1 pool) -> a convolution of stride n.
+
+    The kernel must be odd and the padding on every side, so that both look at the same windows.
+    """
+    for pool in net.ops:
+        if not isinstance(pool, MaxPool) or pool.size != (1, 1) or pool.padding != "valid":
+            continue
+        conv = net.producer(pool.input)
+        if not isinstance(conv, Conv) or len(net.consumers(conv.output)) != 1 or conv.stride != (1, 1):
+            continue
+        _, height, width, _ = net.parameters[conv.weight].shape
+        if conv.padding == "valid" or not all(k % 2 for k in extent((height, width), conv.dilation)):
+            continue
+        joined = replace(conv, output=pool.output, stride=pool.stride, padding="half")
+        return rebuilt(net, [joined if op == conv else op for op in net.ops if op != pool], net.parameters)
+    return None
+
+
+def low_bits(net: Network) -> Network | None:
+    """sign(x - bound * sign(x)) -> LowBit. A difference of floats is below 0 just where the one is below the other."""
+    for low in net.ops:
+        rest = net.producer(low.input) if isinstance(low, Sign) else None
+        if not isinstance(rest, Add):
+            continue
+        for x, other in (rest.inputs, rest.inputs[::-1]):
+            chain = _producers(net, other, (Affine, Unpack, Sign))
+            if chain is None or chain[2].input != x:
+                continue
+            step = chain[0]
+            if isinstance(step, Affine) and not step.parameters and step.gain < 0:
+                joined = LowBit(low.name, x, low.output, -step.gain)
+                return rebuilt(net, [joined if op == low else op for op in net.ops], net.parameters)
+    return None
+
+
+def gates(net: Network) -> Network | None:
+    """2 h + l * (h exceeds its threshold ? 1 : 0), h and l convolutions with the same weights -> GatedConv."""
+    for total in net.ops:
+        if not isinstance(total, Add):
+            continue
+        for double, gated in (total.inputs, total.inputs[::-1]):
+            doubled, product = net.producer(double), net.producer(gated)
+            if not isinstance(doubled, Affine) or doubled.parameters or doubled.gain != 2:
+                continue
+            if not isinstance(product, Mul):
+                continue
+            for fine, gate in (product.inputs, product.inputs[::-1]):
+                joined = _gate(net, total, net.producer(doubled.input), net.producer(fine), gate)
+                if joined is not None:
+                    return rebuilt(net, [joined if op == total else op for op in net.ops], net.parameters)
+    return None
+
+
+def _gate(net: Network, total: Op, high: Op | None, low: Op | None, gate: str) -> GatedConv | None:
+    chain = _producers(net, gate, (Clip, Unpack, Threshold))
+    if chain is None or not isinstance(high, Conv) or not isinstance(low, Conv):
+        return None
+    clip, _, threshold = chain
+    plain = high.groups == 1 and high.dilation == (1, 1) and (high.pad_value == 0 or high.padding == "valid")
+    alike = replace(high, name=low.name, input=low.input, output=low.output) == low
+    binary = net.tensors[high.input].kind == net.tensors[low.input].kind == "binary"
+    if not (plain and alike and binary and isinstance(clip, Clip) and isinstance(threshold, Threshold)):
+        return None
+    if (clip.low, clip.high) not in ((0, 1), (0, np.inf)) or threshold.input != high.output:
+        return None
+    planes = (high.input, total.output, low.input)
+    return GatedConv(total.name, *planes, high.weight, threshold.threshold, high.stride, high.padding)
+
+
 def in_chains(net: Network) -> Network:
     """The same operations ordered so that one which works element by element directly follows what it continues.
 
@@ -183,11 +254,26 @@ def in_chains(net: Network) -> Network:
 RULES: tuple[Rule, ...] = (
     without_dead_ops,
     without_identities,
+    strided,
+    low_bits,
+    gates,
     without_falling_scales,
     sign_before_pool,
     without_flattening,
 )
-_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add, Mul)
+_STEPS = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul)
+
+
+def _producers(net: Network, tensor: str, kinds: tuple[type, ...]) -> list[Op] | None:
+    """The operations that make a tensor, one after the other from it upwards, if they are of these kinds."""
+    chain: list[Op] = []
+    for kind in kinds:
+        op = net.producer(tensor)
+        if not isinstance(op, kind):
+            return None
+        chain.append(op)  # type: ignore[arg-type]
+        tensor = op.input  # type: ignore[union-attr]
+    return chain
 
 
 def _chain(net: Network, tensor: str, belongs: Callable[[Op], bool]) -> list[Op]:
@@ -261,7 +347,7 @@ def _bypassed(net: Network, gone: Op, source: str) -> Network:
             continue
         if op.input == gone.output:
             op = replace(op, input=source)
-        if isinstance(op, (Add, Mul, Concat)) and op.other == gone.output:
+        if isinstance(op, (Add, Mul, Concat, GatedConv)) and op.other == gone.output:
             op = replace(op, other=source)
         ops.append(op)
     return rebuilt(net, ops, net.parameters)

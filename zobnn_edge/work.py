@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from zobnn_edge import format as fmt
-from zobnn_edge.network import Conv, Network
+from zobnn_edge.network import Network
+from zobnn_edge.operations import Conv, GatedConv, Op
 
 Algorithm = Literal["count", "table"]
 
 _BLOCKS = (16, 32)  # filters that a table serves, on cores without and with vectors
+_MAX_BLOCK = 32  # filters of a block that is counted
 _MAX_BITS = 32767  # a sum has sixteen bits, half of them for the limit
 _WIDEN_WORDS = 6  # words after which counts of eight bits are widened
 
@@ -43,17 +45,24 @@ class _Shape:
     filters: int
     pixels: int
     width: int
+    planes: int
 
     @staticmethod
-    def of(net: Network, op: Conv) -> _Shape:
+    def of(net: Network, op: Conv | GatedConv) -> _Shape:
         out, rows, columns, channels = net.parameters[op.weight].shape
         height, width, _ = net.tensors[op.output].shape
         words = -(-channels // 32)
-        return _Shape(rows, columns, words, channels, op.groups, out // op.groups, height * width, width)
+        groups, planes = (op.groups, 1) if isinstance(op, Conv) else (1, 2)
+        return _Shape(rows, columns, words, channels, groups, out // groups, height * width, width, planes)
 
     @property
     def taps(self) -> int:
         return self.rows * self.columns
+
+    @property
+    def kept(self) -> int:
+        """Bytes of the sums of the high plane, which a gated convolution keeps for a block of filters."""
+        return _aligned(2 * min(self.filters, _MAX_BLOCK) * self.pixels) if self.planes == 2 else 0
 
     @property
     def lookups(self) -> int:
@@ -61,32 +70,35 @@ class _Shape:
         return 4 if self.channels <= 16 else 8
 
 
-def is_binary_conv(net: Network, op: object) -> bool:
+def is_binary_conv(op: Op, net: Network) -> TypeGuard[Conv | GatedConv]:
     """Whether an operation is a convolution of bits."""
-    return isinstance(op, Conv) and net.tensors[op.input].kind == "binary"
+    return isinstance(op, GatedConv) or (isinstance(op, Conv) and net.tensors[op.input].kind == "binary")
 
 
-def least(net: Network, op: Conv) -> Work:
+def least(net: Network, op: Conv | GatedConv) -> Work:
     """The work with the least memory: to count in what is gathered of one pixel."""
     s = _Shape.of(net, op)
     words = s.taps * s.words
     filters = s.filters * s.groups
     cost = s.pixels * (filters * (9 * words + 50) + -(-filters // 32) * (3 * words + 12 * s.taps + 60))
-    return Work("count", _aligned(4 * words), cost)
+    return Work("count", s.kept + _aligned(4 * words), s.planes * cost)
 
 
-def candidates(net: Network, op: Conv) -> list[Work]:
+def candidates(net: Network, op: Conv | GatedConv) -> list[Work]:
     """All that is worth considering for a binary convolution, the quickest first; the last is `least`."""
     slowest = least(net, op)
     s = _Shape.of(net, op)
     if 32 * s.words * s.taps > _MAX_BITS:
         return [slowest]
-    sizes = {_aligned(_memory(s, taps, rows, block)) for block in _BLOCKS for taps, rows in _divisions(s)}
-    tables = [
-        Work("table", n, sum(min(slowest.cost, _cost(s, n, block)) for block in _BLOCKS) / len(_BLOCKS)) for n in sizes
-    ]
+    sizes = {s.kept + _aligned(_memory(s, taps, rows, block)) for block in _BLOCKS for taps, rows in _divisions(s)}
+    tables = [Work("table", n, _mean_cost(s, n, slowest.cost)) for n in sizes]
     quicker = [w for w in tables if w.bytes >= slowest.bytes and w.cost < slowest.cost]
     return [*sorted(quicker, key=lambda w: (w.cost, w.bytes)), slowest]
+
+
+def _mean_cost(s: _Shape, memory: int, most: float) -> float:
+    """The mean over cores with and without vectors; they count where tables would take longer."""
+    return sum(min(most, _cost(s, memory - s.kept, block)) for block in _BLOCKS) / len(_BLOCKS)
 
 
 def _windows(s: _Shape) -> list[int]:
@@ -118,8 +130,8 @@ def _cost(s: _Shape, memory: int, block: int) -> float:
             continue
         windows = -(-s.taps // taps)
         bands = -(-height // rows) if windows > 1 else 1
-        best = min(best, bands * s.taps * s.words * s.lookups * 90 + windows * s.pixels * 60)
-    looking_up = s.pixels * (s.taps * s.words * s.lookups * 7 + 100)
+        best = min(best, bands * s.taps * s.words * s.lookups * 90 + windows * s.planes * s.pixels * 60)
+    looking_up = s.planes * s.pixels * (s.taps * s.words * s.lookups * 7 + 100)
     return s.groups * -(-s.filters // block) * (best + looking_up)
 
 

@@ -42,7 +42,7 @@ uint32_t zob_missing(const zob_block *b, zob_span v, zob_span h) {
 }
 
 const uint32_t *zob_block_input(const zob_block *b, zob_span v, zob_span h) {
-    const zob_tensor *in = b->c->in;
+    const zob_tensor *in = b->in;
     const uint32_t *input = (const uint32_t *)(const void *)(b->c->arena + in->offset);
     if (v.begin == v.end || h.begin == h.end) return input; /* nothing is read */
     return input + (v.at * in->width + h.at) * zob_words(in->channels) + b->input;
@@ -55,25 +55,81 @@ void zob_put_bits(const zob_block *b, uint32_t pixel, uint32_t bits) {
     if (shift + b->filters > 32u) word[1] |= bits >> (32u - shift);
 }
 
-void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
-    const zob_op *op = c->op;
-    const uint32_t *weights = (const uint32_t *)(const void *)(c->image + c->model->parameters[op->parameter].offset);
-    const uint32_t filters = c->out->channels / op->groups;
-    const uint32_t most = op->algorithm == ZOB_ALGORITHM_TABLE ? ZOB_BLOCK : ZOB_MAX_BLOCK;
+void zob_put_sums(const zob_block *b, uint32_t pixel, int32_t *sums) {
+    int16_t *high = b->high + (b->gate == ZOB_NO_GATE ? 0u : pixel * b->filters);
+    if (b->gate == ZOB_HIGH_PLANE) {
+        for (uint32_t f = 0; f < b->filters; f++) high[f] = (int16_t)sums[f];
+        return;
+    }
+    if (b->gate == ZOB_LOW_PLANE) {
+        for (uint32_t f = 0; f < b->filters; f++) {
+            const int32_t h = high[f];
+            sums[f] = 2 * h + (h < b->least[f] ? 0 : sums[f]);
+        }
+    }
+    zob_emit_block(b->sink, pixel, b->first, b->filters, sums);
+}
+
+static zob_block make_block(const zob_context *c, const zob_sink *sink) {
     zob_block b;
+    memset(&b, 0, sizeof b);
     b.c = c;
     b.sink = sink;
-    b.channels = c->in->channels / op->groups;
+    b.in = c->in;
+    b.memory = c->arena + c->op->scratch;
+    b.memory_bytes = c->op->scratch_bytes;
+    b.channels = c->in->channels / c->op->groups;
     b.words = zob_words(b.channels);
-    b.taps = (uint32_t)op->kernel[0] * op->kernel[1];
-    for (uint32_t group = 0; group < op->groups; group++) {
-        b.input = group * b.words;
-        for (uint32_t done = 0; done < filters; done += b.filters) {
-            b.first = group * filters + done;
-            b.filters = filters - done < most ? filters - done : most;
-            b.weights = weights + b.first * b.taps * b.words;
+    b.taps = (uint32_t)c->op->kernel[0] * c->op->kernel[1];
+    return b;
+}
+
+/* Move on to the block of filters after `done` of a group's; returns how many are done after it. */
+static uint32_t next_block(zob_block *b, uint32_t group, uint32_t done) {
+    const zob_op *op = b->c->op;
+    const uint32_t *weights =
+        (const uint32_t *)(const void *)(b->c->image + b->c->model->parameters[op->parameter].offset);
+    const uint32_t filters = b->c->out->channels / op->groups;
+    const uint32_t most = op->algorithm == ZOB_ALGORITHM_TABLE ? ZOB_BLOCK : ZOB_MAX_BLOCK;
+    b->input = group * b->words;
+    b->first = group * filters + done;
+    b->filters = filters - done < most ? filters - done : most;
+    b->weights = weights + b->first * b->taps * b->words;
+    return done + b->filters;
+}
+
+static void run_block(const zob_block *b) {
+    if (b->c->op->algorithm != ZOB_ALGORITHM_TABLE || !zob_block_table(b)) zob_block_count(b);
+}
+
+void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
+    const uint32_t filters = c->out->channels / c->op->groups;
+    zob_block b = make_block(c, sink);
+    for (uint32_t group = 0; group < c->op->groups; group++) {
+        for (uint32_t done = 0; done < filters;) {
+            done = next_block(&b, group, done);
             set_room(&b);
-            if (op->algorithm != ZOB_ALGORITHM_TABLE || !zob_block_table(&b)) zob_block_count(&b);
+            run_block(&b);
         }
+    }
+}
+
+void zob_conv_gated(const zob_context *c, const zob_sink *sink) {
+    const uint32_t kept = (uint32_t)zob_kept_bytes(c->out);
+    zob_block b = make_block(c, sink);
+    b.high = (int16_t *)(void *)b.memory;
+    b.memory += kept;
+    b.memory_bytes -= kept;
+    for (uint32_t done = 0; done < c->out->channels;) {
+        float thresholds[ZOB_MAX_BLOCK];
+        done = next_block(&b, 0u, done);
+        zob_decode(&c->model->parameters[c->op->bias], c->image, b.first, b.filters, thresholds);
+        for (uint32_t f = 0; f < b.filters; f++) b.least[f] = ceiling(thresholds[f]);
+        b.gate = ZOB_HIGH_PLANE;
+        b.in = c->in;
+        run_block(&b);
+        b.gate = ZOB_LOW_PLANE;
+        b.in = &c->model->tensors[c->op->other];
+        run_block(&b);
     }
 }

@@ -63,13 +63,13 @@ uint32_t zob_count_differing(const uint32_t *x, const uint32_t *w, uint32_t word
  * outside, if they are read. */
 static void gather(const zob_block *b, zob_span v, zob_span h, uint32_t *patch) {
     const zob_op *op = b->c->op;
-    const uint32_t pixel = zob_words(b->c->in->channels), line = op->kernel[1] * b->words;
+    const uint32_t pixel = zob_words(b->in->channels), line = op->kernel[1] * b->words;
     const uint32_t *at = zob_block_input(b, v, h);
     if (op->pad_value) {
         if ((v.end - v.begin) * (h.end - h.begin) < b->taps) memset(patch, 0, 4u * (size_t)b->taps * b->words);
         patch += v.begin * line + h.begin * b->words;
     }
-    for (uint32_t ky = v.begin; ky < v.end; ky++, at += op->dilation[0] * b->c->in->width * pixel) {
+    for (uint32_t ky = v.begin; ky < v.end; ky++, at += op->dilation[0] * b->in->width * pixel) {
         const uint32_t *tap = at;
         uint32_t *to = patch;
         for (uint32_t kx = h.begin; kx < h.end; kx++, tap += op->dilation[1] * pixel) {
@@ -112,17 +112,17 @@ static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span
         const int32_t products = (int32_t)(b->taps * b->channels - missing);
         int32_t sums[ZOB_MAX_BLOCK];
         for (uint32_t f = 0; f < b->filters; f++) sums[f] = products - 2 * (int32_t)counts[f];
-        zob_emit_block(b->sink, pixel, b->first, b->filters, sums);
+        zob_put_sums(b, pixel, sums);
     }
 }
 
 void zob_block_count(const zob_block *b) {
     const zob_context *c = b->c;
-    uint32_t *patch = (uint32_t *)(void *)(c->arena + c->op->scratch), pixel = 0;
+    uint32_t *patch = (uint32_t *)(void *)b->memory, pixel = 0;
     for (uint32_t oy = 0; oy < c->out->height; oy++) {
-        const zob_span v = zob_inside(c->op, 0, oy, c->in->height);
+        const zob_span v = zob_inside(c->op, 0, oy, b->in->height);
         for (uint32_t ox = 0; ox < c->out->width; ox++, pixel++) {
-            count_pixel(b, pixel, v, zob_inside(c->op, 1, ox, c->in->width), patch);
+            count_pixel(b, pixel, v, zob_inside(c->op, 1, ox, b->in->width), patch);
         }
     }
 }

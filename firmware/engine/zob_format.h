@@ -36,6 +36,9 @@
 #define ZOB_OP_CONV_INT8 19u
 #define ZOB_OP_ADD_INT8 20u
 #define ZOB_OP_SOFTMAX_INT8 21u
+#define ZOB_OP_DYNAMIC_RANGE 22u
+#define ZOB_OP_LOW_BIT 23u
+#define ZOB_OP_GATED_CONV 24u
 
 #define ZOB_KIND_REAL 0u
 #define ZOB_KIND_BINARY 1u
@@ -106,11 +109,11 @@ struct zob_op {
     uint16_t kernel[2]; /* height and width of the window */
     uint16_t stride[2]; /* vertical and horizontal stride */
     uint16_t pad[2]; /* rows above and columns left of the input; pad: of the border */
-    uint8_t padding; /* 0 valid, 1 same (informative; `pad` and the shapes decide) */
+    uint8_t padding; /* 0 valid, 1 same, 2 half (informative; `pad` and the shapes decide) */
     uint8_t pad_value; /* conv: what is read outside the input, 0 or 1 */
     uint16_t groups; /* conv: groups of channels */
     uint16_t dilation[2]; /* conv: vertical and horizontal distance of the kernel's elements */
-    float low; /* clip, conv_int8, add_int8: lower bound; affine, thermometer: gain; pad: value of the border */
+    float low; /* clip, *_int8: lower bound; affine, thermometer: gain; pad: border; dynamic_range: 1 symmetric; low_bit */
     float high; /* clip, conv_int8, add_int8: upper bound */
     uint32_t scratch; /* byte offset in the arena of the decoded parameters, a multiple of 8 */
     uint32_t scratch_bytes; /* conv, binary input: bytes of the arena to work in */

@@ -62,13 +62,7 @@ static void quantize(const zob_context *c) {
     const uint32_t count = zob_pixels(c->in) * c->in->channels;
     int8_t *y = result(c);
     for (uint32_t i = 0; i < count; i++) {
-        float steps = x[i] / c->out->scale, rest;
-        int32_t q;
-        if (!(steps > -1024.0f)) steps = -1024.0f;
-        if (steps > 1024.0f) steps = 1024.0f;
-        q = (int32_t)steps;
-        rest = steps - (float)q;
-        q += (rest >= 0.5f) - (rest <= -0.5f) + c->out->zero_point;
+        const int32_t q = zob_nearest(x[i] / c->out->scale) + c->out->zero_point;
         y[i] = (int8_t)(q < INT8_MIN ? INT8_MIN : q > INT8_MAX ? INT8_MAX : q);
     }
 }

@@ -34,11 +34,17 @@ static inline uint32_t zob_filter_of(uint32_t word, uint32_t nibble) {
 static inline uint32_t zob_sum_of(uint32_t filter) {
     return 16u * (filter >> 4) + 8u * (filter & 1u) + ((filter & 15u) >> 1);
 }
+#define ZOB_PAIR 2u /* from the filter in the lower half of a word of sums to that in the upper half */
+static inline uint32_t zob_filter_of_sum(uint32_t word) {
+    return 16u * (word >> 3) + 4u * (word & 3u) + ((word >> 2) & 1u);
+}
 #else
 static inline uint32_t zob_filter_of(uint32_t word, uint32_t nibble) {
     return 4u * word + 2u * (nibble & 1u) + ((nibble >> 1) & 1u) + 8u * (nibble >> 2);
 }
 static inline uint32_t zob_sum_of(uint32_t filter) { return 2u * (filter & 7u) + (filter >> 3); }
+#define ZOB_PAIR 8u
+static inline uint32_t zob_filter_of_sum(uint32_t word) { return word; }
 #endif
 
 /* Consecutive words of the input, and the groups of their taps. */
@@ -75,6 +81,15 @@ void zob_expand(uint32_t *table, const uint32_t *weights, uint32_t groups);
 /* Look up and add the rows of every pixel of a run, of words of 8 groups or of 4. No sum may exceed sixteen bits. */
 void zob_add_words(const zob_pixel_run *run);
 void zob_add_halves(const zob_pixel_run *run);
+
+/* `most` minus twice the sum of every filter. */
+static inline void zob_unpack(int32_t *results, const uint32_t *sums, int32_t most) {
+    for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) {
+        int32_t *const pair = results + zob_filter_of_sum(i);
+        pair[0] = most - 2 * (int32_t)(sums[i] & 0xFFFFu);
+        pair[ZOB_PAIR] = most - 2 * (int32_t)(sums[i] >> 16);
+    }
+}
 
 /* Bit f of the result is the highest bit of the sum of filter f. */
 uint32_t zob_signs(const uint32_t *sums);

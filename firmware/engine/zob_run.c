@@ -34,6 +34,7 @@ static zob_step make_step(const zob_context *c, const zob_op *op) {
 static int is_head(uint32_t opcode) {
     switch (opcode) {
     case ZOB_OP_CONV:
+    case ZOB_OP_GATED_CONV:
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:
     case ZOB_OP_UNPACK:
@@ -43,6 +44,7 @@ static int is_head(uint32_t opcode) {
     case ZOB_OP_CONCAT:
     case ZOB_OP_PAD:
     case ZOB_OP_THERMOMETER:
+    case ZOB_OP_DYNAMIC_RANGE:
         return 1;
     default:
         return 0;
@@ -78,6 +80,9 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
             zob_conv_real(c, sink);
         }
         break;
+    case ZOB_OP_GATED_CONV:
+        zob_conv_gated(c, sink);
+        break;
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:
         zob_pool_real(c, sink);
@@ -88,8 +93,8 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
     case ZOB_OP_PAD:
         zob_pad(c, sink);
         break;
-    case ZOB_OP_THERMOMETER:
-        zob_thermometer(c, sink);
+    case ZOB_OP_DYNAMIC_RANGE:
+        zob_dynamic_range(c, sink);
         break;
     default:
         zob_copy(c, sink);
@@ -106,6 +111,8 @@ static void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
     }
     if (c->out->kind == ZOB_KIND_INT8) {
         zob_int8(c);
+    } else if (op->opcode == ZOB_OP_THERMOMETER) {
+        zob_thermometer(c);
     } else if (op->opcode == ZOB_OP_SOFTMAX) {
         zob_softmax(c);
     } else if (op->opcode == ZOB_OP_MAX_POOL && c->in->kind == ZOB_KIND_BINARY) {

@@ -51,7 +51,7 @@ static uint32_t most_stretches(const zob_block *b, uint32_t taps) { return taps 
  * every pixel of every window. 0 if it does not fit. */
 static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
     const zob_context *c = t->b->c;
-    const uint32_t taps = rows * columns, stretches = most_stretches(t->b, taps), room = c->op->scratch_bytes / 4u;
+    const uint32_t taps = rows * columns, stretches = most_stretches(t->b, taps), room = t->b->memory_bytes / 4u;
     const uint32_t words = 4u * stretches + taps * (tap_words(t) + ZOB_SUM_WORDS), line = c->out->width * ZOB_SUM_WORDS;
     const uint32_t windows = ((c->op->kernel[0] - 1u) / rows + 1u) * ((c->op->kernel[1] - 1u) / columns + 1u);
     uint32_t bands = 1u;
@@ -60,7 +60,7 @@ static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
     t->columns = columns;
     t->band = windows == 1u ? c->out->height : (room - words) / line;
     t->line = windows == 1u ? 0u : line;
-    t->stretches = (zob_stretch *)(void *)(c->arena + c->op->scratch);
+    t->stretches = (zob_stretch *)(void *)t->b->memory;
     t->tables = (uint32_t *)(void *)(t->stretches + stretches);
     t->zeros = t->tables + taps * tap_words(t);
     t->sums = t->zeros + taps * ZOB_SUM_WORDS;
@@ -150,7 +150,7 @@ static zob_stretch *append(zob_stretch *list, const tables *t, uint32_t offset, 
 /* List the taps of a window that are inside the input, v x h of the kernel's. Returns the list's end. */
 static zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_span h) {
     const zob_context *c = t->b->c;
-    const uint32_t pixel = 4u * zob_words(c->in->channels), line = c->in->width * pixel, words = t->b->words;
+    const uint32_t pixel = 4u * zob_words(t->b->in->channels), line = t->b->in->width * pixel, words = t->b->words;
     const uint32_t left = max_u32(h.begin, w->x), right = min_u32(h.end, w->x + w->columns);
     const uint32_t together = c->op->dilation[1] == 1u && c->op->groups == 1u && right > left ? right - left : 1u;
     zob_stretch *end = t->stretches;
@@ -217,11 +217,8 @@ static void finish(const tables *t, uint32_t pixel, uint32_t pixels, uint32_t mi
     }
     for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS) {
         int32_t results[ZOB_BLOCK];
-        for (uint32_t f = 0; f < t->b->filters; f++) {
-            const uint32_t at = zob_sum_of(f), sum = (sums[at / 2u] >> (16u * (at % 2u))) & 0xFFFFu;
-            results[f] = products - 2 * (int32_t)(sum - BIAS);
-        }
-        zob_emit_block(t->b->sink, pixel, t->b->first, t->b->filters, results);
+        zob_unpack(results, sums, products + 2 * (int32_t)BIAS);
+        zob_put_sums(t->b, pixel, results);
     }
 }
 
@@ -238,7 +235,7 @@ static positions alike(const tables *t, uint32_t axis, uint32_t begin, uint32_t 
     positions p;
     p.begin = begin;
     p.end = inner ? min_u32(t->outer[axis], end) : begin + 1u;
-    p.inside = zob_inside(c->op, axis, begin, axis == 0u ? c->in->height : c->in->width);
+    p.inside = zob_inside(c->op, axis, begin, axis == 0u ? t->b->in->height : t->b->in->width);
     return p;
 }
 
@@ -275,7 +272,7 @@ static void run_row(const tables *t, const window *w, zob_pixel_run *run, const 
 static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, positions rows, positions columns, uint32_t *sums) {
     const zob_context *c = t->b->c;
     const zob_span v = rows.inside, h = columns.inside;
-    const uint32_t pixel = 4u * zob_words(c->in->channels), missing = zob_missing(t->b, v, h);
+    const uint32_t pixel = 4u * zob_words(t->b->in->channels), missing = zob_missing(t->b, v, h);
     uint32_t constant[ZOB_SUM_WORDS], at = rows.begin * c->out->width + columns.begin;
     zob_pixel_run run = {t->stretches, NULL, t->tables, NULL, 0u, NULL, 0u, 0u, NULL};
     const int any = constant_sums(t, w, v, h, constant);
@@ -287,7 +284,7 @@ static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, positio
     for (uint32_t y = rows.begin; y < rows.end; y++, at += c->out->width) {
         run_row(t, w, &run, any ? constant : NULL);
         if (w->last) finish(t, at, run.pixels, missing, run.sums);
-        run.input += c->op->stride[0] * c->in->width * pixel;
+        run.input += c->op->stride[0] * t->b->in->width * pixel;
         run.sums += t->line;
     }
 }
@@ -327,7 +324,7 @@ static void run_windows(const tables *t, uint32_t begin, uint32_t end) {
             w.columns = min_u32(t->columns, op->kernel[1] - w.x);
             w.first = w.y == 0u && w.x == 0u;
             w.last = w.y + w.rows == op->kernel[0] && w.x + w.columns == op->kernel[1];
-            if (begin == 0u || w.rows * w.columns < t->b->taps) build(t, &w);
+            if (w.rows * w.columns < t->b->taps || (begin == 0u && t->b->gate != ZOB_LOW_PLANE)) build(t, &w);
             run_band(t, &w, begin, end);
         }
     }
@@ -337,8 +334,8 @@ int zob_block_table(const zob_block *b) {
     const uint32_t height = b->c->out->height;
     tables t = {.b = b, .groups = b->channels <= 16u ? 4u : 8u};
     if ((uint64_t)b->taps * b->words * 32u > MAX_COUNT || !is_clean(b, t.groups) || !divide_scratch(&t)) return 0;
-    set_inner(&t, 0u, b->c->in->height, height);
-    set_inner(&t, 1u, b->c->in->width, b->c->out->width);
+    set_inner(&t, 0u, b->in->height, height);
+    set_inner(&t, 1u, b->in->width, b->c->out->width);
     set_start(&t);
     for (uint32_t begin = 0; begin < height; begin += min_u32(t.band, height - begin)) {
         run_windows(&t, begin, begin + min_u32(t.band, height - begin));

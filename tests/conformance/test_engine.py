@@ -12,7 +12,8 @@ from zobnn_edge import reference
 from zobnn_edge.engine import Engine, fault_set
 from zobnn_edge.harden import Policy, harden
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import Network
+from zobnn_edge.network import Builder, Network
+from zobnn_edge.operations import LowBit, Unpack
 
 CHANNELS = st.sampled_from([1, 31, 32, 33, 64])
 ENCODING = st.sampled_from([None, 2, 5, 8, 12, 16])
@@ -51,7 +52,7 @@ def test_every_network_on_200_inputs_and_100_fault_sets(name: str) -> None:
     channels=st.tuples(CHANNELS, CHANNELS),
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    same=st.booleans(),
+    padding=st.sampled_from(["valid", "same", "half"]),
     pad_value=st.integers(0, 1),
     binary_input=st.booleans(),
     weight=st.sampled_from(["binary", None, 3, 8, 11, 16]),
@@ -60,10 +61,10 @@ def test_every_network_on_200_inputs_and_100_fault_sets(name: str) -> None:
     dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)),
 )
 def test_convolutions(
-    seed, size, channels, kernel, stride, same, pad_value, binary_input, weight, encoding, groups, dilation
+    seed, size, channels, kernel, stride, padding, pad_value, binary_input, weight, encoding, groups, dilation
 ) -> None:
     """Convolutions over shapes, strides, paddings, groups, dilations and channel counts, then batch norm."""
-    if not same:
+    if padding != "same":
         size = tuple(max(s, (k - 1) * d + 1) for s, k, d in zip(size, kernel, dilation, strict=True))
     inputs, filters = channels
     if groups == "depthwise":
@@ -76,7 +77,7 @@ def test_convolutions(
     a = Author((*size, inputs), seed)
     if binary_input:
         a.sign()
-    a.conv(filters, kernel, stride, "same" if same else "valid", pad_value, weight, groups, dilation).affine(encoding)
+    a.conv(filters, kernel, stride, padding, pad_value, weight, groups, dilation).affine(encoding)
     check(a.network())
 
 
@@ -222,3 +223,46 @@ def test_runs_from_many_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         for scores in pool.map(lambda _: engine.run(model.image.data, x), range(16)):
             assert_same_bits(scores, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(width=32) | st.floats(-4, 4, width=32), min_size=6, max_size=6),
+    st.booleans(),
+)
+def test_rounding_to_the_range_of_any_floats(values: list[float], symmetric: bool) -> None:
+    """Tiny, huge, infinite and missing numbers included."""
+    net = Author((1, 2, 3), 0).dynamic_range(symmetric).network()
+    x = np.array(values, np.float32).reshape(1, 1, 2, 3)
+    model = Model.of(net)
+    assert_same_bits(Engine(model.plan).run(model.image.data, x), reference.run(net, x))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    channels=st.tuples(CHANNELS, CHANNELS),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.integers(1, 3),
+    padding=st.sampled_from(["valid", "same", "half"]),
+)
+def test_gated_convolutions(seed, size, channels, kernel, stride, padding) -> None:
+    """Two planes, gates open and closed, thresholds that equal sums."""
+    if padding != "same":
+        size = tuple(max(s, k) for s, k in zip(size, kernel, strict=True))
+    check(Author((*size, channels[0]), seed).gated_conv(channels[1], kernel, stride, padding).affine().network())
+
+
+@given(st.lists(st.floats(width=32) | st.floats(-1, 1, width=32), min_size=4, max_size=4))
+def test_low_bits_of_any_floats(values: list[float]) -> None:
+    """Also where x - 2/3 sign(x) would be rounded, and of NaN."""
+    b = Builder("low", (1, 1, 4))
+    low = b.add(LowBit("low", b.input, "low", float(np.float32(2 / 3))))
+    net = b.network(b.add(Unpack("unpack", low, "unpack")))
+    x = np.array(values, np.float32).reshape(1, 1, 1, 4)
+    made = Engine(Model.of(net).plan).run(Model.of(net).image.data, x)
+    assert_same_bits(made, reference.run(net, x))
+    high = np.where(x < 0, np.float32(-1), np.float32(1))
+    expected = np.where(x + high * np.float32(-2 / 3) < 0, -1, 1)
+    np.testing.assert_array_equal(made.reshape(x.shape), expected)

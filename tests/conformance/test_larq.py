@@ -26,7 +26,7 @@ from tests.conformance.keras_models import (
 )
 from zobnn_edge import layout, reference
 from zobnn_edge.encoding import Binary
-from zobnn_edge.network import Conv, MaxPool
+from zobnn_edge.operations import Conv, MaxPool
 
 pytestmark = pytest.mark.usefixtures("reproducible_models")
 

@@ -16,7 +16,7 @@ from tests.conformance.keras_models import PIXELS, layers, tf
 from zobnn_edge import reference
 from zobnn_edge.engine import Engine
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import Conv
+from zobnn_edge.operations import Conv
 
 pytestmark = [pytest.mark.study, pytest.mark.usefixtures("reproducible_models")]
 

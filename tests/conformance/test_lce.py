@@ -19,7 +19,8 @@ from zobnn_edge import reference
 from zobnn_edge.encoding import Binary, Float32, Uniform, unpack
 from zobnn_edge.errors import InputError, ModelError
 from zobnn_edge.image import ParameterImage
-from zobnn_edge.network import Add, Affine, Builder, Conv, Network, Sign, Threshold, Unpack
+from zobnn_edge.network import Builder, Network
+from zobnn_edge.operations import Add, Affine, Conv, Sign, Threshold, Unpack
 
 pytestmark = pytest.mark.skipif(not lce_interpreter.installed(), reason="larq_compute_engine is not installed")
 
@@ -389,9 +390,10 @@ def test_whole_networks_agree(name: str, reference_kernel: bool) -> None:
     assert_close(lce_interpreter.run(lce.write(net), x, reference_kernel), reference.run(net, x))
 
 
-def test_a_network_of_integers_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"test: an int8 network; the \.tflite file that it came from"):
-        lce.write(NETWORKS["integer"]())
+@pytest.mark.parametrize("name", ["integer", "hybrid"])
+def test_a_network_of_integers_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=r"test: computes in 8-bit integers; its flatbuffer is the \.tflite file"):
+        lce.write(NETWORKS[name]())
 
 
 def has_binary_groups(net: Network) -> bool:
@@ -681,3 +683,10 @@ def test_writing_needs_neither_tensorflow_nor_larq() -> None:
         "sys.exit(any(m.split('.')[0] in ('tensorflow', 'larq', 'larq_compute_engine') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("weight", ["binary", None])
+def test_half_padding_of_an_even_kernel_is_refused(weight: str | None) -> None:
+    a = Author((6, 6, 4), 0).sign() if weight else Author((6, 6, 4), 0)
+    with pytest.raises(ModelError, match="half padding of an even kernel or of a pool has no counterpart in TFLite"):
+        lce.write(a.conv(3, 4, 2, "half", weight=weight).network())

@@ -31,6 +31,7 @@ ACCURACIES = {
     "cnv_cifar10": (79.52, 79.52),
     "resnet8": (87.19, 87.19),
     "dscnn": (91.3, 91.3),
+    "dscnn_hybrid": (90.5, 90.5),
     "mnist_bnn": (98.5, 100),
     "cifar10_bnn": (82, 100),
 }

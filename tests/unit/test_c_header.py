@@ -16,7 +16,8 @@ from tests.networks import NETWORKS, Author, real, residual, thresholds
 from zobnn_edge.encoding import Float32, Uniform
 from zobnn_edge.errors import ModelError
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import Affine, AveragePool, Builder, Network
+from zobnn_edge.network import Builder, Network
+from zobnn_edge.operations import Affine, AveragePool
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 NASTY = ["float", "3d/weight", "a-b", "a/b", "a_b", "été", "pad_0", "", "*/ #error", "linux", "x\\", "uint8_t", "a_b_2"]

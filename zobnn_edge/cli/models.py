@@ -55,6 +55,9 @@ def harden(
     net: NetArgument,
     output: ZobOption,
     bits: Annotated[int, typer.Option(help="Bits of a code, 2 to 16.")] = 8,
+    range: Annotated[
+        str, typer.Option(help="Range of codes: error (of least squared error) or minmax (all values).")
+    ] = "error",
 ) -> None:
     """Harden real-valued parameters after ZOBNN.
 
@@ -64,7 +67,7 @@ def harden(
     from zobnn_edge.harden import harden as apply
 
     before = read_model(net)
-    after = model_file.save(apply(before.network, Policy(bits)), output)
+    after = model_file.save(apply(before.network, Policy(bits, range)), output)  # type: ignore[arg-type]
     saved = 100 * (1 - len(after.image.data) / max(1, len(before.image.data)))
     typer.echo(f"{output}: {_summary(after)}; {saved:.1f} % fewer bytes of parameters")
 

@@ -84,6 +84,7 @@ PUBLISHED = {
     "resnet8": Published("cifar10", Pixels(), keras=mlperf.load_resnet8),
     "resnet8_int8": Published("cifar10", Pixels(), file="mlperf_tiny/ic_resnet8_int8.tflite"),
     "dscnn": Published("kws", mlperf.DSCNN_PIXELS, keras=mlperf.load_dscnn),
+    "dscnn_hybrid": Published("kws", mlperf.DSCNN_PIXELS, file="mlperf_tiny/kws_dscnn_float.tflite"),
     "dscnn_int8": Published("kws", mlperf.DSCNN_PIXELS, file="mlperf_tiny/kws_dscnn_int8.tflite"),
 }
 

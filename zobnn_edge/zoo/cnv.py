@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from zobnn_edge import datasets
 from zobnn_edge.encoding import Binary, Float32
 from zobnn_edge.errors import ModelError
-from zobnn_edge.network import Add, Affine, Builder, Clip, Conv, MaxPool, Network, Pixels, Sign, Threshold, Unpack
+from zobnn_edge.network import Builder, Network, Pixels
+from zobnn_edge.operations import Add, Affine, Clip, Conv, MaxPool, Sign, Threshold, Unpack
 
 FILE = "bnn_pynq/cnv_w1a1_cifar10.npz"
 SHAPES = (

@@ -97,9 +97,7 @@ def _block(x: Any, convolutions: tuple[tuple[int, int, int], ...], name: str) ->
     from zobnn_edge.zoo.layers import PrecisionGatedConv2D
 
     for number, (filters, kernel, stride) in enumerate(convolutions, 1):
-        y = PrecisionGatedConv2D(filters, kernel, name=f"{name}_conv{number}")(x)
-        if stride == 2:  # every other pixel: PyTorch pads on both sides, Keras with stride 2 behind only
-            y = keras()[0].keras.layers.MaxPooling2D(1, 2, name=f"{name}_stride{number}")(y)
+        y = PrecisionGatedConv2D(filters, kernel, stride, padding="half", name=f"{name}_conv{number}")(x)
         y = rprelu(norm(y, f"{name}_bn{number}"), f"{name}_rprelu{number}")
         if stride == 2:
             x = halved(x, f"{name}_shortcut{number}")

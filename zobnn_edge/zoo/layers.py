@@ -100,7 +100,8 @@ class PrecisionGatedConv2D(_Layer):  # type: ignore[misc]
 
     With `a = two_bit(x)` and the binary kernel `w`: `m = conv(sign(a), w) * 2/3` is what the high bits give,
     `f = conv(a, w)` what both give; the result is `f` where `m > threshold` of the channel, else `m`.
-    The kernel (height, width, in, out) is quantized by Larq's `ste_sign`; outside the input reads 0.
+    The kernel (height, width, in, out) is quantized by Larq's `ste_sign`; outside the input reads 0. `padding` may also
+    be "half": as PyTorch pads, `(kernel_size - 1) // 2` pixels on every side.
     """
 
     def __init__(
@@ -124,8 +125,12 @@ class PrecisionGatedConv2D(_Layer):  # type: ignore[misc]
         kernel = self.kernel_quantizer(self.kernel)
         levels = two_bit(inputs)
 
+        half = (self.kernel_size - 1) // 2
+        border = [[0, 0], [half, half], [half, half], [0, 0]]
+        padding = border if self.padding == "half" else self.padding.upper()
+
         def conv(x: Any) -> Any:
-            return tf.nn.conv2d(x, kernel, self.strides, self.padding.upper())
+            return tf.nn.conv2d(x, kernel, self.strides, padding)
 
         high = conv(lq.math.sign(levels)) * (2 / 3)
         return tf.where(high > self.threshold, conv(levels), high)

@@ -1,0 +1,61 @@
+/* Sixteen lanes of AVX-512, with VPOPCNTDQ to count bits and VNNI to add up bytes. */
+#ifndef ZOB_LANES_H
+#define ZOB_LANES_H
+
+#include <immintrin.h>
+
+#include "tile.h"
+
+#define LANES 16u
+
+typedef __m512 reals;
+typedef __m512i words;
+typedef __mmask16 mask;
+
+static inline reals load(const void *p) { return _mm512_loadu_ps(p); }
+static inline void store(void *p, reals x) { _mm512_storeu_ps(p, x); }
+static inline reals all(float x) { return _mm512_set1_ps(x); }
+static inline reals add(reals x, reals y) { return _mm512_add_ps(x, y); }
+static inline reals multiply(reals x, reals y) { return _mm512_mul_ps(x, y); }
+static inline reals divide(reals x, reals y) { return _mm512_div_ps(x, y); }
+/* x where x > y, else y. */
+static inline reals greater_or(reals x, reals y) { return _mm512_max_ps(x, y); }
+/* x where x < y, else y. */
+static inline reals less_or(reals x, reals y) { return _mm512_min_ps(x, y); }
+static inline mask less(reals x, reals y) { return _mm512_cmp_ps_mask(x, y, _CMP_LT_OQ); }
+static inline reals choose(mask m, reals set, reals clear) { return _mm512_mask_blend_ps(m, clear, set); }
+/* x where x >= 0, else x * slope. */
+static inline reals sloped(reals x, reals slope) {
+    return _mm512_mask_mul_ps(x, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NGE_UQ), x, slope);
+}
+
+static inline mask load_bits(const uint8_t *p) { return (mask)(p[0] | p[1] << 8); }
+static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
+    const uint16_t bits = (uint16_t)(m & valid);
+    __builtin_memcpy(p, &bits, 2);
+}
+
+static inline words load_words(const void *p) { return _mm512_loadu_si512(p); }
+static inline words no_words(void) { return _mm512_setzero_si512(); }
+static inline words all_words(const uint8_t *p) {
+    int32_t x;
+    __builtin_memcpy(&x, p, 4);
+    return _mm512_set1_epi32(x);
+}
+/* base + 2 * count, as floats. */
+static inline reals real_of(words base, words sum) { return _mm512_cvtepi32_ps(_mm512_add_epi32(base, sum)); }
+static inline words minus_twice(words count) {
+    return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_add_epi32(count, count));
+}
+
+/* Bits that differ, each lane. Other instruction sets count in bytes: `settle` adds up those of each lane. */
+#define SETTLE_EVERY 0xFFFFFFFFu
+static inline words count_differing(words count, words x, words w) {
+    return _mm512_add_epi32(count, _mm512_popcnt_epi32(_mm512_xor_si512(x, w)));
+}
+static inline words settle(words sum, words count) { return _mm512_add_epi32(sum, count); }
+
+/* sum + the four products of unsigned bytes of x and signed bytes of w, each lane. */
+static inline words add_byte_products(words sum, words x, words w) { return _mm512_dpbusd_epi32(sum, x, w); }
+
+#endif
