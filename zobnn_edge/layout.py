@@ -28,7 +28,7 @@ from zobnn_edge.work import Work, candidates, is_binary_conv, least
 _STEPS = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul)
 _TO_BINARY = (Sign, LowBit, Threshold)
 _NO_STEPS_AFTER = (Softmax, Reshape, *_TO_BINARY)
-_MORE, _PLENTY = 4, 32 << 10  # without a limit, tables may take the arena a quarter above the least, or up to 32 KB
+_MORE = 4  # without a limit, tables may take the arena a quarter above the least possible
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ def _joins(net: Network, group: list[Op], op: Op) -> bool:
 def choose(net: Network, arena_limit: int | None = None) -> dict[str, Work]:
     """The work of every binary convolution: the quickest with which the arena stays within `arena_limit` bytes.
 
-    Without a limit that is 32 KB, or a quarter more than the least arena with which the network runs, whichever is
-    more. Where the least arena exceeds the limit, every convolution takes the least.
+    Without a limit that is a quarter more than the least arena with which the network runs. Where even that exceeds
+    the limit, every convolution takes the least.
     """
     work = {op.name: least(net, op) for op in net.ops if is_binary_conv(op, net)}
     frugal = lay_out(net, work).arena_bytes
-    room = allowed = max(_PLENTY, frugal + frugal // _MORE) if arena_limit is None else arena_limit
+    room = allowed = frugal + frugal // _MORE if arena_limit is None else arena_limit
     while room > 0:
         chosen = _quickest(net, work, room)
         excess = lay_out(net, chosen).arena_bytes - allowed

@@ -19,7 +19,6 @@ from zobnn_edge.operations import Conv, GatedConv, Op
 Algorithm = Literal["count", "table"]
 
 _BLOCKS = (16, 32)  # filters that a table serves, on cores without and with vectors
-_MAX_BLOCK = 32  # filters of a block that is counted
 _MAX_BITS = 32767  # a sum has sixteen bits, half of them for the limit
 _WIDEN_WORDS = 6  # words after which counts of eight bits are widened
 
@@ -62,7 +61,7 @@ class _Shape:
     @property
     def kept(self) -> int:
         """Bytes of the sums of the high plane, which a gated convolution keeps for a block of filters."""
-        return _aligned(2 * min(self.filters, _MAX_BLOCK) * self.pixels) if self.planes == 2 else 0
+        return (32 if self.filters <= 16 else 64) * self.pixels if self.planes == 2 else 0
 
     @property
     def lookups(self) -> int:

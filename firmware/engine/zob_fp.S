@@ -83,6 +83,13 @@ FUNCTION zob_fp_of_int
     bne   1b
     bx    lr
 
+FUNCTION zob_fp_copy
+1:  vldmia r1!, {s0-s7}
+    vstmia r0!, {s0-s7}
+    subs  r2, r2, #8
+    bne   1b
+    bx    lr
+
 /* The result is complete but for its place: r3 has "not below" of the last element in bit 31; r12 elements in all. */
 .macro FINISH
     rsb   r12, r12, #32

@@ -59,10 +59,10 @@ static inline uint32_t zob_words(uint32_t channels) { return (channels + 31u) / 
 
 static inline uint32_t zob_pixels(const zob_tensor *t) { return t->height * t->width; }
 
-/* Bytes of the sums of the high plane that a gated convolution keeps, in the first part of its scratch. */
+/* Bytes of the sums of the high plane that a gated convolution keeps, in the first part of its scratch: of a block of
+ * filters, sixteen bits each, sixteen or thirty-two at every pixel. */
 static inline uint64_t zob_kept_bytes(const zob_tensor *out) {
-    const uint64_t block = out->channels < ZOB_MAX_BLOCK ? out->channels : ZOB_MAX_BLOCK;
-    return (2u * block * zob_pixels(out) + ZOB_ALIGN - 1u) / ZOB_ALIGN * ZOB_ALIGN;
+    return (out->channels <= 16u ? 32u : 64u) * (uint64_t)zob_pixels(out);
 }
 
 /* The kernel positions [begin, end) of one axis that fall inside the input, and the input position of the first. */

@@ -91,6 +91,19 @@ static inline void zob_unpack(int32_t *results, const uint32_t *sums, int32_t mo
     }
 }
 
+/* The results of a gated convolution: h is `most` minus twice the sum of the high plane, l of the low one; 2 h where h is
+ * below the filter's least, else 2 h + l. */
+static inline void zob_unpack_gated(int32_t *results, const uint32_t *high, const uint32_t *low, int32_t most,
+                                    const int32_t *least, uint32_t words) {
+    for (uint32_t i = 0; i < words; i++) {
+        const uint32_t filter = zob_filter_of_sum(i);
+        const int32_t h = most - 2 * (int32_t)(high[i] & 0xFFFFu), above = most - 2 * (int32_t)(high[i] >> 16);
+        results[filter] = 2 * h + (h < least[filter] ? 0 : most - 2 * (int32_t)(low[i] & 0xFFFFu));
+        results[filter + ZOB_PAIR] =
+            2 * above + (above < least[filter + ZOB_PAIR] ? 0 : most - 2 * (int32_t)(low[i] >> 16));
+    }
+}
+
 /* Bit f of the result is the highest bit of the sum of filter f. */
 uint32_t zob_signs(const uint32_t *sums);
 

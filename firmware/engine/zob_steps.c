@@ -1,6 +1,4 @@
 /* What a group does to the elements that its head has computed, row by row: consecutive channels of a pixel. */
-#include <string.h>
-
 #include "zob_internal.h"
 #include "zob_steps.h"
 
@@ -49,6 +47,14 @@ static void prelu(float *x, const float *slope, uint32_t count) {
     for (; i < count; i++) {
         if (!(x[i] >= 0.0f)) x[i] = x[i] * slope[i];
     }
+}
+
+static void copy(float *to, const float *x, uint32_t count) {
+    uint32_t i = fast(count);
+#ifdef ZOB_FP
+    if (i) zob_fp_copy(to, x, i);
+#endif
+    for (; i < count; i++) to[i] = x[i];
 }
 
 static void clip(float *x, float low, float high, uint32_t count) {
@@ -122,7 +128,7 @@ void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32
     for (uint32_t i = 0; i < reals; i++) take(sink, &sink->steps[i], pixel, channel, x, count);
     if (sink->real) {
         float *to = sink->real + pixel * sink->channels + channel;
-        if (to != x) memcpy(to, x, 4u * (size_t)count);
+        if (to != x) copy(to, x, count);
     } else {
         put_bits(sink, pixel, channel, count, bits_of(&sink->steps[reals], channel, x, count));
     }
@@ -142,7 +148,7 @@ void zob_emit_reals(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint
     while (count > 0u) {
         const uint32_t n = count < ZOB_MAX_BLOCK ? count : ZOB_MAX_BLOCK;
         float row[ZOB_MAX_BLOCK];
-        memcpy(row, x, 4u * (size_t)n);
+        copy(row, x, n);
         zob_emit_row(sink, pixel, channel, n, row);
         channel += n;
         count -= n;

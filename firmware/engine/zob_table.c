@@ -204,6 +204,22 @@ static void put_whole(const tables *t, uint32_t pixel, uint32_t pixels, const ui
     }
 }
 
+/* Keep the sums of the high plane as they are; or let them decide which of the low plane's count. */
+static void put_gated(const tables *t, uint32_t pixel, uint32_t pixels, int32_t most, const uint32_t *sums) {
+    const zob_block *b = t->b;
+    const uint32_t words = b->filters <= 16u ? 8u : 16u;
+    uint32_t *high = (uint32_t *)(void *)b->high + pixel * words;
+    for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS, high += words) {
+        int32_t results[ZOB_MAX_BLOCK];
+        if (b->gate == ZOB_HIGH_PLANE) {
+            memcpy(high, sums, 4u * (size_t)words);
+        } else {
+            zob_unpack_gated(results, high, sums, most, b->least, words);
+            zob_emit_block(b->sink, pixel, b->first, b->filters, results);
+        }
+    }
+}
+
 /* The results of `pixels` pixels whose sums are complete, from output pixel `pixel` on. */
 static void finish(const tables *t, uint32_t pixel, uint32_t pixels, uint32_t missing, const uint32_t *sums) {
     const int32_t products = (int32_t)(t->b->taps * t->b->channels - missing);
@@ -215,10 +231,14 @@ static void finish(const tables *t, uint32_t pixel, uint32_t pixels, uint32_t mi
         for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS) zob_put_bits(t->b, pixel, zob_signs(sums));
         return;
     }
+    if (t->b->gate != ZOB_NO_GATE) {
+        put_gated(t, pixel, pixels, products + 2 * (int32_t)BIAS, sums);
+        return;
+    }
     for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS) {
         int32_t results[ZOB_BLOCK];
         zob_unpack(results, sums, products + 2 * (int32_t)BIAS);
-        zob_put_sums(t->b, pixel, results);
+        zob_emit_block(t->b->sink, pixel, t->b->first, t->b->filters, results);
     }
 }
 

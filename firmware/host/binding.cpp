@@ -35,9 +35,9 @@ public:
         if (status != ZOB_OK) {
             throw nb::value_error((std::string(zob_status_text(status)) + " (record " + std::to_string(where) + ")").c_str());
         }
-        run_pass_ = zob::kernels_of(instructions_);
+        kernels_ = zob::kernels_of(instructions_);
         for (uint32_t format : {ZOB_INPUT_FLOAT32, ZOB_INPUT_UINT8}) {
-            if (run_pass_) programs_[format] = zob::Program::of(model_, format);
+            if (kernels_) programs_[format] = zob::Program::of(model_, format);
         }
     }
 
@@ -70,7 +70,7 @@ private:
         std::vector<uint32_t> copy(image_bytes() / 4 + 1);
         std::copy(image_data, image_data + image_bytes(), reinterpret_cast<uint8_t *>(copy.data()));
         if (programs_[format]) {
-            programs_[format]->run(run_pass_, reinterpret_cast<const uint8_t *>(copy.data()), inputs, n, threads, out);
+            programs_[format]->run(*kernels_, reinterpret_cast<const uint8_t *>(copy.data()), inputs, n, threads, out);
             return;
         }
         const auto make = [&] {
@@ -84,7 +84,7 @@ private:
 
     std::vector<uint32_t> plan_;
     std::string instructions_;
-    zob_run_pass run_pass_ = nullptr;
+    const zob_kernels *kernels_ = nullptr;
     zob_model model_{};
     std::unique_ptr<zob::Program> programs_[2];
 };

@@ -25,7 +25,8 @@ constexpr size_t MOST_BYTES = size_t{1} << 30;  // offsets in an arena are 32 bi
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 bool takes_mask(const zob_op &o) {
-    return o.opcode == ZOB_OP_SIGN || o.opcode == ZOB_OP_THRESHOLD || o.opcode == ZOB_OP_UNPACK;
+    return o.opcode == ZOB_OP_SIGN || o.opcode == ZOB_OP_LOW_BIT || o.opcode == ZOB_OP_THRESHOLD ||
+           o.opcode == ZOB_OP_UNPACK;
 }
 
 bool same_shape(const zob_tensor &a, const zob_tensor &b) {
@@ -50,6 +51,11 @@ Spans spans(zob_op o, uint32_t axis, uint32_t in, uint32_t out) {
         if (found == s.kinds.end()) s.kinds.push_back(span);
     }
     return s;
+}
+
+uint32_t terms_of(const zob_window &w, const WindowTables &t) {
+    const uint32_t a_word = w.slot ? 32 / w.slot : 1;
+    return (static_cast<uint32_t>(t.offsets.size()) + a_word - 1) / a_word;
 }
 
 }  // namespace
@@ -83,7 +89,7 @@ private:
     std::vector<uint32_t> inputs(const zob_op &o) const;
     void find_live();
     bool on_tiles(const zob_op &o) const;
-    bool is_window(const zob_op &o) const;
+    uint32_t windows(const zob_op &o) const;
     bool joins(const Part &part, const zob_op &o) const;
     void deal_out();
     void find_places();
@@ -110,11 +116,20 @@ private:
     };
     zob_tile_step step(zob_step_kind kind) const;
     void at_tensor(const Pass &p, zob_tile_step &s, uint32_t t) const;
+    void at_bits(zob_tile_step &s, uint32_t t);
     void load(Pass &p, uint32_t t);
     uint32_t mask_of(Pass &p, uint32_t t);
     void finish(Pass &p, size_t i, uint32_t t);
+    const zob_op *sole_reader(const Pass &p, size_t i) const;
+    zob_tile_step decide(Pass &p, zob_step_kind kind, uint32_t t);
+    bool emit_with_next(Pass &p, size_t i);
     void emit_op(Pass &p, size_t i);
-    void emit_conv(Pass &p, const zob_op &o);
+    WindowTables read_taps(const zob_op &o, const Place &from, uint32_t terms) const;
+    void read_groups(const zob_op &o, uint32_t terms, WindowTables &t) const;
+    zob_read read_of(const zob_op &o) const;
+    void emit_real_conv(Pass &p, const zob_op &o);
+    void emit_bit_conv(Pass &p, const zob_op &o);
+    void emit_byte_conv(Pass &p, const zob_op &o);
     void emit_pool(Pass &p, const zob_op &o);
     void emit_affine(Pass &p, const zob_op &o);
     void emit_sum_or_product(Pass &p, const zob_op &o);
@@ -132,7 +147,7 @@ private:
     std::vector<Part> parts_;
     std::map<uint32_t, size_t> written_;     // tensor -> part
     std::map<uint32_t, Place> places_;       // tensors that lie in memory
-    std::map<uint32_t, Place> packed_;       // operation -> its packed taps, or the bytes it reads
+    std::map<uint32_t, Place> bytes_;        // operation -> the pixels it reads, as bytes
     std::map<uint32_t, const std::vector<uint32_t> *> cells_;
     uint32_t scratch_ = 0;                   // where tiles are kept
 };
@@ -146,14 +161,14 @@ bool Compiler::known() const {
         case ZOB_OP_CONV: case ZOB_OP_MAX_POOL: case ZOB_OP_AVERAGE_POOL: case ZOB_OP_AFFINE: case ZOB_OP_PRELU:
         case ZOB_OP_CLIP: case ZOB_OP_SIGN: case ZOB_OP_THRESHOLD: case ZOB_OP_UNPACK: case ZOB_OP_ADD:
         case ZOB_OP_SOFTMAX: case ZOB_OP_RESHAPE: case ZOB_OP_MUL: case ZOB_OP_CONCAT: case ZOB_OP_PAD:
-        case ZOB_OP_THERMOMETER:
+        case ZOB_OP_THERMOMETER: case ZOB_OP_DYNAMIC_RANGE: case ZOB_OP_LOW_BIT: case ZOB_OP_GATED_CONV:
             break;
         default:
             return false;
         }
         const zob_tensor &in = tensor(o.input), &out = tensor(o.output);
         if (in.kind == ZOB_KIND_INT8 || out.kind == ZOB_KIND_INT8) return false;
-        if (is_window(o) && spans(o, 0, in.height, out.height).kinds.size() *
+        if (windows(o) && spans(o, 0, in.height, out.height).kinds.size() *
                             spans(o, 1, in.width, out.width).kinds.size() > MOST_KINDS) return false;
     }
     return m_.header->arena_bytes <= MOST_BYTES / 4;
@@ -166,7 +181,7 @@ bool Compiler::reads_pixels(const zob_op &o) const {
     if (o.opcode == ZOB_OP_THERMOMETER) return true;
     if (o.opcode != ZOB_OP_CONV || tensor(o.input).kind != ZOB_KIND_REAL || o.groups != 1) return false;
     const zob_parameter &w = parameter(o.parameter);
-    return w.encoding == ZOB_ENCODING_BINARY && w.count / w.dims[0] <= 65536 && step_of(*table).has_value();
+    return w.encoding == ZOB_ENCODING_BINARY && w.count / w.dims[0] <= 32768 && step_of(*table).has_value();
 }
 
 std::vector<uint32_t> Compiler::inputs(const zob_op &o) const {
@@ -186,33 +201,40 @@ void Compiler::find_live() {
     std::reverse(live_.begin(), live_.end());
 }
 
-bool Compiler::is_window(const zob_op &o) const {
-    return o.opcode == ZOB_OP_CONV || o.opcode == ZOB_OP_AVERAGE_POOL ||
-           (o.opcode == ZOB_OP_MAX_POOL && tensor(o.input).kind == ZOB_KIND_REAL);
+// How many tensors an operation reads through windows.
+uint32_t Compiler::windows(const zob_op &o) const {
+    switch (o.opcode) {
+    case ZOB_OP_GATED_CONV:
+        return 2;
+    case ZOB_OP_CONV: case ZOB_OP_AVERAGE_POOL:
+        return 1;
+    default:
+        return o.opcode == ZOB_OP_MAX_POOL && tensor(o.input).kind == ZOB_KIND_REAL;
+    }
 }
 
 bool Compiler::on_tiles(const zob_op &o) const {
     switch (o.opcode) {
     case ZOB_OP_AFFINE: case ZOB_OP_PRELU: case ZOB_OP_CLIP: case ZOB_OP_SIGN: case ZOB_OP_THRESHOLD:
-    case ZOB_OP_UNPACK: case ZOB_OP_ADD: case ZOB_OP_MUL:
+    case ZOB_OP_UNPACK: case ZOB_OP_ADD: case ZOB_OP_MUL: case ZOB_OP_LOW_BIT:
         return true;
     default:
-        return is_window(o);
+        return windows(o) > 0;
     }
 }
 
 bool Compiler::joins(const Part &part, const zob_op &o) const {
     if (!part.tiles || !on_tiles(o) || !same_shape(tensor(op(part.begin).output), tensor(o.output))) return false;
-    uint32_t windows = is_window(o), masks = 1;
+    uint32_t all_windows = windows(o), masks = 1;
     for (size_t i = part.begin; i < part.end; i++) {
-        windows += is_window(op(i));
+        all_windows += windows(op(i));
         masks += takes_mask(op(i));
     }
-    if (windows > ZOB_MAX_WINDOWS || masks > ZOB_MAX_MASKS) return false;
+    if (all_windows > ZOB_MAX_WINDOWS || masks > ZOB_MAX_MASKS) return false;
     for (const uint32_t t : inputs(o)) {
         const auto writer = written_.find(t);
         const bool here = writer != written_.end() && writer->second == parts_.size() - 1;
-        if (here && (is_window(o) || !same_shape(tensor(t), tensor(o.output)))) return false;
+        if (here && (windows(o) || !same_shape(tensor(t), tensor(o.output)))) return false;
     }
     return true;
 }
@@ -233,10 +255,11 @@ void Compiler::deal_out() {
 // Taps of a convolution over few channels are packed, several to a word: bits a tap, or 32.
 uint32_t Compiler::slot_of(const zob_op &o) const {
     const uint32_t channels = tensor(o.input).channels;
-    if (o.groups != 1 || channels > 16 || o.kernel[0] * o.kernel[1] == 1) return 32;
+    const uint32_t taps = uint32_t(o.kernel[0]) * o.kernel[1];
+    if (o.groups != 1 || channels > 16 || taps == 1) return 32;
     uint32_t slot = 1;
     while (slot < channels) slot *= 2;
-    return slot;
+    return (taps + 32 / slot - 1) / (32 / slot) <= ZOB_MAX_PACKED ? slot : 32;
 }
 
 // Actions count: the input is read in action 0, part i runs in action i + 1, scores are written after the last.
@@ -259,6 +282,10 @@ void Compiler::find_places() {
                 if (writer != written_.end() && writer->second == k) continue;
                 keep(t, writer == written_.end() ? 0 : writer->second + 1, k + 1);
             }
+            if (o.opcode == ZOB_OP_GATED_CONV) {
+                places_.at(o.input).widen(o, tensor(o.output));
+                places_.at(o.other).widen(o, tensor(o.output));
+            }
             if (o.opcode != ZOB_OP_CONV) continue;
             Place extra;
             extra.born = extra.dies = k + 1;
@@ -267,26 +294,26 @@ void Compiler::find_places() {
                 extra.width = tensor(o.input).width;
                 extra.cell = tensor(o.input).channels;
                 extra.widen(o, tensor(o.output));
-                packed_[live_[i]] = extra;
+                bytes_[live_[i]] = extra;
             } else if (tensor(o.input).kind == ZOB_KIND_BINARY) {
                 places_.at(o.input).widen(o, tensor(o.output));
-                if (const uint32_t slot = slot_of(o); slot < 32) {
-                    const uint32_t taps = uint32_t(o.kernel[0]) * o.kernel[1], a_word = 32 / slot;
-                    extra.height = tensor(o.output).height;
-                    extra.width = tensor(o.output).width;
-                    extra.cell = 4 * ((taps + a_word - 1) / a_word);
-                    packed_[live_[i]] = extra;
-                }
             }
         }
     }
     keep(m_.header->output, written_.at(m_.header->output) + 1, parts_.size() + 1);
+    // Borders, and bits beyond the last channel, are zero from the beginning and for good: nobody else lies there.
+    for (auto &[t, p] : places_) {
+        if (tensor(t).kind == ZOB_KIND_BINARY) {
+            p.born = 0;
+            p.dies = parts_.size() + 1;
+        }
+    }
 }
 
 // Each place at the lowest offset free during its life, the largest first; as many images as fit the cache.
 void Compiler::lay_out() {
     std::vector<Place *> order;
-    for (auto *places : {&places_, &packed_}) {
+    for (auto *places : {&places_, &bytes_}) {
         for (auto &entry : *places) order.push_back(&entry.second);
     }
     std::stable_sort(order.begin(), order.end(),
@@ -359,8 +386,6 @@ void Compiler::emit() {
         if (parts_[k].tiles) {
             emit_pass(k + 1, parts_[k]);
         } else {
-            const Place &to = place(op(parts_[k].begin).output);
-            if (to.bordered()) act(k + 1, clear(to));
             emit_move(k + 1, op(parts_[k].begin));
         }
     }
@@ -389,6 +414,9 @@ void Compiler::emit_move(size_t action, const zob_op &o) {
     case ZOB_OP_RESHAPE:
         act(action, reshape(in, out, place(o.input), to));
         break;
+    case ZOB_OP_DYNAMIC_RANGE:
+        act(action, dynamic_range(m_, o, in, place(o.input), to));
+        break;
     default:
         act(action, softmax(m_, out, place(o.input), to));
         break;
@@ -412,6 +440,14 @@ void Compiler::at_tensor(const Pass &p, zob_tile_step &s, uint32_t t) const {
         s.arena = scratch_ + p.slots.at(t) * KEPT_BYTES;
         s.a_vector = 4 * ZOB_BLOCK;
     }
+}
+
+// Where a pass finds, or puts, the bits of a tensor.
+void Compiler::at_bits(zob_tile_step &s, uint32_t t) {
+    s.arena = place(t).offset;
+    s.cells = cells_of(t).data();
+    s.image_bytes = place(t).image_bytes();
+    s.a_vector = place(t).cell;
 }
 
 // Have a real tensor in the registers.
@@ -441,9 +477,7 @@ uint32_t Compiler::mask_of(Pass &p, uint32_t t) {
     if (written_.count(t) && &parts_[written_.at(t)] == p.part) return mask;
     zob_tile_step s = step(ZOB_STEP_LOAD_BITS);
     s.mask = mask;
-    s.arena = place(t).offset;
-    s.cells = cells_of(t).data();
-    s.image_bytes = place(t).image_bytes();
+    at_bits(s, t);
     p.steps.push_back(s);
     return mask;
 }
@@ -453,21 +487,21 @@ void Compiler::emit_pass(size_t action, const Part &part) {
     p.part = &part;
     p.shape = tensor(op(part.begin).output);
     for (size_t i = part.begin; i < part.end; i++) {
-        const uint32_t t = op(i).output;
-        if (tensor(t).kind == ZOB_KIND_BINARY && places_.count(t)) act(action, clear(place(t)));
-        const auto extra = packed_.find(live_[i]);
-        if (extra == packed_.end()) continue;
+        const auto extra = bytes_.find(live_[i]);
+        if (extra == bytes_.end()) continue;
         const zob_op &o = op(i);
-        if (reads_pixels(o)) {
-            const PixelTable &table = *pixels_->of(o.input);
-            const float step = *step_of(table);
-            const uint8_t border = static_cast<uint8_t>(o.pad_value ? 128 + static_cast<int>(1.0f / step) : 128);
-            act(action, read_steps(tensor(o.input), table, step, border, extra->second));
+        const PixelTable &table = *pixels_->of(o.input);
+        const float step = *step_of(table);
+        const uint8_t border = static_cast<uint8_t>(o.pad_value ? 128 + static_cast<int>(1.0f / step) : 128);
+        act(action, read_steps(tensor(o.input), table, step, border, extra->second));
+    }
+    for (size_t i = part.begin; i < part.end; i++) {
+        if (emit_with_next(p, i)) {
+            i++;
         } else {
-            act(action, pack_taps(o, tensor(o.output), slot_of(o), place(o.input), extra->second, out_->images));
+            emit_op(p, i);
         }
     }
-    for (size_t i = part.begin; i < part.end; i++) emit_op(p, i);
     out_->arena_bytes = std::max(out_->arena_bytes, scratch_ + p.slots.size() * KEPT_BYTES);
     out_->steps.push_back(std::move(p.steps));
     out_->windows.push_back(std::move(p.windows));
@@ -476,18 +510,64 @@ void Compiler::emit_pass(size_t action, const Part &part) {
     pass.count = static_cast<uint32_t>(out_->steps.back().size());
     pass.windows = out_->windows.back().data();
     pass.window_count = static_cast<uint32_t>(out_->windows.back().size());
+    pass.width = p.shape.width;
     pass.pixels = p.shape.height * p.shape.width;
     pass.channels = p.shape.channels;
     out_->passes.push_back(pass);
     const zob_pass *kept = &out_->passes.back();
-    act(action, [kept](const Block &b) { b.run_pass(kept, b.arena, b.parameters, b.images); });
+    act(action, [kept](const Block &b) { b.kernels->run_pass(kept, b.arena, b.parameters, b.images); });
+}
+
+// A step that decides the bits of a tensor.
+zob_tile_step Compiler::decide(Pass &p, zob_step_kind kind, uint32_t t) {
+    zob_tile_step s = step(kind);
+    s.mask = mask_of(p, t);
+    if (places_.count(t)) at_bits(s, t);
+    return s;
+}
+
+// The next operation, where it is the only one ever to read this one's result, and reads it once.
+const zob_op *Compiler::sole_reader(const Pass &p, size_t i) const {
+    const uint32_t t = op(i).output;
+    if (places_.count(t) || i + 1 == p.part->end) return nullptr;
+    for (size_t k = i + 1; k < p.part->end; k++) {
+        const auto read = inputs(op(k));
+        if (std::count(read.begin(), read.end(), t) != (k == i + 1 ? 1 : 0)) return nullptr;
+    }
+    return &op(i + 1);
+}
+
+// Two operations in one step, where that gives the same bits.
+bool Compiler::emit_with_next(Pass &p, size_t i) {
+    const zob_op &o = op(i), *next = sole_reader(p, i);
+    if (!next) return false;
+    if (next->opcode == ZOB_OP_SIGN && o.opcode == ZOB_OP_AFFINE && o.bias != ZOB_NONE) {
+        // x + b < 0 where x < -b: a sum of two floats is rounded to 0 only where it is 0; true of infinities and NaN too.
+        zob_op scale = o;
+        scale.bias = ZOB_NONE;
+        emit_affine(p, scale);
+        if (o.parameter != ZOB_NONE || o.low != 1.0f) p.current = ZOB_NONE;
+        zob_tile_step s = decide(p, ZOB_STEP_THRESHOLD, next->output);
+        s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(p.shape.channels)}));
+        out_->preparations.push_back(prepare_negated(parameter(o.bias), s.table));
+        p.steps.push_back(s);
+        return true;
+    }
+    return false;
 }
 
 void Compiler::emit_op(Pass &p, size_t i) {
     const zob_op &o = op(i);
     switch (o.opcode) {
     case ZOB_OP_CONV:
-        emit_conv(p, o);
+    case ZOB_OP_GATED_CONV:
+        if (tensor(o.input).kind == ZOB_KIND_BINARY) {
+            emit_bit_conv(p, o);
+        } else if (reads_pixels(o)) {
+            emit_byte_conv(p, o);
+        } else {
+            emit_real_conv(p, o);
+        }
         break;
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:
@@ -497,22 +577,19 @@ void Compiler::emit_op(Pass &p, size_t i) {
         p.two_valued[o.output] = {mask_of(p, o.input), -1.0f, 1.0f};
         break;
     case ZOB_OP_SIGN:
-    case ZOB_OP_THRESHOLD: {
         load(p, o.input);
-        zob_tile_step s = step(o.opcode == ZOB_OP_SIGN ? ZOB_STEP_SIGN : ZOB_STEP_THRESHOLD);
-        s.mask = mask_of(p, o.output);
-        if (o.opcode == ZOB_OP_THRESHOLD) s.table = values(o.parameter, p.shape.channels);
-        p.steps.push_back(s);
-        if (places_.count(o.output)) {
-            zob_tile_step keep = step(ZOB_STEP_STORE_BITS);
-            keep.mask = s.mask;
-            keep.arena = place(o.output).offset;
-            keep.cells = cells_of(o.output).data();
-            keep.image_bytes = place(o.output).image_bytes();
-            p.steps.push_back(keep);
-        }
+        p.steps.push_back(decide(p, ZOB_STEP_SIGN, o.output));
         return;
-    }
+    case ZOB_OP_LOW_BIT:
+        load(p, o.input);
+        p.steps.push_back(decide(p, ZOB_STEP_LOW_BIT, o.output));
+        p.steps.back().low = o.low;
+        return;
+    case ZOB_OP_THRESHOLD:
+        load(p, o.input);
+        p.steps.push_back(decide(p, ZOB_STEP_THRESHOLD, o.output));
+        p.steps.back().table = values(o.parameter, p.shape.channels);
+        return;
     case ZOB_OP_AFFINE:
         if (!emit_two_valued(p, o)) emit_affine(p, o);
         break;
@@ -635,18 +712,21 @@ WindowTables Compiler::cover_windows(const zob_op &o, const Place &from) const {
     return t;
 }
 
+// Tables get an address that stays.
 uint32_t Compiler::add_window(Pass &p, const zob_op &o, const Place &from, WindowTables &&tables, zob_window w) {
     out_->tables.push_back(std::move(tables));
     WindowTables &t = out_->tables.back();
     t.groups.resize(padded(p.shape.channels));
     w.source = from.offset;
     w.image_bytes = from.image_bytes();
+    w.step = o.stride[1] * from.cell;
     w.starts = t.starts.data();
     w.classes = t.classes.data();
     w.covers = t.covers.data();
     w.offsets = t.offsets.data();
     w.groups = t.groups.data();
-    w.terms = static_cast<uint32_t>(t.offsets.size());
+    w.taps = uint32_t{o.kernel[0]} * o.kernel[1];
+    w.terms = terms_of(w, t);
     w.kernel[0] = o.kernel[0];
     w.kernel[1] = o.kernel[1];
     w.pad_value = o.pad_value;
@@ -654,88 +734,101 @@ uint32_t Compiler::add_window(Pass &p, const zob_op &o, const Place &from, Windo
     return static_cast<uint32_t>(p.windows.size() - 1);
 }
 
-void Compiler::emit_conv(Pass &p, const zob_op &o) {
-    const zob_parameter &weight = parameter(o.parameter);
-    const bool real = tensor(o.input).kind == ZOB_KIND_REAL, pixels = reads_pixels(o);
-    const uint32_t filters = weight.dims[0], channels = weight.dims[3], in_group = filters / o.groups;
-    const uint32_t slot = real ? 32 : slot_of(o), words = zob_words(channels);
-    const Place &from = pixels || slot < 32 ? packed_.at(static_cast<uint32_t>(&o - m_.ops)) : place(o.input);
+// Words, or floats, of every tap: `terms` of them, 4 bytes each.
+WindowTables Compiler::read_taps(const zob_op &o, const Place &from, uint32_t terms) const {
     WindowTables t = cover_windows(o, from);
+    for (uint32_t ky = 0; ky < o.kernel[0]; ky++) {
+        for (uint32_t kx = 0; kx < o.kernel[1]; kx++) {
+            const uint32_t tap = ky * std::max<uint32_t>(o.dilation[0], 1) * from.row() +
+                                 kx * std::max<uint32_t>(o.dilation[1], 1) * from.cell;
+            for (uint32_t k = 0; k < terms; k++) t.offsets.push_back(static_cast<int32_t>(tap + 4 * k));
+        }
+    }
+    return t;
+}
+
+// Where each filter's group of input channels begins.
+void Compiler::read_groups(const zob_op &o, uint32_t terms, WindowTables &t) const {
+    const uint32_t filters = parameter(o.parameter).dims[0], in_group = filters / o.groups;
+    t.groups.resize(padded(filters));
+    for (uint32_t f = 0; f < filters; f++) t.groups[f] = static_cast<int32_t>(f / in_group * 4 * terms);
+}
+
+zob_read Compiler::read_of(const zob_op &o) const {
+    const zob_parameter &weight = parameter(o.parameter);
+    const uint32_t in_group = weight.dims[0] / o.groups;
+    if (o.groups == 1 || in_group % ZOB_BLOCK == 0) return ZOB_READ_SHARED;
+    const bool own = tensor(o.input).kind == ZOB_KIND_REAL && weight.dims[3] == 1 && in_group == 1;
+    return own ? ZOB_READ_OWN : ZOB_READ_SCATTERED;
+}
+
+void Compiler::emit_real_conv(Pass &p, const zob_op &o) {
+    const zob_parameter &weight = parameter(o.parameter);
+    zob_tile_step s = step(ZOB_STEP_CONV_REAL);
     zob_window w{};
-    zob_tile_step s = step(pixels ? ZOB_STEP_CONV_BYTES : real ? ZOB_STEP_CONV_REAL : ZOB_STEP_CONV_BITS);
-    std::vector<int32_t> elements;  // of a filter, for each byte of a term over pixels
-    if (slot < 32) {
-        const uint32_t plane = 4 * out_->images * p.shape.height * p.shape.width;
-        for (uint32_t k = 0; k < from.cell / 4; k++) t.offsets.push_back(static_cast<int32_t>(k * plane));
-        for (size_t q = 0; q < t.starts.size(); q++) t.starts[q] = static_cast<int32_t>(4 * q);
-    } else if (pixels) {
-        const bool side_by_side = o.dilation[1] == 1;
-        const uint32_t runs = side_by_side ? 1 : o.kernel[1], run = side_by_side ? o.kernel[1] * channels : channels;
-        for (uint32_t ky = 0; ky < o.kernel[0]; ky++) {
-            for (uint32_t r = 0; r < runs; r++) {
-                for (uint32_t k = 0; k < (run + 3) / 4 * 4; k++) {
-                    if (k % 4 == 0) {
-                        t.offsets.push_back(static_cast<int32_t>(ky * o.dilation[0] * from.row() +
-                                                                 r * o.dilation[1] * from.cell + k));
-                    }
-                    const uint32_t element = (ky * runs + r) * run + k;
-                    elements.push_back(k < run ? static_cast<int32_t>(element) : -1);
-                }
+    w.read = read_of(o);
+    w.terms_a_tap = weight.dims[3];
+    WindowTables t = read_taps(o, place(o.input), w.terms_a_tap);
+    if (w.read != ZOB_READ_OWN) read_groups(o, w.terms_a_tap, t);
+    s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * t.offsets.size()));
+    out_->preparations.push_back(prepare_reals(weight, s.table));
+    s.window = add_window(p, o, place(o.input), std::move(t), w);
+    p.steps.push_back(s);
+}
+
+// One window over bits, or two over two tensors of them.
+void Compiler::emit_bit_conv(Pass &p, const zob_op &o) {
+    const bool gated = o.opcode == ZOB_OP_GATED_CONV;
+    const zob_parameter &weight = parameter(o.parameter);
+    const uint32_t slot = slot_of(o), words = zob_words(weight.dims[3]);
+    zob_tile_step s = step(gated ? ZOB_STEP_GATED_CONV : ZOB_STEP_CONV_BITS);
+    zob_window w{};
+    w.read = read_of(o);
+    w.slot = slot < 32 ? slot : 0;
+    s.window = static_cast<uint32_t>(p.windows.size());
+    for (const uint32_t plane : gated ? std::vector<uint32_t>{o.input, o.other} : std::vector<uint32_t>{o.input}) {
+        WindowTables t = read_taps(o, place(plane), words);
+        read_groups(o, words, t);
+        add_window(p, o, place(plane), std::move(t), w);
+    }
+    const std::vector<zob_cover> &covers = out_->tables.back().covers;
+    s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * p.windows.back().terms));
+    s.bias = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * covers.size()));
+    out_->preparations.push_back(prepare_bits({weight, words, slot, o.pad_value == 1, covers}, s.table, s.bias));
+    if (gated) s.threshold = values(o.bias, weight.dims[0]);
+    p.steps.push_back(s);
+}
+
+// Pixels as bytes, four to a term; those side by side in a kernel's row without a gap.
+void Compiler::emit_byte_conv(Pass &p, const zob_op &o) {
+    const zob_parameter &weight = parameter(o.parameter);
+    const uint32_t channels = weight.dims[3], filters = padded(weight.dims[0]);
+    const Place &from = bytes_.at(static_cast<uint32_t>(&o - m_.ops));
+    const uint32_t runs = o.dilation[1] == 1 ? 1 : o.kernel[1], run = channels * o.kernel[1] / runs;
+    std::vector<int32_t> elements;  // of a filter, for each byte of each term
+    WindowTables t = cover_windows(o, from);
+    std::fill(t.classes.begin(), t.classes.end(), uint16_t{0});
+    for (uint32_t ky = 0; ky < o.kernel[0]; ky++) {
+        for (uint32_t r = 0; r < runs; r++) {
+            const uint32_t begin = ky * o.dilation[0] * from.row() + r * o.dilation[1] * from.cell;
+            for (uint32_t k = 0; k < run; k += 4) t.offsets.push_back(static_cast<int32_t>(begin + k));
+            for (uint32_t k = 0; k < (run + 3) / 4 * 4; k++) {
+                elements.push_back(k < run ? static_cast<int32_t>((ky * runs + r) * run + k) : -1);
             }
         }
-    } else {
-        const bool own = real && channels == 1 && in_group == 1;
-        w.read = o.groups == 1 || in_group % ZOB_BLOCK == 0 ? ZOB_READ_SHARED : own ? ZOB_READ_OWN : ZOB_READ_SCATTERED;
-        const uint32_t terms = real ? channels : words;
-        for (uint32_t ky = 0; ky < o.kernel[0]; ky++) {
-            for (uint32_t kx = 0; kx < o.kernel[1]; kx++) {
-                for (uint32_t k = 0; k < terms; k++) {
-                    t.offsets.push_back(static_cast<int32_t>(ky * o.dilation[0] * from.row() +
-                                                             kx * o.dilation[1] * from.cell + 4 * k));
-                }
-            }
-        }
-        w.terms_a_tap = terms;
-        t.groups.resize(padded(filters));
-        for (uint32_t f = 0; f < filters && w.read != ZOB_READ_OWN; f++) {
-            t.groups[f] = static_cast<int32_t>(f / in_group * 4 * terms);
-        }
     }
-    s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(filters)} * t.offsets.size()));
-    if (pixels) {
-        const size_t base = reserve(4 * padded(filters));
-        s.bias = static_cast<uint32_t>(base);
-        s.low = *step_of(*pixels_->of(o.input));
-        std::fill(t.classes.begin(), t.classes.end(), uint16_t{0});
-        out_->preparations.push_back(prepare_bytes(weight, elements, s.table, base));
-    } else if (real) {
-        out_->preparations.push_back(prepare_reals(weight, s.table));
-    } else {
-        const size_t base = reserve(4 * size_t{padded(filters)} * t.covers.size());
-        s.bias = static_cast<uint32_t>(base);
-        out_->preparations.push_back(prepare_bits({weight, words, slot, o.pad_value == 1, t.covers}, s.table, base));
-    }
-    if (slot < 32) {
-        Place flat;  // terms are planes: from image to image is a word a position
-        flat.offset = from.offset;
-        flat.cell = 4 * p.shape.height * p.shape.width;
-        s.window = add_window(p, o, flat, std::move(t), w);
-    } else {
-        s.window = add_window(p, o, from, std::move(t), w);
-    }
+    zob_tile_step s = step(ZOB_STEP_CONV_BYTES);
+    s.low = *step_of(*pixels_->of(o.input));
+    s.table = static_cast<uint32_t>(reserve(4 * size_t{filters} * t.offsets.size()));
+    s.bias = static_cast<uint32_t>(reserve(4 * size_t{filters}));
+    out_->preparations.push_back(prepare_bytes(weight, elements, s.table, s.bias));
+    s.window = add_window(p, o, from, std::move(t), {});
     p.steps.push_back(s);
 }
 
 void Compiler::emit_pool(Pass &p, const zob_op &o) {
-    const Place &from = place(o.input);
-    WindowTables t = cover_windows(o, from);
-    for (uint32_t ky = 0; ky < o.kernel[0]; ky++) {
-        for (uint32_t kx = 0; kx < o.kernel[1]; kx++) {
-            t.offsets.push_back(static_cast<int32_t>(ky * from.row() + kx * from.cell));
-        }
-    }
     zob_tile_step s = step(o.opcode == ZOB_OP_MAX_POOL ? ZOB_STEP_MAX_POOL : ZOB_STEP_AVERAGE_POOL);
-    s.window = add_window(p, o, from, std::move(t), {});
+    s.window = add_window(p, o, place(o.input), read_taps(o, place(o.input), 1), {});
     p.steps.push_back(s);
 }
 

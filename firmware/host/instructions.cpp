@@ -6,7 +6,7 @@ namespace {
 
 struct Kernels {
     const char *name;
-    zob_run_pass run_pass;
+    const zob_kernels *kernels;
     bool present;
 };
 
@@ -20,9 +20,9 @@ std::vector<Kernels> known() {
 #else
     const bool avx512 = false, avx2 = false;
 #endif
-    return {{"avx512", zob_run_pass_avx512, avx512},
-            {"avx2", zob_run_pass_avx2, avx2},
-            {"neon", zob_run_pass_neon, true}};
+    return {{"avx512", zob_kernels_avx512, avx512},
+            {"avx2", zob_kernels_avx2, avx2},
+            {"neon", zob_kernels_neon, true}};
 }
 
 }  // namespace
@@ -30,15 +30,15 @@ std::vector<Kernels> known() {
 std::vector<std::string> instruction_sets() {
     std::vector<std::string> names;
     for (const Kernels &k : known()) {
-        if (k.run_pass && k.present) names.emplace_back(k.name);
+        if (k.kernels && k.present) names.emplace_back(k.name);
     }
     names.emplace_back("portable");
     return names;
 }
 
-zob_run_pass kernels_of(const std::string &instructions) {
+const zob_kernels *kernels_of(const std::string &instructions) {
     for (const Kernels &k : known()) {
-        if (k.present && instructions == k.name) return k.run_pass;
+        if (k.present && instructions == k.name) return k.kernels;
     }
     return nullptr;
 }

@@ -12,6 +12,6 @@ namespace zob {
 std::vector<std::string> instruction_sets();
 
 // The kernels of one of them; null for "portable" and for unknown ones.
-zob_run_pass kernels_of(const std::string &instructions);
+const zob_kernels *kernels_of(const std::string &instructions);
 
 }  // namespace zob

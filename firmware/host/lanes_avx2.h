@@ -44,10 +44,16 @@ static inline words all_words(const uint8_t *p) {
     __builtin_memcpy(&x, p, 4);
     return _mm256_set1_epi32(x);
 }
-static inline reals real_of(words base, words sum) { return _mm256_cvtepi32_ps(_mm256_add_epi32(base, sum)); }
-static inline words minus_twice(words count) {
-    return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_add_epi32(count, count));
+static inline words either(words x, words y) { return _mm256_or_si256(x, y); }
+static inline words shifted(words x, uint32_t bits) { return _mm256_slli_epi32(x, (int)bits); }
+static inline void store_words(void *p, words x) { _mm256_storeu_si256(p, x); }
+/* base - 2 * count and base + sum: whole numbers below 2^24, so that nothing is rounded. */
+static inline reals less_twice(reals base, words count) {
+    return _mm256_sub_ps(base, _mm256_cvtepi32_ps(_mm256_add_epi32(count, count)));
 }
+static inline reals plus_whole(reals base, words sum) { return _mm256_add_ps(base, _mm256_cvtepi32_ps(sum)); }
+/* y, plus x where the mask is clear. */
+static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
 
 /* Bits that differ, each byte: at most 8 a step. */
 #define SETTLE_EVERY 31u

@@ -42,16 +42,24 @@ static inline words all_words(const uint8_t *p) {
     __builtin_memcpy(&x, p, 4);
     return _mm512_set1_epi32(x);
 }
-/* base + 2 * count, as floats. */
-static inline reals real_of(words base, words sum) { return _mm512_cvtepi32_ps(_mm512_add_epi32(base, sum)); }
-static inline words minus_twice(words count) {
-    return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_add_epi32(count, count));
+static inline words either(words x, words y) { return _mm512_or_si512(x, y); }
+static inline words shifted(words x, uint32_t bits) { return _mm512_slli_epi32(x, bits); }
+static inline void store_words(void *p, words x) { _mm512_storeu_si512(p, x); }
+/* base - 2 * count and base + sum: whole numbers below 2^24, so that nothing is rounded. */
+static inline reals less_twice(reals base, words count) {
+    return _mm512_fnmadd_ps(_mm512_set1_ps(2.0f), _mm512_cvtepi32_ps(count), base);
 }
+static inline reals plus_whole(reals base, words sum) { return _mm512_add_ps(base, _mm512_cvtepi32_ps(sum)); }
+/* y, plus x where the mask is clear. */
+static inline reals add_where_clear(mask m, reals x, reals y) { return _mm512_mask_add_ps(y, (mask)~m, x, y); }
 
 /* Bits that differ, each lane. Other instruction sets count in bytes: `settle` adds up those of each lane. */
 #define SETTLE_EVERY 0xFFFFFFFFu
 static inline words count_differing(words count, words x, words w) {
-    return _mm512_add_epi32(count, _mm512_popcnt_epi32(_mm512_xor_si512(x, w)));
+    const words differing = _mm512_popcnt_epi32(_mm512_xor_si512(x, w));
+    /* count += differing, in place: of the intrinsic GCC makes an addition and a move. */
+    __asm__("vpaddd %1, %0, %0" : "+v"(count) : "v"(differing));
+    return count;
 }
 static inline words settle(words sum, words count) { return _mm512_add_epi32(sum, count); }
 

@@ -61,14 +61,25 @@ static inline words all_words(const uint8_t *p) {
     return (words){vreinterpretq_u8_u32(vdupq_n_u32(x)), vreinterpretq_u8_u32(vdupq_n_u32(x))};
 }
 static inline int32x4_t signed_of(uint8x16_t x) { return vreinterpretq_s32_u8(x); }
-static inline reals real_of(words base, words sum) {
-    return (reals){vcvtq_f32_s32(vaddq_s32(signed_of(base.low), signed_of(sum.low))),
-                   vcvtq_f32_s32(vaddq_s32(signed_of(base.high), signed_of(sum.high)))};
+static inline words either(words x, words y) { return (words){vorrq_u8(x.low, y.low), vorrq_u8(x.high, y.high)}; }
+static inline uint8x16_t shifted_half(uint8x16_t x, uint32_t bits) {
+    return vreinterpretq_u8_u32(vshlq_u32(vreinterpretq_u32_u8(x), vdupq_n_s32((int32_t)bits)));
 }
-static inline words minus_twice(words count) {
-    return (words){vreinterpretq_u8_s32(vmulq_n_s32(signed_of(count.low), -2)),
-                   vreinterpretq_u8_s32(vmulq_n_s32(signed_of(count.high), -2))};
+static inline words shifted(words x, uint32_t bits) {
+    return (words){shifted_half(x.low, bits), shifted_half(x.high, bits)};
 }
+static inline void store_words(void *p, words x) {
+    vst1q_u8(p, x.low);
+    vst1q_u8((uint8_t *)p + 16, x.high);
+}
+static inline reals real_of(words x) {
+    return (reals){vcvtq_f32_s32(signed_of(x.low)), vcvtq_f32_s32(signed_of(x.high))};
+}
+/* base - 2 * count and base + sum: whole numbers below 2^24, so that nothing is rounded. */
+static inline reals less_twice(reals base, words count) { return add(base, multiply(real_of(count), all(-2.0f))); }
+static inline reals plus_whole(reals base, words sum) { return add(base, real_of(sum)); }
+/* y, plus x where the mask is clear. */
+static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
 
 /* Bits that differ, each byte: at most 8 a step. */
 #define SETTLE_EVERY 31u

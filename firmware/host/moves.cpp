@@ -41,14 +41,14 @@ void put_bits(uint8_t *row, uint32_t at, const uint32_t *bits, uint32_t count) {
     }
 }
 
-// The planes of one level, -1 (a set bit) from the level on.
+// The planes of one level, -1 (a set bit) from the level on. A level is a whole number, or more than there are planes.
 void planes_of(float level, uint32_t planes, uint32_t *bits) {
+    uint32_t plus = level > 0.0f ? (level < static_cast<float>(planes) ? static_cast<uint32_t>(level) : planes) : 0;
     for (uint32_t k = 0; k < planes; k += 32) {
-        uint32_t word = 0;
-        for (uint32_t j = 0; j < 32 && k + j < planes; j++) {
-            word |= static_cast<uint32_t>(!(static_cast<float>(k + j) < level)) << j;
-        }
-        *bits++ = word;
+        const uint32_t count = std::min(planes - k, 32u), clear = std::min(count, plus);
+        const uint64_t upper = (uint64_t{1} << count) - (uint64_t{1} << clear);
+        plus -= clear;
+        *bits++ = static_cast<uint32_t>(upper);
     }
 }
 
@@ -109,10 +109,6 @@ Action write_scores(const zob_tensor &t, const Place &from) {
     };
 }
 
-Action clear(const Place &to) {
-    return [=](const Block &b) { std::memset(b.arena + to.offset, 0, static_cast<size_t>(b.images) * to.image_bytes()); };
-}
-
 Action thermometer(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to) {
     const uint32_t planes = out.channels / in.channels;
     const float gain = op.low;
@@ -147,40 +143,6 @@ Action thermometer_of_pixels(const zob_op &op, const zob_tensor &in, const zob_t
                 std::memset(cell, 0, to.cell);
                 for (uint32_t c = 0; c < in.channels; c++) put_bits(cell, c * planes, &bits[*x++ * words], planes);
             });
-        }
-    };
-}
-
-Action pack_taps(const zob_op &op, const zob_tensor &out, uint32_t slot, const Place &from, const Place &to,
-                 uint32_t images) {
-    const uint32_t taps = uint32_t(op.kernel[0]) * op.kernel[1], a_word = 32 / slot, terms = (taps + a_word - 1) / a_word;
-    std::vector<int32_t> tap_at;
-    for (uint32_t ky = 0; ky < op.kernel[0]; ky++) {
-        for (uint32_t kx = 0; kx < op.kernel[1]; kx++) {
-            tap_at.push_back(from.at(int64_t(ky) * op.dilation[0] - op.pad[0], int64_t(kx) * op.dilation[1] - op.pad[1]));
-        }
-    }
-    const uint32_t stride[2] = {op.stride[0], op.stride[1]}, step = stride[1] * from.cell / 4;
-    const uint32_t plane = images * to.height * to.width;  // words of one term
-    return [=](const Block &b) {
-        for (size_t image = 0; image < b.images; image++) {
-            const uint8_t *source = b.arena + from.offset + image * from.image_bytes();
-            for (uint32_t y = 0; y < out.height; y++) {
-                uint32_t *row = reinterpret_cast<uint32_t *>(b.arena + to.offset) + (image * out.height + y) * out.width;
-                for (uint32_t k = 0; k < terms; k++, row += plane) {
-                    for (uint32_t j = 0; j < a_word && k * a_word + j < taps; j++) {
-                        const uint8_t *first = source + tap_at[k * a_word + j] + int64_t(y) * stride[0] * from.row();
-                        const uint32_t *x = reinterpret_cast<const uint32_t *>(first);
-                        if (j == 0) {
-                            for (uint32_t i = 0; i < out.width; i++) row[i] = x[i * step];
-                        } else if (step == 1) {
-                            for (uint32_t i = 0; i < out.width; i++) row[i] |= x[i] << (j * slot);
-                        } else {
-                            for (uint32_t i = 0; i < out.width; i++) row[i] |= x[i * step] << (j * slot);
-                        }
-                    }
-                }
-            }
         }
     };
 }
@@ -248,6 +210,30 @@ Action reshape(const zob_tensor &in, const zob_tensor &out, const Place &from, c
                     if (++c == out.channels) c = 0, p++;
                 }
             }
+        }
+    };
+}
+
+// The portable kernel, on channels side by side.
+Action dynamic_range(const zob_model &model, const zob_op &op, const zob_tensor &t, const Place &from, const Place &to) {
+    return [=, &model](const Block &b) {
+        const size_t count = static_cast<size_t>(pixels_of(t)) * t.channels;
+        std::vector<float> x(count), y(count);
+        zob_tensor in = t;
+        zob_op o = op;
+        zob_sink sink{};
+        zob_context c{&model, &o, &in, &in, nullptr, reinterpret_cast<uint8_t *>(x.data())};
+        in.offset = 0;
+        sink.channels = t.channels;
+        sink.real = y.data();
+        for (size_t image = 0; image < b.images; image++) {
+            for_each_cell(b, from, image, [&](const uint8_t *cell, uint32_t pixel) {
+                std::memcpy(&x[size_t{pixel} * t.channels], cell, 4 * t.channels);
+            });
+            zob_dynamic_range(&c, &sink);
+            for_each_cell(b, to, image, [&](uint8_t *cell, uint32_t pixel) {
+                std::memcpy(cell, &y[size_t{pixel} * t.channels], 4 * t.channels);
+            });
         }
     };
 }

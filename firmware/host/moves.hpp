@@ -17,18 +17,14 @@ Action read_pixels(const zob_tensor &t, const PixelTable &table, const Place &to
 Action read_steps(const zob_tensor &t, const PixelTable &table, float step, uint8_t border, const Place &to);
 Action write_scores(const zob_tensor &t, const Place &from);
 
-Action clear(const Place &to);
 Action thermometer(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
 Action thermometer_of_pixels(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const PixelTable &table,
                              const Place &to);
-// Taps of a convolution over at most 16 channels, several to a word of `slot` bits each: word k of all positions, then
-// the next. `to` has one word a position of the output.
-Action pack_taps(const zob_op &op, const zob_tensor &out, uint32_t slot, const Place &from, const Place &to,
-                 uint32_t images);
 Action pool_bits(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
 Action concat(const zob_tensor &in, const zob_tensor &other, const Place &from, const Place &tail, const Place &to);
 Action pad(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
 Action reshape(const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
+Action dynamic_range(const zob_model &model, const zob_op &op, const zob_tensor &t, const Place &from, const Place &to);
 Action softmax(const zob_model &model, const zob_tensor &t, const Place &from, const Place &to);
 
 }  // namespace zob

@@ -6,7 +6,7 @@
 
 namespace zob {
 
-void Program::run(zob_run_pass run_pass, const uint8_t *image, const void *inputs, size_t n, unsigned threads,
+void Program::run(const zob_kernels &kernels, const uint8_t *image, const void *inputs, size_t n, unsigned threads,
                   float *scores) const {
     const Memory parameters(parameter_bytes + 64);
     for (const Preparation &prepare : preparations) prepare(image, parameters.data());
@@ -15,7 +15,7 @@ void Program::run(zob_run_pass run_pass, const uint8_t *image, const void *input
     const auto make = [&] {
         return [&, arena = Memory(arena_bytes + 64)](size_t i) {
             const size_t first = i * block;
-            const Block b{run_pass,
+            const Block b{&kernels,
                           arena.data(),
                           parameters.data(),
                           static_cast<const uint8_t *>(inputs) + first * input_bytes,

@@ -29,7 +29,7 @@ private:
 
 // One block of images on one thread.
 struct Block {
-    zob_run_pass run_pass;
+    const zob_kernels *kernels;
     uint8_t *arena;
     const uint8_t *parameters;
     const void *inputs;  // the block's first image
@@ -54,7 +54,7 @@ public:
     static std::unique_ptr<Program> of(const zob_model &model, uint32_t format);
 
     // Scores of n inputs with the parameters of an image. The same whatever the number of threads (at least 1).
-    void run(zob_run_pass run_pass, const uint8_t *image, const void *inputs, size_t n, unsigned threads,
+    void run(const zob_kernels &kernels, const uint8_t *image, const void *inputs, size_t n, unsigned threads,
              float *scores) const;
 
 private:

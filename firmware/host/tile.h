@@ -20,11 +20,13 @@ extern "C" {
 #define ZOB_BLOCK 16u
 #define ZOB_MAX_WINDOWS 4u
 #define ZOB_MAX_MASKS 16u
+#define ZOB_MAX_PACKED 31u /* terms: what bytes can count */
 
 typedef enum {
     /* Heads: compute the tile anew from what a window covers. */
-    ZOB_STEP_CONV_BITS,    /* table: words; bias: int32, products and twice what lies outside, a row each border class */
-    ZOB_STEP_CONV_BYTES,   /* table: int8, four terms a word; bias: int32; times `low` */
+    ZOB_STEP_CONV_BITS,    /* table: words; bias less twice the bits that differ, a row each border class */
+    ZOB_STEP_GATED_CONV,   /* the same of two planes, this window and the next; threshold: floats */
+    ZOB_STEP_CONV_BYTES,   /* table: int8, four terms a word; bias plus products, times `low` */
     ZOB_STEP_CONV_REAL,    /* table: floats */
     ZOB_STEP_MAX_POOL,
     ZOB_STEP_AVERAGE_POOL,
@@ -43,11 +45,11 @@ typedef enum {
     ZOB_STEP_MUL_CHANNEL,  /* by a tensor of one pixel an image */
     ZOB_STEP_ADD_SELECT,   /* low where the mask is set, else high */
     ZOB_STEP_MUL_SELECT,
-    /* Masks: -1 is a set bit. */
+    /* Masks: a set bit is -1. Those that are given `cells` are stored as well. */
     ZOB_STEP_SIGN,
     ZOB_STEP_THRESHOLD,
-    ZOB_STEP_LOAD_BITS,
-    ZOB_STEP_STORE_BITS
+    ZOB_STEP_LOW_BIT,
+    ZOB_STEP_LOAD_BITS
 } zob_step_kind;
 
 /* How the input channels that the filters of one vector read lie. */
@@ -65,10 +67,12 @@ typedef struct {
 /* What one output position reads. A term is what one weight vector meets: a word of bits, four bytes, a float. */
 typedef struct {
     uint32_t source, image_bytes;  /* the tensor read: in the arena; from image to image */
+    uint32_t step;                 /* from output pixel to output pixel of a row */
+    uint32_t slot, taps;           /* bits: taps that fill `slot` bits of their word are packed, several to a term; or 0 */
     const int32_t *starts;         /* each output pixel: its window's first cell, from the image's first; may be outside */
     const uint16_t *classes;       /* each output pixel: its place in `covers` */
     const zob_cover *covers;       /* class 0 is a window wholly inside */
-    const int32_t *offsets;        /* each term, from the window's first cell; pools: each tap */
+    const int32_t *offsets;        /* each term, from the window's first cell; pools, packed taps: each tap */
     uint32_t terms, terms_a_tap;
     uint32_t kernel[2];
     uint32_t pad_value;            /* real: what is read outside */
@@ -79,9 +83,10 @@ typedef struct {
 typedef struct {
     zob_step_kind kind;
     uint32_t mask;                            /* index of the mask read or written */
-    uint32_t table, bias;
+    uint32_t table, bias, threshold;
     uint32_t arena;                           /* of the first vector of a real tensor; of the tensor of bits */
-    uint32_t a_position, a_channel, a_vector; /* bytes from position to position of the pass, channel, vector of a tile */
+    uint32_t a_position, a_channel, a_vector; /* bytes from position to position of the pass, channel, vector of a tile;
+                                                 bits: a_vector from pixel to pixel of a row */
     float low, high;
     uint32_t window;                          /* heads: index among the pass's windows */
     const uint32_t *cells;                    /* bits: each pixel, from the image's first byte */
@@ -93,14 +98,17 @@ typedef struct {
     uint32_t count;
     const zob_window *windows;
     uint32_t window_count;
-    uint32_t pixels, channels;
+    uint32_t width, pixels, channels;
 } zob_pass;
 
-/* Run a pass over `images` images. `arena` and `parameters` are aligned to 64 bytes. */
-typedef void (*zob_run_pass)(const zob_pass *pass, uint8_t *arena, const uint8_t *parameters, uint32_t images);
+/* The kernels of one instruction set. */
+typedef struct {
+    /* Run a pass over `images` images. `arena` and `parameters` are aligned to 64 bytes. */
+    void (*run_pass)(const zob_pass *pass, uint8_t *arena, const uint8_t *parameters, uint32_t images);
+} zob_kernels;
 
-/* One of each instruction set that was compiled in; null where it was not. */
-extern const zob_run_pass zob_run_pass_avx512, zob_run_pass_avx2, zob_run_pass_neon;
+/* Those that were compiled in; null for those of other machines. */
+extern const zob_kernels *const zob_kernels_avx512, *const zob_kernels_avx2, *const zob_kernels_neon;
 
 #ifdef __cplusplus
 }

@@ -4,7 +4,8 @@
 #if defined(__AVX2__)
 #include "lanes_avx2.h"
 #include "tile_kernels.h"
-const zob_run_pass zob_run_pass_avx2 = run_pass;
+static const zob_kernels kernels = {run_pass};
+const zob_kernels *const zob_kernels_avx2 = &kernels;
 #else
-const zob_run_pass zob_run_pass_avx2 = 0;
+const zob_kernels *const zob_kernels_avx2 = 0;
 #endif

@@ -4,7 +4,8 @@
 #if defined(__AVX512VPOPCNTDQ__) && defined(__AVX512VNNI__)
 #include "lanes_avx512.h"
 #include "tile_kernels.h"
-const zob_run_pass zob_run_pass_avx512 = run_pass;
+static const zob_kernels kernels = {run_pass};
+const zob_kernels *const zob_kernels_avx512 = &kernels;
 #else
-const zob_run_pass zob_run_pass_avx512 = 0;
+const zob_kernels *const zob_kernels_avx512 = 0;
 #endif

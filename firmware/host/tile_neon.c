@@ -4,7 +4,8 @@
 #if defined(__ARM_NEON) && defined(__aarch64__)
 #include "lanes_neon.h"
 #include "tile_kernels.h"
-const zob_run_pass zob_run_pass_neon = run_pass;
+static const zob_kernels kernels = {run_pass};
+const zob_kernels *const zob_kernels_neon = &kernels;
 #else
-const zob_run_pass zob_run_pass_neon = 0;
+const zob_kernels *const zob_kernels_neon = 0;
 #endif

@@ -35,6 +35,14 @@ Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at)
     };
 }
 
+Preparation prepare_negated(const zob_parameter &p, size_t at) {
+    return [=](const uint8_t *image, uint8_t *parameters) {
+        float *out = view<float>(parameters, at);
+        zob_decode(&p, image, 0, p.count, out);
+        for (uint32_t i = 0; i < p.count; i++) out[i] = -out[i];
+    };
+}
+
 Preparation prepare_constant(float value, uint32_t channels, size_t at) {
     return [=](const uint8_t *, uint8_t *parameters) { std::fill_n(view<float>(parameters, at), channels, value); };
 }
@@ -63,7 +71,7 @@ Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t
                 view<int8_t>(parameters, at)[4 * in_blocks(o, k / 4, terms) + k % 4] = w;
                 sum += w;
             }
-            view<int32_t>(parameters, base)[o] = -128 * sum;
+            view<float>(parameters, base)[o] = static_cast<float>(-128 * sum);
         }
     };
 }
@@ -101,7 +109,7 @@ Preparation prepare_bits(const BitWeights &w, size_t at, size_t base) {
                     sum += inside || w.read_outside ? static_cast<int32_t>(channels) - 2 * static_cast<int32_t>(filling[tap])
                                                     : 2 * static_cast<int32_t>(counted[tap]);
                 }
-                view<int32_t>(parameters, base)[c * padded(filters) + o] = sum;
+                view<float>(parameters, base)[c * padded(filters) + o] = static_cast<float>(sum);
             }
         }
     };

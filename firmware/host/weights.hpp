@@ -11,6 +11,7 @@ namespace zob {
 
 // Values a channel at `at`; a parameter of one value an element has a row of channels each pixel.
 Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at);
+Preparation prepare_negated(const zob_parameter &p, size_t at);
 Preparation prepare_constant(float value, uint32_t channels, size_t at);
 
 // Real weights of a convolution, term after term.
