@@ -17,17 +17,8 @@ from zobnn_edge.boards import Board, boards
 from zobnn_edge.encoding import Binary, Float32, Uniform
 from zobnn_edge.firmware import built
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import (
-    Affine,
-    Builder,
-    Conv,
-    MaxPool,
-    Network,
-    Pixels,
-    Thermometer,
-    Threshold,
-    Unpack,
-)
+from zobnn_edge.network import Builder, Network, Pixels
+from zobnn_edge.operations import Affine, Conv, MaxPool, Thermometer, Threshold, Unpack
 from zobnn_edge.targets import open_target
 
 Record = dict[str, Any]

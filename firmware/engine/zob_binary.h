@@ -23,11 +23,11 @@ typedef struct {
     uint32_t first, filters;                /* index of the first filter; how many, at most ZOB_MAX_BLOCK */
     uint32_t input;                         /* the first word of a pixel that they read */
     uint32_t channels, words, taps;         /* channels and words of a tap; taps of the kernel */
-    int decided;                            /* bits are wanted, and the counts decide them: */
+    int decided;                            /* bits are wanted, and the limits decide them */
     zob_gate gate;                          /* gated convolutions: which plane is read, */
     int16_t *high;                          /* and the sums of the high plane, pixel after pixel */
-    int32_t room[ZOB_MAX_BLOCK];            /* decided: a filter's is set where 2 * count + zob_missing > room; gated: the
-                                             * least sum with which its gate is open */
+    int32_t limits[ZOB_MAX_BLOCK];          /* decided: a filter's bit is set where 2 * count + zob_missing is more;
+                                             * gated: its gate is open where the sum is at least that */
 } zob_block;
 
 /* Compute a block by counting, or by tables. Tables need room: returns 0, with nothing done, where the scratch of the

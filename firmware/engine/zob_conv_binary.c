@@ -26,13 +26,13 @@ static int32_t ceiling(float t) {
 /* Where a group is a convolution and a sign or thresholds, whole numbers decide every bit exactly as the comparison of
  * floats would: the sum, products - missing - 2 * count, is less than t where 2 * count + missing is more than
  * products - t. */
-static void set_room(zob_block *b) {
+static void set_limits(zob_block *b) {
     const zob_step *step = b->sink->steps;
     const int32_t products = (int32_t)(b->taps * b->channels);
     b->decided = b->sink->binary && b->sink->count == 1u && b->taps * b->words <= MAX_COUNT / 32 &&
                  (step->opcode == ZOB_OP_SIGN || step->opcode == ZOB_OP_THRESHOLD);
     for (uint32_t f = 0; b->decided && f < b->filters; f++) {
-        b->room[f] = products - (step->opcode == ZOB_OP_SIGN ? 0 : ceiling(step->table[b->first + f]));
+        b->limits[f] = products - (step->opcode == ZOB_OP_SIGN ? 0 : ceiling(step->table[b->first + f]));
     }
 }
 
@@ -64,13 +64,13 @@ void zob_put_sums(const zob_block *b, uint32_t pixel, int32_t *sums) {
     if (b->gate == ZOB_LOW_PLANE) {
         for (uint32_t f = 0; f < b->filters; f++) {
             const int32_t h = high[f];
-            sums[f] = 2 * h + (h < b->room[f] ? 0 : sums[f]);
+            sums[f] = 2 * h + (h < b->limits[f] ? 0 : sums[f]);
         }
     }
     zob_emit_block(b->sink, pixel, b->first, b->filters, sums);
 }
 
-static void begin(zob_block *b, const zob_context *c, const zob_sink *sink) {
+static void make_block(zob_block *b, const zob_context *c, const zob_sink *sink) {
     memset(b, 0, sizeof *b);
     b->c = c;
     b->sink = sink;
@@ -103,11 +103,11 @@ static void run_block(const zob_block *b) {
 void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
     const uint32_t filters = c->out->channels / c->op->groups;
     zob_block b;
-    begin(&b, c, sink);
+    make_block(&b, c, sink);
     for (uint32_t group = 0; group < c->op->groups; group++) {
         for (uint32_t done = 0; done < filters;) {
             done = next_block(&b, group, done);
-            set_room(&b);
+            set_limits(&b);
             run_block(&b);
         }
     }
@@ -116,7 +116,7 @@ void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
 void zob_conv_gated(const zob_context *c, const zob_sink *sink) {
     const uint32_t kept = (uint32_t)zob_kept_bytes(c->out);
     zob_block b;
-    begin(&b, c, sink);
+    make_block(&b, c, sink);
     b.high = (int16_t *)(void *)b.memory;
     b.memory += kept;
     b.memory_bytes -= kept;
@@ -124,7 +124,7 @@ void zob_conv_gated(const zob_context *c, const zob_sink *sink) {
         float thresholds[ZOB_MAX_BLOCK];
         done = next_block(&b, 0u, done);
         zob_decode(&c->model->parameters[c->op->bias], c->image, b.first, b.filters, thresholds);
-        for (uint32_t f = 0; f < b.filters; f++) b.room[f] = ceiling(thresholds[f]);
+        for (uint32_t f = 0; f < b.filters; f++) b.limits[f] = ceiling(thresholds[f]);
         b.gate = ZOB_HIGH_PLANE;
         b.in = c->in;
         run_block(&b);

@@ -80,18 +80,18 @@ static void gather(const zob_block *b, zob_span v, zob_span h, uint32_t *patch) 
 }
 
 /* Add to each filter's count the bits in which `words` words of it, the first at w, and of x differ. */
-static void add_counts(const zob_block *b, const uint32_t *x, const uint32_t *w, uint32_t words, uint32_t *counts) {
+static void add_counts(const zob_block *b, const uint32_t *x, const uint32_t *w, uint32_t words, int32_t *counts) {
     const uint32_t filter = b->taps * b->words;
-    for (uint32_t *const end = counts + b->filters; counts < end; counts++, w += filter) {
-        *counts += zob_count_differing(x, w, words);
+    for (int32_t *const end = counts + b->filters; counts < end; counts++, w += filter) {
+        *counts += (int32_t)zob_count_differing(x, w, words);
     }
 }
 
-/* The bits that the counts decide: those where room - (2 * count + missing) is negative. */
-static uint32_t decide(const zob_block *b, const uint32_t *counts, uint32_t missing) {
+/* The bits that the counts decide: those where limit - (2 * count + missing) is negative. */
+static uint32_t decide(const zob_block *b, const int32_t *counts, uint32_t missing) {
     uint32_t bits = 0;
     for (uint32_t f = 0; f < b->filters; f++) {
-        bits |= (((uint32_t)b->room[f] - 2u * counts[f] - missing) >> 31) << f;
+        bits |= (((uint32_t)b->limits[f] - 2u * (uint32_t)counts[f] - missing) >> 31) << f;
     }
     return bits;
 }
@@ -99,7 +99,7 @@ static uint32_t decide(const zob_block *b, const uint32_t *counts, uint32_t miss
 static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span h, uint32_t *patch) {
     const uint32_t missing = zob_missing(b, v, h), line = b->c->op->kernel[1] * b->words;
     const uint32_t part = (h.end - h.begin) * b->words, *w = b->weights + v.begin * line + h.begin * b->words;
-    uint32_t counts[ZOB_MAX_BLOCK] = {0u};
+    int32_t counts[ZOB_MAX_BLOCK] = {0};
     gather(b, v, h, patch);
     if (b->c->op->pad_value || (v.end - v.begin) * (h.end - h.begin) == b->taps) {
         add_counts(b, patch, b->weights, b->taps * b->words, counts);
@@ -110,9 +110,8 @@ static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span
         zob_put_bits(b, pixel, decide(b, counts, missing));
     } else {
         const int32_t products = (int32_t)(b->taps * b->channels - missing);
-        int32_t *const sums = (int32_t *)counts; /* in place: stacks are small */
-        for (uint32_t f = 0; f < b->filters; f++) sums[f] = products - 2 * sums[f];
-        zob_put_sums(b, pixel, sums);
+        for (uint32_t f = 0; f < b->filters; f++) counts[f] = products - 2 * counts[f];
+        zob_put_sums(b, pixel, counts);
     }
 }
 

@@ -10,6 +10,13 @@
 #define WORD_COST 700u     /* instructions that the tables of a word take to build */
 #define PIXEL_COST 60u     /* and that a pixel takes beside the looking up, for each window */
 
+/* Functions whose frames need not be on the stack together. */
+#if defined(__GNUC__)
+#define ZOB_NOINLINE __attribute__((noinline))
+#else
+#define ZOB_NOINLINE
+#endif
+
 /* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output. */
 typedef struct {
     const zob_block *b;
@@ -111,7 +118,7 @@ static void set_start(tables *t) {
     for (uint32_t odd = 0; odd < 2u; odd++) {
         memset(t->start[odd], 0, sizeof t->start[odd]);
         for (uint32_t f = 0; f < t->b->filters; f++) {
-            const uint32_t start = BIAS - (t->b->decided ? limit(t->b->room[f], (int32_t)odd) : 0u);
+            const uint32_t start = BIAS - (t->b->decided ? limit(t->b->limits[f], (int32_t)odd) : 0u);
             t->start[odd][zob_sum_of(f) / 2u] |= start << (16u * (zob_sum_of(f) % 2u));
         }
     }
@@ -207,7 +214,7 @@ static void put_gated(const tables *t, uint32_t pixel, uint32_t pixels, int32_t 
         if (b->gate == ZOB_HIGH_PLANE) {
             memcpy(high, sums, 4u * (size_t)words);
         } else {
-            zob_unpack_gated(results, high, sums, most, b->room, words);
+            zob_unpack_gated(results, high, sums, most, b->limits, words);
             zob_emit_block(b->sink, pixel, b->first, b->filters, results);
         }
     }

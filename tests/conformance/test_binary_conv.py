@@ -16,7 +16,8 @@ from zobnn_edge.engine import Engine, fault_set
 from zobnn_edge.errors import ModelError
 from zobnn_edge.image import ParameterImage
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import Conv, Network
+from zobnn_edge.network import Network
+from zobnn_edge.operations import Conv
 from zobnn_edge.targets import open_target
 from zobnn_edge.work import Work, candidates, is_binary_conv, least
 
@@ -33,7 +34,7 @@ def with_work(net: Network, work: Mapping[str, Work]) -> Model:
 
 
 def binary_convs(net: Network) -> list[Conv]:
-    return [op for op in net.ops if isinstance(op, Conv) and is_binary_conv(net, op)]
+    return [op for op in net.ops if isinstance(op, Conv) and is_binary_conv(op, net)]
 
 
 def faulty_images(image: ParameterImage, seed: int) -> list[ParameterImage]:
