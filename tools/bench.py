@@ -1,4 +1,5 @@
-"""Speed and memory of the demo's network, as ratios measured in this one run; also written to build/bench.json.
+"""Speed and memory of the demo's network, and of larger ones on this machine (bench_host.py), as ratios measured in this
+one run; also written to build/bench.json.
 
 Instructions are exact counts of an emulated core. Images a second are of this machine, one thread, best of five.
 """
@@ -16,6 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+import bench_host
 from converters import lce, lce_interpreter
 from zobnn_edge import datasets, reference, zoo
 from zobnn_edge.boards import boards
@@ -66,7 +68,7 @@ def on_host(models: dict[str, Model], inputs: np.ndarray) -> list[Record]:
         engine, floats = Engine(model.plan), model.network.pixels.apply(inputs)
         blob = lce.write(model.network)
         runs: dict[str, Callable[[], object]] = {
-            "engine": lambda e=engine, m=model, x=floats: e.run(m.image.data, x),  # type: ignore[misc]
+            "engine": lambda e=engine, m=model, x=floats: e.run(m.image.data, x, 1),  # type: ignore[misc]
             "LCE interpreter": lambda b=blob, x=floats: lce_interpreter.run(b, x, exact=False),  # type: ignore[misc]
             "NumPy reference": lambda m=model, x=floats: reference.run(m.network, x),  # type: ignore[misc]
         }
@@ -103,8 +105,11 @@ def main() -> None:
         speed.add_row(r["with"], r["case"], f"{rate:,.0f}", f"{rate / lce_rate[r['case']]:.2f}")
     console.print(speed)
 
+    whole = bench_host.measure()
+    bench_host.show(whole, console)
+
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(board_records + host_records, indent=2))
+    OUTPUT.write_text(json.dumps(board_records + host_records + whole, indent=2))
     console.print(f"written to {OUTPUT}")
 
 
