@@ -1,5 +1,5 @@
-"""Speed and memory of the demo's network, and of larger ones on this machine (bench_host.py), as ratios measured in this
-one run; also written to build/bench.json.
+"""Speed and memory of the demo's network, and of larger ones on this machine (bench_host.py): ratios measured in this one
+run; also written to build/bench.json.
 
 Instructions are exact counts of an emulated core. Images a second are of this machine, one thread, best of five.
 """
@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_host
 import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-import bench_host
 from converters import lce, lce_interpreter
 from zobnn_edge import datasets, reference, zoo
 from zobnn_edge.boards import boards
