@@ -1,4 +1,4 @@
-"""Speed and memory of the demo's network, and of larger ones on this machine (bench_host.py): ratios measured in this one
+"""Speed and memory of the demo's network, and of larger ones on this machine (bench_host.py): ratios of this one
 run; also written to build/bench.json.
 
 Instructions are exact counts of an emulated core. Images a second are of this machine, one thread, best of five.
