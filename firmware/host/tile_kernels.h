@@ -220,7 +220,6 @@ OUTLINED void count_scattered(words *sum, const tile *t, uint32_t window, const 
 }
 
 INLINED void sum_bytes(words *sum, view x, const zob_window *w, const uint8_t *weights, int straight) {
-    EACH(i) sum[i] = no_words();
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const words filter = load_words(weights);
         const ptrdiff_t at = w->offsets[k];
@@ -377,11 +376,12 @@ static void run_vector(tile *t, uint32_t channel) {
         }
         case ZOB_STEP_CONV_BYTES: {
             const zob_window *w = &pass->windows[s->window];
-            const reals step = all(s->low), base = load(bias);
+            const reals step = all(s->low);
             const view x = view_of(t, w, s->window);
             words sum[ZOB_TILE];
+            EACH(i) sum[i] = load_words(bias);
             FOR_TILE(t, sum_bytes, sum, x, w, weights_at(t, s, w, channel));
-            EACH(i) v[i] = plus_whole(base, sum[i]);
+            EACH(i) v[i] = whole(sum[i]);
             if (s->low != 1.0f) {
                 EACH(i) v[i] = multiply(v[i], step);
             }
