@@ -19,6 +19,7 @@ using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::
 using MutableBytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Pixels = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Integers = nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Scores = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 class Engine {
@@ -79,6 +80,11 @@ uint32_t inject(MutableBytes image, uint32_t first_bit, uint32_t bits, uint64_t 
     return zob_inject(image.data(), first_bit, bits, rate_q64, seed);
 }
 
+void permutation(Integers out, uint32_t first, uint32_t count, uint64_t seed) {
+    if (first + out.size() > count) throw nb::value_error("more elements than the order has");
+    for (size_t i = 0; i < out.size(); i++) out.data()[i] = zob_permute(first + static_cast<uint32_t>(i), count, seed);
+}
+
 uint32_t crc32(Bytes data) { return zob_crc32(0, data.data(), static_cast<uint32_t>(data.size())); }
 
 nb::tuple philox(nb::tuple counter, nb::tuple key) {
@@ -101,6 +107,7 @@ NB_MODULE(_engine, m) {
         .def("run_floats", &Engine::run_floats, "image"_a, "inputs"_a, "scores"_a)
         .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a);
     m.def("inject", &inject, "image"_a, "first_bit"_a, "bits"_a, "rate_q64"_a, "seed"_a);
+    m.def("permutation", &permutation, "out"_a, "first"_a, "count"_a, "seed"_a);
     m.def("crc32", &crc32, "data"_a);
     m.def("philox", &philox, "counter"_a, "key"_a);
 }

@@ -23,7 +23,7 @@ def sample_size(population: int | None, error: float, confidence: float = 0.95, 
     for name, value in (("error", error), ("confidence", confidence), ("proportion", p)):
         if not 0 < value < 1:
             raise InputError(f"{name} {value:g}: it must lie between 0 and 1")
-    t = stats.norm.ppf((1 + confidence) / 2)
+    t = float(stats.norm.ppf((1 + confidence) / 2))
     endless = t**2 * p * (1 - p) / error**2
     if population is None:
         return math.ceil(endless)
