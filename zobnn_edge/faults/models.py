@@ -96,7 +96,8 @@ def _stuck(space: FaultSpace, faults: FaultSet, value: int) -> Addresses:
     """Stuck bits that hold the other value: parameters are only read, so the others make no difference."""
     cells = _rate(space, faults)
     held = np.frombuffer(space.image.data, np.uint8)[cells // 8] >> (cells % 8).astype(np.uint8) & 1
-    return cells[held != value]
+    stuck: Addresses = cells[held != value]
+    return stuck
 
 
 MODELS: dict[str, FaultModel] = {

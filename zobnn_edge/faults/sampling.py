@@ -62,7 +62,7 @@ def allocate(trials: int, populations: Sequence[int]) -> list[int]:
 class Stopping:
     """When the trials at one point suffice: the mean of samples in [0, 1] is known to +-`half_width`.
 
-    Looked at only after every `every` trials, so that the decision depends on the trials alone. Stopped early at a
+    To be asked only after every `every` trials, so that the decision depends on the trials alone. Stopped early at a
     lucky moment, intervals cover less often than they say; two things keep that small. There are at least
     `least` trials: so many that an outcome none of them showed, were it the worst one, moves the mean by less than
     `half_width`. And the width asked for is absolute, not relative to the mean (Chow and Robbins 1965).
@@ -85,7 +85,7 @@ class Stopping:
         """True when these trials, in the order of their numbers, are enough."""
         x = np.asarray(samples, np.float64)
         n = len(x)
-        if n < self.least or n % self.every:
+        if n < self.least:
             return False
         t = stats.t.ppf((1 + self.confidence) / 2, n - 1)
         return bool(t * x.std(ddof=1) / math.sqrt(n) <= self.half_width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import signal
@@ -42,6 +43,7 @@ class EmulatedTarget(BoardTarget):
 
     def load(self, model: Model) -> None:
         elf = built(model, self._board.name)
+        self._firmware = hashlib.sha256(elf.read_bytes()).hexdigest()
         self.close()
         self._start(elf)
         try:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from zobnn_edge import engine
+from zobnn_edge import _engine, engine
 from zobnn_edge.encoding import InputArray
+from zobnn_edge.faults.space import Addresses
 from zobnn_edge.model_file import Model
 from zobnn_edge.targets.base import Flip, RunResult, Target, TargetInfo, checked_inputs, checked_ranges
 
@@ -22,7 +26,7 @@ class HostTarget(Target):
 
     @property
     def info(self) -> TargetInfo:
-        return TargetInfo("host", "host", "nothing")
+        return TargetInfo("host", "host", "nothing", firmware=_engine_hash())
 
     def load(self, model: Model) -> None:
         self.model = model
@@ -47,6 +51,11 @@ class HostTarget(Target):
             flips.append(Flip(address, old, self._image[address // 8]))
         return flips
 
+    def invert(self, addresses: Addresses) -> int:
+        masks = (1 << (addresses % 8)).astype(np.uint8)
+        np.bitwise_xor.at(np.frombuffer(self._image, np.uint8), addresses // 8, masks)
+        return len(addresses)
+
     def inject(self, rate: float, seed: int, regions: Sequence[str] | None = None) -> int:
         return engine.inject(self._image, checked_ranges(self.model, regions), rate, seed)
 
@@ -62,3 +71,8 @@ class HostTarget(Target):
 
     def close(self) -> None:
         pass
+
+
+@cache
+def _engine_hash() -> str:
+    return hashlib.sha256(Path(str(_engine.__file__)).read_bytes()).hexdigest()
