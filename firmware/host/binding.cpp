@@ -1,12 +1,18 @@
 // The engine for Python. Arrays are checked and shaped by zobnn_edge/engine.py; here they are only passed on.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
+#include "incremental.hpp"
 #include "zob.h"
 #include "zob_fault.h"
 
@@ -71,6 +77,64 @@ private:
 
     std::vector<uint32_t> plan_;
     zob_model model_{};
+
+    friend class Rerunner;
+};
+
+// What Incremental does, on arrays. Not for several threads at once.
+class Rerunner {
+public:
+    using Ranges = std::vector<std::pair<uint32_t, uint32_t>>;
+    using Groups = std::vector<std::tuple<uint32_t, Ranges, Ranges, double>>;
+
+    Rerunner(const Engine &engine, Bytes golden, const Groups &groups, size_t budget)
+        : engine_(engine), runs_(engine.model_, converted(groups), sized(golden).data(), budget) {}
+
+    void put_floats(Floats x) {
+        put(reinterpret_cast<const uint8_t *>(x.data()), x.shape(0), x.shape(1), sizeof(float), ZOB_INPUT_FLOAT32);
+    }
+    void put_pixels(Pixels x) { put(x.data(), x.shape(0), x.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8); }
+
+    double run(Bytes image, Scores scores) {
+        if (scores.shape(0) != runs_.inputs() || scores.shape(1) != engine_.output_count()) {
+            throw nb::value_error("scores have the wrong shape");
+        }
+        const uint8_t *data = sized(image).data();
+        float *out = scores.data();
+        nb::gil_scoped_release unlocked;
+        return runs_.run(data, out);
+    }
+
+    double plain_work() const { return runs_.plain_work(); }
+
+private:
+    const Bytes &sized(const Bytes &image) const {
+        if (image.size() != engine_.image_bytes()) throw nb::value_error("an image of the wrong size");
+        return image;
+    }
+
+    static std::vector<Incremental::Range> converted(const Ranges &ranges) {
+        std::vector<Incremental::Range> out;
+        for (const auto &[first, bytes] : ranges) out.push_back({first, bytes});
+        return out;
+    }
+
+    static std::vector<Incremental::Group> converted(const Groups &groups) {
+        std::vector<Incremental::Group> out;
+        for (const auto &[op, live, parameters, work] : groups) {
+            out.push_back({op, converted(live), converted(parameters), work});
+        }
+        return out;
+    }
+
+    void put(const uint8_t *inputs, size_t n, size_t elements, size_t size, uint32_t format) {
+        if (elements != engine_.input_count()) throw nb::value_error("inputs have the wrong shape");
+        nb::gil_scoped_release unlocked;
+        runs_.put_inputs(inputs, n, elements * size, format);
+    }
+
+    const Engine &engine_;
+    Incremental runs_;
 };
 
 uint32_t inject(MutableBytes image, uint32_t first_bit, uint32_t bits, uint64_t rate_q64, uint64_t seed) {
@@ -106,6 +170,13 @@ NB_MODULE(_engine, m) {
         .def_prop_ro("output_count", &Engine::output_count)
         .def("run_floats", &Engine::run_floats, "image"_a, "inputs"_a, "scores"_a)
         .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a);
+    nb::class_<Rerunner>(m, "Rerunner")
+        .def(nb::init<const Engine &, Bytes, const Rerunner::Groups &, size_t>(), "engine"_a, "golden"_a, "groups"_a,
+             "budget"_a, nb::keep_alive<1, 2>())
+        .def_prop_ro("plain_work", &Rerunner::plain_work)
+        .def("put_floats", &Rerunner::put_floats, "inputs"_a)
+        .def("put_pixels", &Rerunner::put_pixels, "inputs"_a)
+        .def("run", &Rerunner::run, "image"_a, "scores"_a);
     m.def("inject", &inject, "image"_a, "first_bit"_a, "bits"_a, "rate_q64"_a, "seed"_a);
     m.def("permutation", &permutation, "out"_a, "first"_a, "count"_a, "seed"_a);
     m.def("crc32", &crc32, "data"_a);

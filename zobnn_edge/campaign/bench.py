@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,6 +28,14 @@ CONTROL_EVERY = 100
 """A run without faults is made after so many trials at most, and as the last one."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a lane brings: entries for the journal, and the work it was, in trials in which everything is computed."""
+
+    entries: list[Entry]
+    work: float
+
+
 class Bench:
     """One target. Not for several threads at once."""
 
@@ -40,11 +49,13 @@ class Bench:
         self._golden: dict[int, FloatArray] = {}
         self._strata = {stratum: number for number, (stratum, _) in enumerate(job.space.strata())}
         self._trials = self._controlled = 0
+        self._work = 0.0
         self._known: dict[tuple[int, bytes], RunResult] = {}
 
-    def run(self, trials: Sequence[Trial], last: bool = False) -> list[Entry]:
+    def run(self, trials: Sequence[Trial], last: bool = False) -> Batch:
         """Run trials and the controls due: before the first, after every CONTROL_EVERY, and if `last` at the end."""
         entries: list[Entry] = []
+        before = self._work
         for trial in trials:
             entries += self._prepare(trial.part)
             entries.append(self._try(trial))
@@ -53,7 +64,7 @@ class Bench:
                 entries.append(self._control())
         if last and self._trials > self._controlled:
             entries.append(self._control())
-        return entries
+        return Batch(entries, self._work - before)
 
     def close(self) -> None:
         """Give the target back."""
@@ -66,6 +77,7 @@ class Bench:
         inputs, labels = self.job.images(part)
         self.target.restore()
         self.target.put_inputs(inputs)
+        self.target.expect_many_runs()
         self._part = part
         if part in self._golden:
             return []
@@ -109,6 +121,7 @@ class Bench:
                 self.target.reset()
                 return None, failure(error), str(error)
             self.target.restore()
+            self._work += result.work
             if self._on_host and len(addresses) <= REMEMBERED_BITS:
                 self._known[key] = result
         return result, classify(self._golden[trial.part], result.scores), ""

@@ -11,8 +11,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from contextlib import suppress
 from typing import Any
 
-from zobnn_edge.campaign.bench import Bench
-from zobnn_edge.campaign.journal import Entry
+from zobnn_edge.campaign.bench import Batch, Bench
 from zobnn_edge.campaign.plan import Job, Trial
 from zobnn_edge.errors import InputError, TargetError
 
@@ -38,7 +37,7 @@ class Lane:
         """Open the bench; the result names the firmware that runs there."""
         return self._executor.submit(_open, self.name, self._job, self.spec)
 
-    def run(self, trials: Sequence[Trial], last: bool = False) -> Future[list[Entry]]:
+    def run(self, trials: Sequence[Trial], last: bool = False) -> Future[Batch]:
         """Run trials (see `Bench.run`)."""
         return self._executor.submit(_run, self.name, list(trials), last)
 
@@ -54,7 +53,7 @@ def _open(lane: str, job: Job, spec: str) -> str:
     return bench.target.info.firmware
 
 
-def _run(lane: str, trials: list[Trial], last: bool) -> list[Entry]:
+def _run(lane: str, trials: list[Trial], last: bool) -> Batch:
     return _benches[lane].run(trials, last)
 
 

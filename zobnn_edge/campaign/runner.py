@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from zobnn_edge.campaign.journal import Entry, Journal, Row
+from zobnn_edge.campaign.bench import Batch
+from zobnn_edge.campaign.journal import Journal, Row
 from zobnn_edge.campaign.lanes import Lane
 from zobnn_edge.campaign.plan import Job
 from zobnn_edge.campaign.schedule import Schedule
@@ -18,6 +20,15 @@ CHUNK_SECONDS = 0.25
 """What a lane gets at once should take about so long: rows are committed that often."""
 MOST = 1000
 """Trials a lane gets at once at most."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a run took: new trials, work in trials in which everything is computed, seconds."""
+
+    trials: int
+    work: float
+    seconds: float
 
 
 @contextmanager
@@ -44,8 +55,8 @@ def run(
     journal: Journal,
     lanes: Sequence[Lane],
     progress: Callable[[Schedule], None] = lambda schedule: None,
-) -> None:
-    """Run every trial that the journal lacks; `progress` is called whenever some are done.
+) -> Effort:
+    """Run every trial that the journal lacks; `progress` is called whenever some are done. Returns what it took.
 
     Raises CampaignInvalid when a run without faults gives other scores than the golden run, and TargetError when a
     target is lost. Interrupted in any way, the journal holds whole trials only, and the same call goes on.
@@ -53,7 +64,8 @@ def run(
     schedule = Schedule(job.plan, journal.rows())
     progress(schedule)
     paces = {lane: _Pace() for lane in lanes}
-    busy: dict[Future[list[Entry]], tuple[Lane, float, int]] = {}
+    busy: dict[Future[Batch], tuple[Lane, float, int]] = {}
+    begun, started_with, work = time.monotonic(), schedule.done, 0.0
     while True:
         for lane in set(lanes) - {lane for lane, _, _ in busy.values()}:
             trials = schedule.take(paces[lane].chunk)
@@ -64,22 +76,24 @@ def run(
         done, _ = wait(busy, return_when=FIRST_COMPLETED)
         for future in done:
             lane, started, count = busy.pop(future)
-            _commit(journal, schedule, future, lane)
+            work += _commit(journal, schedule, future, lane)
             paces[lane].learn(count, time.monotonic() - started)
         progress(schedule)
     for lane, future in [(lane, lane.run([], last=True)) for lane in lanes]:
         _commit(journal, schedule, future, lane)
+    return Effort(schedule.done - started_with, work, time.monotonic() - begun)
 
 
-def _commit(journal: Journal, schedule: Schedule, future: Future[list[Entry]], lane: Lane) -> None:
+def _commit(journal: Journal, schedule: Schedule, future: Future[Batch], lane: Lane) -> float:
     try:
-        entries: Iterable[Entry] = future.result()
+        batch = future.result()
     except BrokenExecutor:
         raise TargetError(f"{lane.spec}: a worker process ended; run the same command again to go on") from None
-    journal.append(entries)
-    for entry in entries:
+    journal.append(batch.entries)
+    for entry in batch.entries:
         if isinstance(entry, Row):
             schedule.record(entry)
+    return batch.work
 
 
 class _Pace:

@@ -47,10 +47,12 @@ class Flip:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Scores (N, outputs) of the inputs; what the last inference took, in units of `TargetInfo.counter`, if counted."""
+    """Scores (N, outputs) of the inputs; what the last inference took, in units of `TargetInfo.counter`, if counted;
+    and the share of the operations that had to be computed."""
 
     scores: FloatArray
     instructions: int | None
+    work: float = 1.0
 
 
 class Target(ABC):
@@ -80,6 +82,9 @@ class Target(ABC):
     @abstractmethod
     def run(self) -> RunResult:
         """Run the network on all inputs with the memory as it is now."""
+
+    def expect_many_runs(self) -> None:  # noqa: B027 - most targets have nothing to prepare
+        """Many runs on these inputs follow, most of them with few bits changed: a target may prepare for that."""
 
     def run_plainly(self) -> RunResult:
         """As `run`, without any shortcut that a target may know: every operation is carried out. For controls."""
