@@ -202,3 +202,18 @@ def test_a_cluster_runs_the_same_plan(
     monkeypatch.setattr(lanes, "CONNECT_SECONDS", 0.5)
     assert run(command(*RATES, "--cluster", "tcp://127.0.0.1:1", journal="none.db")) == 2
     assert "no scheduler answers there" in capsys.readouterr().err
+
+
+def test_worst_case(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three bits are found; injecting them gives the accuracy that was told."""
+    options = ["--dataset", "x.npy,y.npy", "--images", "40", "--candidates", "300", "--trials", "20", "--flips", "3"]
+    assert run(["worst-case", "net.zob", *options, "--type", "S", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["fault_free"] == 100.0
+    accuracies = [step["accuracy"] for step in found["steps"]]
+    assert all(a <= step["random"][0] for a, step in zip(accuracies, found["steps"], strict=True))
+    flips = [word for step in found["steps"] for word in ("--flip", str(step["address"]))]
+    assert run(["inject", "net.zob", "--inputs", "x.npy", "--json", *flips]) == 0
+    assert json.loads(capsys.readouterr().out)["top1_changed"] == round(40 * (1 - accuracies[-1] / 100))
+    assert run(["worst-case", "net.zob", *options]) == 0
+    assert "worst bits of 300 tried" in capsys.readouterr().out

@@ -81,12 +81,12 @@ def campaign(
     from zobnn_edge.report.summary import summarise
 
     network = read_model(net)
-    where = Filter(_some(region), _some(type), _some(layer), _some(role), _bits(bits))
+    where = Filter(some(region), some(type), some(layer), some(role), parse_bits(bits))
     space = where.of(network.image)
     amounts = _amounts(model, rates, counts, space.size)
     points = None if half_width is None else half_width / 100
     plan = Plan(amounts, _trials(trials, model, amounts, space), seed, model, where, parts, points)
-    x, y = _images(dataset, images * parts, seed)
+    x, y = test_images(dataset, images * parts, seed)
     job = Job(plan, network.to_bytes(), x, y, f"{dataset}, {images} images a trial")
     plan.check(space)
     targets, count = target or ["host"], workers or os.cpu_count() or 1
@@ -153,11 +153,12 @@ def _valid() -> Iterator[None]:
         raise typer.Exit(FAILED) from None
 
 
-def _some(names: list[str] | None) -> tuple[str, ...] | None:
+def some(names: list[str] | None) -> tuple[str, ...] | None:
+    """The values of an option that can be repeated; None if it was not given."""
     return tuple(names) if names else None
 
 
-def _bits(text: str | None) -> tuple[int, ...] | None:
+def parse_bits(text: str | None) -> tuple[int, ...] | None:
     """Bit positions such as 30 or 0,23-30."""
     if text is None:
         return None
@@ -225,8 +226,8 @@ def _trials(text: str, model: str, amounts: tuple[float, ...], space: Any) -> in
     return int(text)
 
 
-def _images(dataset: str, count: int, seed: int) -> tuple[Any, Any]:
-    """So many test images at random, or all."""
+def test_images(dataset: str, count: int, seed: int) -> tuple[Any, Any]:
+    """So many test images of a data set, at random: inputs and labels."""
     from zobnn_edge import datasets
 
     data = datasets.load(dataset, "test")
