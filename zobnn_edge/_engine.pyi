@@ -18,12 +18,29 @@ class Engine:
 
 Ranges = list[tuple[int, int]]
 
+class ChannelPlan:
+    def __init__(
+        self,
+        plan: NDArray[np.uint8],
+        slices: list[tuple[int, int, int]],
+        first_op: int,
+        end_op: int,
+        input: int,
+        output: int,
+        whole_input: int,
+        input_bytes: int,
+        whole_output: int,
+        pixels: int,
+        channels: int,
+        words: int,
+    ) -> None: ...
+
 class Rerunner:
     def __init__(
         self,
         engine: Engine,
         golden: NDArray[np.uint8],
-        groups: list[tuple[int, Ranges, Ranges, float]],
+        groups: list[tuple[int, Ranges, Ranges, float, ChannelPlan | None]],
         budget: int,
     ) -> None: ...
     @property

@@ -6,12 +6,17 @@ compares bytes; this side tells it which bytes count.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zobnn_edge import _engine
 from zobnn_edge.encoding import FloatArray, InputArray
-from zobnn_edge.layout import lay_out, tensor_bytes
+from zobnn_edge.image import Region
+from zobnn_edge.layout import Layout, lay_out, tensor_bytes
 from zobnn_edge.model_file import Model
+from zobnn_edge.network import Builder, Network
+from zobnn_edge.operations import Affine, Clip, Conv, Op, PRelu, Sign, Threshold, Unpack
 
 Ranges = list[tuple[int, int]]
 BUDGET = 1 << 29
@@ -38,9 +43,10 @@ class Incremental:
         return scores, work / max(self._rerunner.plain_work, 1.0)
 
 
-def groups(model: Model) -> list[tuple[int, Ranges, Ranges, float]]:
+def groups(model: Model) -> list[tuple[int, Ranges, Ranges, float, _engine.ChannelPlan | None]]:
     """Of every group of fused operations: the index of its first one; the bytes of the arena that it or a later group
-    reads from earlier ones; the bytes of the image that it reads; its work, in multiply-adds and elements written."""
+    reads from earlier ones; the bytes of the image that it reads; its work, in multiply-adds and elements written; and
+    how a single channel of it is computed, if it can be."""
     net, layout = model.network, lay_out(model.network)
     written = {net.input: -1}
     read = {net.output: len(layout.groups)}
@@ -55,9 +61,68 @@ def groups(model: Model) -> list[tuple[int, Ranges, Ranges, float]]:
         regions = [model.image.region(name) for op in group for name in op.parameters]
         elements = net.tensors[group[-1].output].size
         work = float(sum(net.macs(op) for op in group) + elements * len(group))
-        out.append((first, live, [(r.offset, r.bytes) for r in regions], work))
+        parameters = [(r.offset, r.bytes) for r in regions]
+        out.append((first, live, parameters, work, channel_plan(model, layout, group)))
         first += len(group)
     return out
+
+
+def channel_plan(model: Model, layout: Layout, group: tuple[Op, ...]) -> _engine.ChannelPlan | None:
+    """A plan that computes one output channel of a group; None where its channels are not independent of each other.
+
+    It is that of a network of its own: the group with the first channel's parameters, between what makes its input and
+    its output real where they are binary.
+    """
+    net, head = model.network, group[0]
+    channels = net.tensors[group[-1].output].shape[2]
+    if not isinstance(head, Conv) or head.groups > 1 or not all(_by_channel(net, op, channels) for op in group[1:]):
+        return None
+    b = Builder("channel", net.tensors[head.input].shape)
+    x = b.input
+    if net.tensors[head.input].kind == "binary":
+        x = b.add(Sign("bits", x, "bits"))
+    source = x
+    for op in group:
+        for name in op.parameters:
+            p = net.parameters[name]
+            b.parameter(name, p.layer, p.role, p.values[:1], p.encoding)
+        x = b.add(replace(op, input=x, output=f"{op.output} of one"))
+    result = x
+    if b.tensors[x].kind == "binary":
+        x = b.add(Unpack("values", x, "values"))
+    one = Model.of(b.network(x))
+    arranged = lay_out(one.network)
+    at = next(i for i, ops in enumerate(arranged.groups) if ops[0].name == head.name)
+    if len(arranged.groups[at]) != len(group):
+        return None
+    first = sum(len(ops) for ops in arranged.groups[:at])
+    height, width, _ = net.tensors[group[-1].output].shape
+    return _engine.ChannelPlan(
+        plan=np.frombuffer(one.plan, np.uint8),
+        slices=[_slice(model.image.region(r.name), r, channels) for r in one.image.regions],
+        first_op=first,
+        end_op=first + len(group),
+        input=arranged.offsets[source],
+        output=arranged.offsets[result],
+        whole_input=layout.offsets[head.input],
+        input_bytes=tensor_bytes(net.tensors[head.input]),
+        whole_output=layout.offsets[group[-1].output],
+        pixels=height * width,
+        channels=channels,
+        words=-(-channels // 32) if net.tensors[group[-1].output].kind == "binary" else 0,
+    )
+
+
+def _by_channel(net: Network, op: Op, channels: int) -> bool:
+    """Whether an operation fused with a convolution reads one element of each parameter a channel, and nothing else."""
+    if not isinstance(op, (Affine, PRelu, Clip, Sign, Threshold)):
+        return False
+    return all(net.parameters[name].values.shape == (channels,) for name in op.parameters)
+
+
+def _slice(whole: Region, one: Region, channels: int) -> tuple[int, int, int]:
+    """Where the bits of a channel's share of a parameter lie in both images: (first of channel 0, bits, target)."""
+    return whole.first_bit, whole.bits // channels, one.first_bit
 
 
 def _merged(ranges: Ranges) -> Ranges:

@@ -85,10 +85,13 @@ private:
 class Rerunner {
 public:
     using Ranges = std::vector<std::pair<uint32_t, uint32_t>>;
-    using Groups = std::vector<std::tuple<uint32_t, Ranges, Ranges, double>>;
+    using Groups = std::vector<std::tuple<uint32_t, Ranges, Ranges, double, const ChannelPlan *>>;
 
-    Rerunner(const Engine &engine, Bytes golden, const Groups &groups, size_t budget)
+    Rerunner(const Engine &engine, Bytes golden, Groups groups, size_t budget)
         : engine_(engine), runs_(engine.model_, converted(groups), sized(golden).data(), budget) {}
+
+    Rerunner(const Rerunner &) = delete;
+    Rerunner &operator=(const Rerunner &) = delete;
 
     void put_floats(Floats x) {
         put(reinterpret_cast<const uint8_t *>(x.data()), x.shape(0), x.shape(1), sizeof(float), ZOB_INPUT_FLOAT32);
@@ -121,8 +124,8 @@ private:
 
     static std::vector<Incremental::Group> converted(const Groups &groups) {
         std::vector<Incremental::Group> out;
-        for (const auto &[op, live, parameters, work] : groups) {
-            out.push_back({op, converted(live), converted(parameters), work});
+        for (const auto &[op, live, parameters, work, plan] : groups) {
+            out.push_back({op, converted(live), converted(parameters), work, plan ? std::make_unique<Channels>(*plan) : nullptr});
         }
         return out;
     }
@@ -136,6 +139,19 @@ private:
     const Engine &engine_;
     Incremental runs_;
 };
+
+using Slices = std::vector<std::tuple<uint32_t, uint32_t, uint32_t>>;
+
+void make_channel_plan(ChannelPlan *made, Bytes plan, const Slices &slices, uint32_t first_op, uint32_t end_op, uint32_t input,
+                       uint32_t output, uint32_t whole_input, uint32_t input_bytes, uint32_t whole_output, uint32_t pixels,
+                       uint32_t channels, uint32_t words) {
+    std::vector<uint32_t> copy(plan.size() / 4);
+    std::copy(plan.data(), plan.data() + 4 * copy.size(), reinterpret_cast<uint8_t *>(copy.data()));
+    std::vector<ChannelPlan::Slice> list;
+    for (const auto &[source, bits, target] : slices) list.push_back({source, bits, target});
+    new (made) ChannelPlan{std::move(copy), std::move(list), first_op, end_op, input, output, whole_input, input_bytes,
+                           whole_output, pixels, channels, words};
+}
 
 uint32_t inject(MutableBytes image, uint32_t first_bit, uint32_t bits, uint64_t rate_q64, uint64_t seed) {
     if (static_cast<uint64_t>(first_bit) + bits > 8 * static_cast<uint64_t>(image.size())) {
@@ -170,8 +186,11 @@ NB_MODULE(_engine, m) {
         .def_prop_ro("output_count", &Engine::output_count)
         .def("run_floats", &Engine::run_floats, "image"_a, "inputs"_a, "scores"_a)
         .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a);
+    nb::class_<ChannelPlan>(m, "ChannelPlan")
+        .def("__init__", &make_channel_plan, "plan"_a, "slices"_a, "first_op"_a, "end_op"_a, "input"_a, "output"_a,
+             "whole_input"_a, "input_bytes"_a, "whole_output"_a, "pixels"_a, "channels"_a, "words"_a);
     nb::class_<Rerunner>(m, "Rerunner")
-        .def(nb::init<const Engine &, Bytes, const Rerunner::Groups &, size_t>(), "engine"_a, "golden"_a, "groups"_a,
+        .def(nb::init<const Engine &, Bytes, Rerunner::Groups, size_t>(), "engine"_a, "golden"_a, "groups"_a,
              "budget"_a, nb::keep_alive<1, 2>())
         .def_prop_ro("plain_work", &Rerunner::plain_work)
         .def("put_floats", &Rerunner::put_floats, "inputs"_a)

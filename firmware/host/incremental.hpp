@@ -2,16 +2,19 @@
 //
 // What the golden run held before each group of fused operations is kept. A run begins at the first group with another
 // parameter, and ends as soon as what is still to be read equals what was kept and no later group has another
-// parameter. Every byte that counts is compared, so scores are bit-identical to those of zob_run.
+// parameter. Of the first one, if it is a convolution, only the output channels whose parameters differ are computed.
+// Every byte that counts is compared, so scores are bit-identical to those of zob_run.
 #ifndef ZOB_INCREMENTAL_HPP
 #define ZOB_INCREMENTAL_HPP
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
+#include "channels.hpp"
 #include "zob.h"
 
 class Incremental {
@@ -24,12 +27,16 @@ public:
         std::vector<Range> live;       // bytes of the arena that it or a later group reads from earlier ones
         std::vector<Range> parameters; // bytes of the image that it reads
         double work;                   // what running it once costs, in any unit
+        std::unique_ptr<Channels> channels; // how to compute some of its channels only; may be null
     };
 
     // `budget` limits the bytes kept: where they would be more, those before some groups only are kept.
     Incremental(const zob_model &model, std::vector<Group> groups, const uint8_t *golden, size_t budget)
         : model_(model), groups_(std::move(groups)), golden_(words(golden)), image_(golden_), budget_(budget),
           arena_(zob_arena_bytes(&model) / 8 + 1) {}
+
+    Incremental(const Incremental &) = delete;
+    Incremental &operator=(const Incremental &) = delete;
 
     void put_inputs(const uint8_t *inputs, size_t count, size_t bytes, uint32_t format) {
         count_ = count;
@@ -131,7 +138,28 @@ private:
             for (const Range &r : groups_[g].parameters) {
                 if (std::memcmp(golden + r.first, image + r.first, r.bytes) != 0) next_faulty_[g] = g;
             }
+            if (next_faulty_[g] == g && has_golden_output(g)) groups_[g].channels->choose(golden, image);
         }
+    }
+
+    // True where channels computed anew can be put into the golden output.
+    bool has_golden_output(size_t group) const {
+        return groups_[group].channels && group + 1 < groups_.size() && offset_[group] != NOT_KEPT && offset_[group + 1] != NOT_KEPT;
+    }
+
+    // Compute a faulty group after golden ones; returns the work, and whether its output is golden nevertheless.
+    std::pair<double, bool> run_first(size_t input, size_t group) {
+        bring_back(input, group);
+        Channels *const some = has_golden_output(group) ? groups_[group].channels.get() : nullptr;
+        if (some && 2 * some->chosen() <= some->all()) {
+            uint8_t *arena = reinterpret_cast<uint8_t *>(arena_.data());
+            some->compute(arena);
+            bring_back(input, group + 1);
+            const bool changed = some->put(arena);
+            return {groups_[group].work * static_cast<double>(some->chosen()) / some->all(), !changed};
+        }
+        const double work = run_group(group, image_);
+        return {work, group + 1 < groups_.size() && offset_[group + 1] != NOT_KEPT && is_golden(input, group + 1)};
     }
 
     double run_one(size_t input, float *scores) {
@@ -146,11 +174,13 @@ private:
                     return work;
                 }
                 while (offset_[group] == NOT_KEPT) group--;
-                bring_back(input, group);
-                golden = false;
+                const auto [cost, unchanged] = run_first(input, group++);
+                work += cost;
+                golden = unchanged;
+            } else {
+                work += run_group(group++, image_);
+                golden = group < groups_.size() && offset_[group] != NOT_KEPT && is_golden(input, group);
             }
-            work += run_group(group++, image_);
-            golden = group < groups_.size() && offset_[group] != NOT_KEPT && is_golden(input, group);
         }
         check(zob_get_scores(&model_, arena_.data(), arena_bytes(), scores));
         return work;
