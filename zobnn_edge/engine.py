@@ -70,7 +70,11 @@ def fault_set(image_bytes: int, ranges: Iterable[tuple[int, int]], rate: float, 
     """The bit addresses that `inject` would flip, in ascending order."""
     flips = bytearray(image_bytes)
     inject(flips, ranges, rate, seed)
-    return np.flatnonzero(np.unpackbits(np.frombuffer(flips, np.uint8), bitorder="little"))
+    data = np.frombuffer(flips, np.uint8)
+    hit = np.flatnonzero(data)
+    byte, bit = np.nonzero(np.unpackbits(data[hit, np.newaxis], axis=1, bitorder="little"))
+    addresses: NDArray[np.int64] = 8 * hit[byte] + bit
+    return addresses
 
 
 def random_order(first: int, n: int, count: int, seed: int) -> NDArray[np.int64]:

@@ -295,9 +295,9 @@ def test_a_golden_run_that_differs_invalidates_the_campaign(scripted: list[Any],
 
 
 def test_controls_come_in_between() -> None:
-    what = job(replace(PLAN, trials=300))
-    entries = Bench(what, "host").run([what.plan.trial(0, i) for i in range(250)], last=True).entries
-    assert [e.trials for e in entries if isinstance(e, Control)] == [0, 100, 200, 250]
+    what = job(replace(PLAN, trials=1300), images=1)
+    entries = Bench(what, "host").run([what.plan.trial(0, i) for i in range(1250)], last=True).entries
+    assert [e.trials for e in entries if isinstance(e, Control)] == [0, 500, 1000, 1250]
 
 
 def test_a_schedule_stops_an_amount_by_its_trials_alone() -> None:

@@ -24,8 +24,8 @@ ATTEMPTS = 3
 """How often a trial is tried when the harness, not the network, fails."""
 REMEMBERED_BITS = 1
 """Results of fault sets of at most so many bits are kept: at low rates most trials have none or a single bit."""
-CONTROL_EVERY = 100
-"""A run without faults is made after so many trials at most, and as the last one."""
+CONTROL_EVERY_ON_HOST, CONTROL_EVERY = 500, 50
+"""A run without faults is made after so many trials at most, on the host and elsewhere, and as the last one."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Bench:
         self._known: dict[tuple[int, bytes], RunResult] = {}
 
     def run(self, trials: Sequence[Trial], last: bool = False) -> Batch:
-        """Run trials and the controls due: before the first, after every CONTROL_EVERY, and if `last` at the end."""
+        """Run trials and the controls due: before the first, after a number of them, and if `last` at the end."""
         entries: list[Entry] = []
         before = self._work
         for trial in trials:
             entries += self._prepare(trial.part)
             entries.append(self._try(trial))
             self._trials += 1
-            if self._trials - self._controlled >= CONTROL_EVERY:
+            if self._trials - self._controlled >= (CONTROL_EVERY_ON_HOST if self._on_host else CONTROL_EVERY):
                 entries.append(self._control())
         if last and self._trials > self._controlled:
             entries.append(self._control())

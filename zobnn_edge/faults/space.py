@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,18 +121,23 @@ class FaultSpace:
     image: ParameterImage
     parts: tuple[Part, ...]
 
-    @property
+    @cached_property
+    def _ends(self) -> Addresses:
+        """The number of the first bit that lies behind each part."""
+        return np.cumsum([part.size for part in self.parts], dtype=np.int64)
+
+    @cached_property
     def size(self) -> int:
         """Number of bits."""
         return sum(part.size for part in self.parts)
 
-    @property
+    @cached_property
     def regions(self) -> list[str] | None:
         """The names of its regions if it is made of whole ones, else None."""
         whole = all(part.size == part.region.bits for part in self.parts)
         return [part.region.name for part in self.parts] if whole else None
 
-    @property
+    @cached_property
     def ranges(self) -> list[tuple[int, int]]:
         """(first bit, number of bits) of the regions it has bits of."""
         return [(part.region.first_bit, part.region.bits) for part in self.parts]
@@ -139,11 +145,10 @@ class FaultSpace:
     def addresses(self, positions: Addresses) -> Addresses:
         """The bit addresses of some of its bits, by their numbers."""
         out = np.empty(len(positions), np.int64)
-        begin = 0
-        for part in self.parts:
-            here = (begin <= positions) & (positions < begin + part.size)
-            out[here] = part.addresses(positions[here] - begin)
-            begin += part.size
+        at = np.searchsorted(self._ends, positions, side="right")
+        for i in set(at.tolist()):
+            part, here = self.parts[i], at == i
+            out[here] = part.addresses(positions[here] - (self._ends[i] - part.size))
         return out
 
     def contains(self, addresses: Addresses) -> NDArray[np.bool_]:
