@@ -21,6 +21,7 @@ from zobnn_edge.campaign.journal import Control, Journal
 from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.cli.main import run
 from zobnn_edge.errors import InputError
+from zobnn_edge.faults.sampling import sample_size
 from zobnn_edge.harden import Policy, harden
 
 
@@ -66,6 +67,7 @@ def test_a_campaign_and_its_report(folder: Path, capsys: pytest.CaptureFixture[s
     ("options", "amounts", "trials"),
     [
         (("--model", "single", "--type", "S", "--bits", "31", "--trials", "all"), [1.0], None),
+        (("--model", "single", "--type", "S", "--bits", "30,31", "--error", "8"), [1.0], 112),
         (("--model", "count", "--rates", "1e-3,1e-2", "--trials", "3"), [24.0, 240.0], 3),
         (("--model", "adjacent", "--counts", "2,4", "--trials", "3"), [2.0, 4.0], 3),
         (("--model", "burst", "--counts", "8", "--layer", "conv1", "--trials", "3", "--parts", "2"), [8.0], 3),
@@ -81,6 +83,8 @@ def test_fault_models(
     assert run(command(*options, "--json")) == 0
     points = json.loads(capsys.readouterr().out)["journals"]["run"]["points"]
     image = model_file.load(folder / "net.zob").image
+    if trials == 112:
+        assert sample_size(2 * sum(r.count for r in image.regions if r.type == "S"), 0.08) == 112
     if trials is None:
         trials = sum(r.count for r in image.regions if r.type == "S")
     if options[1] == "count":
@@ -99,6 +103,9 @@ BAD = {
     "model": (("--model", "cosmic", "--rates", "0.1"), "no fault model cosmic"),
     "trials": (("--rates", "0.1", "--trials", "few"), "--trials few"),
     "all": (("--rates", "0.1", "--trials", "all"), "--trials all is for --model single"),
+    "error": (("--rates", "0.1", "--error", "1"), "--error is for --model single"),
+    "error of nothing": (("--model", "single", "--error", "0"), "error 0: it must lie between 0 and 1"),
+    "both": (("--model", "single", "--error", "1", "--trials", "5"), "leave --trials out"),
     "layer": (("--rates", "0.1", "--layer", "nobody"), "no layer nobody; there are conv1"),
     "bits": (("--rates", "0.1", "--bits", "high"), "--bits high"),
     "no bits": (("--rates", "0.1", "--type", "binary", "--bits", "9"), "no stored bit"),
@@ -146,11 +153,10 @@ def test_an_invalid_campaign_ends_with_1(
         assert not printed.out
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_interrupted(workers: str, folder: Path) -> None:
-    """Ctrl-C: exit code 130, what is done is recorded, no process is left, and the same command goes on."""
+def endless(folder: Path, workers: int) -> subprocess.Popen[str]:
+    """A long campaign that has begun, in a group of processes of its own."""
     arguments = command("--rates", "1e-3", "--trials", "100000")
-    arguments[-arguments[::-1].index("--workers")] = workers
+    arguments[-arguments[::-1].index("--workers")] = str(workers)
     process = subprocess.Popen(
         [sys.executable, "-m", "zobnn_edge.cli.main", *arguments],
         stderr=subprocess.PIPE,
@@ -161,10 +167,26 @@ def test_interrupted(workers: str, folder: Path) -> None:
     deadline = time.monotonic() + 30
     while recorded(folder / "run.db") < 20 and time.monotonic() < deadline:
         time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_interrupted(workers: int, folder: Path) -> None:
+    """Ctrl-C: exit code 130, what is done is recorded, and no process is left."""
+    process = endless(folder, workers)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "zobnn: interrupted"
+    assert ends(process.pid)
+    assert recorded(folder / "run.db") >= 20
+
+
+def test_killed(folder: Path) -> None:
+    """kill -9 of the command alone: its workers end by themselves."""
+    process = endless(folder, 2)
+    process.kill()
+    process.communicate(timeout=30)
     assert ends(process.pid)
     assert recorded(folder / "run.db") >= 20
 

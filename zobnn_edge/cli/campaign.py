@@ -47,7 +47,13 @@ def campaign(
     ] = "rate",
     rates: RatesOption = None,
     counts: CountsOption = None,
-    trials: Annotated[str, typer.Option(metavar="N|all", help="Trials at each rate; all: every bit once.")] = "100",
+    trials: Annotated[
+        str | None, typer.Option(metavar="N|all", help="Trials at each rate, default 100; all: every bit once.")
+    ] = None,
+    error: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="Of models that hit one place: trials for +-POINTS at 95 %, not --trials."),
+    ] = None,
     half_width: Annotated[
         float | None, typer.Option(metavar="POINTS", help="Stop a rate early, its accuracy known to +-POINTS.")
     ] = None,
@@ -85,7 +91,7 @@ def campaign(
     space = where.of(network.image)
     amounts = _amounts(model, rates, counts, space.size)
     points = None if half_width is None else half_width / 100
-    plan = Plan(amounts, _trials(trials, model, amounts, space), seed, model, where, parts, points)
+    plan = Plan(amounts, _trials(trials, error, model, amounts, space), seed, model, where, parts, points)
     x, y = test_images(dataset, images * parts, seed)
     job = Job(plan, network.to_bytes(), x, y, f"{dataset}, {images} images a trial")
     plan.check(space)
@@ -213,14 +219,21 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
         raise InputError(f"{option} {text}: give numbers separated by commas") from None
 
 
-def _trials(text: str, model: str, amounts: tuple[float, ...], space: Any) -> int:
+def _trials(text: str | None, error: float | None, model: str, amounts: tuple[float, ...], space: Any) -> int:
+    """Trials at each amount: as given, one for every place, or as many as the error asked for needs."""
     from zobnn_edge.faults import models
+    from zobnn_edge.faults.sampling import sample_size
 
-    if text == "all":
-        places = [models.model(model).places(space, amount) for amount in amounts]
-        if None in places or len(set(places)) > 1:
-            raise InputError("--trials all is for --model single, and for adjacent and burst with one --counts")
-        return int(places[0] or 0)
+    if text and error is not None:
+        raise InputError("--error works out the number of trials; leave --trials out")
+    if text == "all" or error is not None:
+        places = {models.model(model).places(space, amount) for amount in amounts}
+        (population,) = places if len(places) == 1 else (None,)
+        if population is None:
+            option = "--error" if error is not None else "--trials all"
+            raise InputError(f"{option} is for --model single, and for adjacent and burst with one --counts")
+        return population if error is None else sample_size(population, error / 100)
+    text = text or "100"
     if not text.isdigit() or int(text) < 1:
         raise InputError(f"--trials {text}: give a number from 1 on, or all")
     return int(text)
