@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from zobnn_edge.faults.space import Filter
 from zobnn_edge.link.client import NoAnswer, Refused, Restarted
 from zobnn_edge.model_file import Model
 from zobnn_edge.targets import RunResult
+from zobnn_edge.targets.emulated import EmulatedTarget
 from zobnn_edge.targets.host import HostTarget
 
 PLAN = Plan((1e-3, 1e-2), trials=15, seed=3)
@@ -137,17 +139,25 @@ def test_rows_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     assert run_all(tmp_path / "two.db", job(), 2) == one
 
 
+LONG = replace(PLAN, trials=600)
 WORKER = """
 import sys
 from pathlib import Path
 from tests.campaign.test_campaign import *
-run_all(Path(sys.argv[1]), job(replace(PLAN, trials=150)), 1)
+import zobnn_edge.campaign.runner as runner
+runner.CHUNK_SECONDS = 0.02  # many commits to be killed between, before and in
+fast = Journal.append
+def append(self, entries):
+    time.sleep(0.01)
+    fast(self, entries)
+Journal.append = append
+run_all(Path(sys.argv[1]), job(LONG), 1)
 """
 
 
 def test_killed_again_and_again_it_ends_as_if_never_stopped(tmp_path: Path) -> None:
     """kill -9 at random instants, then on: the same rows and the same hash as a campaign that nobody stopped."""
-    whole = run_all(tmp_path / "whole.db", job(replace(PLAN, trials=150)))
+    whole = run_all(tmp_path / "whole.db", job(LONG))
     path, kills, when = tmp_path / "killed.db", 0, random.Random(1)
 
     def recorded() -> int:
@@ -165,11 +175,11 @@ def test_killed_again_and_again_it_ends_as_if_never_stopped(tmp_path: Path) -> N
         while recorded() == before and worker.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(when.uniform(0, 0.2))
-        os.kill(worker.pid, signal.SIGKILL)
-        worker.wait()
+        worker.kill()
+        assert worker.wait() == -signal.SIGKILL, "it had ended before"
         kills += 1
-    assert recorded() > 0
-    assert run_all(path, job(replace(PLAN, trials=150))) == whole
+    assert 0 < recorded() < LONG.total
+    assert run_all(path, job(LONG)) == whole
 
 
 def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -321,6 +331,26 @@ def test_a_schedule_stops_an_amount_by_its_trials_alone() -> None:
     rows = [replace(row(n, correct=accuracy(n)), point=int(n >= 400)) for n in sorted(seen)]
     assert Schedule(plan, rows).take(5) == []
     assert [t.number for t in Schedule(plan, rows[:-2]).take(5)] == [798, 799]
+
+
+def test_an_emulator_that_dies_is_started_again(tmp_path: Path) -> None:
+    """Killed before a trial and, by a watcher, during one: every trial still comes out as on the host."""
+    what = job(replace(PLAN, trials=5))
+    bench = Bench(what, "qemu:mps2-an386")
+    target = bench.target
+    assert isinstance(target, EmulatedTarget)
+    entries = bench.run([what.plan.trial(1, i) for i in range(2)]).entries
+    os.kill(target.pid, signal.SIGKILL)
+    entries += bench.run([what.plan.trial(1, 2)]).entries
+    killer = threading.Timer(0.05, lambda: os.kill(target.pid, signal.SIGKILL))
+    killer.start()
+    entries += bench.run([what.plan.trial(1, i) for i in range(3, 5)], last=True).entries
+    killer.join()
+    bench.close()
+    expected = Bench(what, "host").run([what.plan.trial(1, i) for i in range(5)]).entries
+    rows = [replace(e, target="host", instructions=None) for e in entries if isinstance(e, Row)]
+    assert rows == [e for e in expected if isinstance(e, Row)]
+    assert {e.outcome for e in entries if isinstance(e, Control)} == {Outcome.MASKED}
 
 
 def test_two_targets_share_the_trials(tmp_path: Path) -> None:

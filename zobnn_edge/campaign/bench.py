@@ -22,8 +22,9 @@ FEW = 16
 """Addresses of fault sets of at most so many bits are written out in the journal."""
 ATTEMPTS = 3
 """How often a trial is tried when the harness, not the network, fails."""
-REMEMBERED_BITS = 1
-"""Results of fault sets of at most so many bits are kept: at low rates most trials have none or a single bit."""
+REMEMBERED_BITS, REMEMBERED_BYTES = 1, 1 << 26
+"""Results of fault sets of at most so many bits are kept, up to so many bytes of scores: at low rates most trials have
+none or a single bit."""
 CONTROL_EVERY_ON_HOST, CONTROL_EVERY = 500, 50
 """A run without faults is made after so many trials at most, on the host and elsewhere, and as the last one."""
 
@@ -122,9 +123,15 @@ class Bench:
                 return None, failure(error), str(error)
             self.target.restore()
             self._work += result.work
-            if self._on_host and len(addresses) <= REMEMBERED_BITS:
+            if self._may_come_again(addresses, result):
                 self._known[key] = result
         return result, classify(self._golden[trial.part], result.scores), ""
+
+    def _may_come_again(self, addresses: Addresses, result: RunResult) -> bool:
+        """Whether a result is worth keeping. Models that hit one place never hit the same one twice."""
+        room = len(self._known) * result.scores.nbytes < REMEMBERED_BYTES
+        few = len(addresses) <= REMEMBERED_BITS
+        return self._on_host and room and few and not models.model(self.job.plan.model).one_place
 
     def _invert(self, trial: Trial, addresses: Addresses) -> None:
         """Invert the bits. A board draws independent flips itself, which a few bytes tell it to."""

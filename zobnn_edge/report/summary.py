@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from zobnn_edge.campaign.journal import Golden, Journal, Row, unpacked
 from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.faults import statistics
 from zobnn_edge.faults.robustness import Curve
+from zobnn_edge.faults.space import Stratum
 from zobnn_edge.faults.statistics import Crossed, Estimate, proportion
 
 FAILURES = (Outcome.HANG, Outcome.CRASH, Outcome.SDC_CRITICAL)
@@ -150,19 +151,25 @@ def strata(journal: Journal, rows: Iterable[Row]) -> list[StratumSummary]:
 
 
 def weighted(journal: Journal, rows: Iterable[Row]) -> Estimate | None:
-    """The share of the fault space that fails when hit: layers and roles weighted by the bits they have."""
+    """The share of the fault space that fails when hit, strata weighted by their bits.
+
+    Strata are layer, role and bit position; or layer and role, where not every bit position was tried; None where not
+    even those were, or no model that hits one place was.
+    """
+    trials = [row for row in rows if row.stratum is not None]
     listed = journal.strata
-    found: dict[tuple[str, str], list[int]] = {}
-    for stratum, bits in listed:
-        found.setdefault((stratum.layer, stratum.role), [0, 0, 0])[0] += bits
-    for row in rows:
-        if row.stratum is not None:
-            counts = found[listed[row.stratum][0].layer, listed[row.stratum][0].role]
+    keys = ([s for s, _ in listed], [replace(s, bit=None) for s, _ in listed])
+    for key in keys:
+        found: dict[Stratum, list[int]] = {}
+        for stratum, (_, bits) in zip(key, listed, strict=True):
+            found.setdefault(stratum, [0, 0, 0])[0] += bits
+        for row in trials:
+            counts = found[key[row.stratum or 0]]
             counts[1] += 1
             counts[2] += row.outcome in FAILURES
-    if not all(n for _, n, _ in found.values()):
-        return None
-    return statistics.stratified([statistics.Stratum(*counts) for counts in found.values()])
+        if all(n for _, n, _ in found.values()):
+            return statistics.stratified([statistics.Stratum(*counts) for counts in found.values()])
+    return None
 
 
 def _percent(estimate: Estimate) -> Estimate:
