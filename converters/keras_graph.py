@@ -13,7 +13,7 @@ from converters.keras_functions import IDENTITY, Array, Leak, Steps, kind_of, la
 from converters.keras_planes import Planes, from_zero, is_two_bit, why_not
 from zobnn_edge.encoding import Encoding, Float32
 from zobnn_edge.network import Builder
-from zobnn_edge.operations import Add, Affine, Clip, PRelu, Sign, Softmax, Threshold, Unpack
+from zobnn_edge.operations import Add, Affine, Clip, LowBit, PRelu, Sign, Softmax, Threshold, Unpack
 from zobnn_edge.tensor import Role, Shape
 
 
@@ -226,14 +226,12 @@ class Importer:
     def two_bit(self, x: str, layer: Any) -> Planes:
         """FracBNN's levels -1, -1/3, 1/3, 1 of a real tensor as `(2 * high + low) / 3` (docs/method.md).
 
-        high = sign(x), low = sign(x - 2/3 high).
+        high = sign(x), low = sign(x - 2/3 high), which is `LowBit`.
         """
         high = self.sign(x, layer)
         low = f"{x}/low"
         if low not in self.builder.tensors:
-            middle = self.gain(layer, self.real(high), -2 / 3, "/middle")
-            rest = self.sum(layer, [x, middle], "/rest")
-            self.builder.add(Sign(low, rest, low))
+            self.builder.add(LowBit(low, x, low, float(np.float32(2 / 3))))
         return Planes(1 / 3, ((2, high), (1, low)))
 
     def _thermometer(self, x: str, steps: Steps, layer: Any) -> Planes:

@@ -11,7 +11,7 @@ from converters.keras_functions import IDENTITY, Array, binary_scale, kernel_of,
 from converters.keras_graph import Call, Handler, Importer
 from converters.keras_planes import Planes
 from zobnn_edge.encoding import WORD, Binary, Float32
-from zobnn_edge.operations import Clip, Conv, Mul, Threshold
+from zobnn_edge.operations import Conv, GatedConv
 
 
 def handlers() -> dict[type, Handler]:
@@ -65,22 +65,23 @@ def separable(importer: Importer, call: Call) -> str:
 def precision_gated(importer: Importer, call: Call) -> str:
     """FracBNN's convolution (the zoo's layer): the low bits of an activation count where the high ones exceed a bound.
 
-    `m = 2/3 conv(high)`; the result is `m + 1/3 conv(low)` where m > threshold, else m: `m + gate * 1/3 conv(low)`.
+    With h and l the sums of the two planes, integers: `2 h + l` thirds where `2/3 h > threshold`, else `2 h` thirds.
+    The threshold becomes one of h, half-way between the sums that decide otherwise.
     """
     layer = call.layer
     linear = _Linear(importer, call, kernel_of(layer).transpose(3, 0, 1, 2), quantized=True)
     if linear.scale is None or (linear.scale != 1).any():
         raise refusal(layer, "its kernel is not binary; use ste_sign as its quantizer")
     (_, high), (_, low) = importer.two_bit(importer.real(call.input), layer).terms
-    add = importer.builder.add
-    m = importer.gain(layer, linear.conv(high, 0, "/high"), 2 / 3, "/high")
-    above = np.nextafter(np.asarray(layer.threshold, np.float32), np.float32(np.inf))
-    threshold = importer.parameter(layer, "threshold", above.astype(np.float64))
-    exceeds = add(Threshold(name := importer.name(layer, "/exceeds"), m, name, threshold))
-    gate = add(Clip(name := importer.name(layer, "/gate"), importer.real(exceeds), name))
-    fine = importer.gain(layer, linear.conv(low, 0, "/low"), 1 / 3, "/low")
-    gated = add(Mul(name := importer.name(layer, "/gated"), fine, name, gate))
-    return importer.sum(layer, [m, gated])
+    sums = np.arange(-linear.kernel[0].size, linear.kernel[0].size + 1, dtype=np.float32)
+    exceeds = sums[:, None] * np.float32(2 / 3) > np.asarray(layer.threshold, np.float32)
+    least = np.where(exceeds.any(axis=0), exceeds.argmax(axis=0), len(sums)) + sums[0] - 0.5
+    threshold = importer.parameter(layer, "threshold", least.astype(np.float64))
+    weight = importer.parameter(layer, "weight", linear.kernel, Binary(linear.kernel.shape[3]))
+    name = importer.name(layer)
+    window = {"stride": linear.window["stride"], "padding": linear.window["padding"]}
+    y = importer.builder.add(GatedConv(name, high, name, low, weight, threshold, **window))
+    return linear.finished((y, 1 / 3, None))
 
 
 class _Linear:
@@ -148,13 +149,14 @@ class _Linear:
         """The sums with scale, bias and activation; scale and bias are left to a batch norm that follows."""
         y, unit, bias = sums
         scale = self._scale(unit)
-        if self.layer.use_bias:
+        if getattr(self.layer, "use_bias", False):
             bias = np.asarray(self.layer.bias, np.float64) + (0.0 if bias is None else bias)
-        if type(self.reader) is self.importer.batch_norm and kind_of(self.layer.activation) == IDENTITY:
+        activation = getattr(self.layer, "activation", None)
+        if type(self.reader) is self.importer.batch_norm and kind_of(activation) == IDENTITY:
             self.importer.unfolded[y] = (None if scale is None else np.full(len(self.kernel), scale), bias)
             return y
         y = self.importer.affine(self.layer, y, scale, bias)
-        return self.importer.apply(self.layer.activation, self.layer, y, "/activation")
+        return self.importer.apply(activation, self.layer, y, "/activation")
 
     def _scale(self, unit: float) -> Array | float | None:
         """What the sums must be multiplied by: an array (out,), one constant, or None for 1."""

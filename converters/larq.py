@@ -13,6 +13,7 @@ from converters import keras_layers, keras_linear, keras_operators
 from converters.keras import keras
 from converters.keras_files import load_keras
 from converters.keras_graph import Importer, shape_of
+from converters.keras_shifts import merge_shifts
 from zobnn_edge.errors import ModelError
 from zobnn_edge.network import Builder, Network, Pixels
 from zobnn_edge.rewrite import simplify
@@ -45,4 +46,4 @@ def import_keras(model_or_path: Any, name: str | None = None, pixels: Pixels | N
     handlers = keras_linear.handlers() | keras_layers.handlers() | keras_operators.handlers()
     importer = Importer(Builder(name or model.name, shape, pixels), handlers)
     output = importer.walk(model, importer.builder.input)
-    return simplify(importer.builder.network(importer.real(output)))
+    return simplify(merge_shifts(importer.builder.network(importer.real(output))))

@@ -12,18 +12,17 @@ batch norm or a threshold that is not coded. In groups, only LCE's reference and
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.flatbuffer import node
 from converters.lce_codes import Stored, flip, parameter_offsets, read_codes
 from converters.lce_graph import Graph, reshape
+from converters.lce_lowering import as_tflite_knows, covered
 from converters.lce_thresholds import fold, rounding
 from zobnn_edge.encoding import Float32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
-from zobnn_edge.network import Network, rebuilt
+from zobnn_edge.network import Network
 from zobnn_edge.operations import (
     Add,
     Affine,
@@ -44,7 +43,7 @@ from zobnn_edge.operations import (
     Threshold,
     Unpack,
 )
-from zobnn_edge.shapes import extent, window_geometry
+from zobnn_edge.shapes import window_geometry
 
 __all__ = ["Stored", "flip", "parameter_offsets", "read_codes", "writable", "write"]
 
@@ -61,42 +60,13 @@ def write(net: Network) -> bytes:
         raise ModelError(
             f"{net.name}: computes in 8-bit integers; its flatbuffer is the .tflite file that it came from"
         )
-    return _Writer(_padded_alike(net.validate())).file()
+    return _Writer(as_tflite_knows(net.validate())).file()
 
 
 def writable(net: Network) -> bool:
     """Whether a flatbuffer is written of a network: not of one that computes in 8-bit integers, all or in part."""
     hybrid = any(isinstance(op, DynamicRange) for op in net.ops)
     return not hybrid and all(tensor.kind != "int8" for tensor in net.tensors.values())
-
-
-def _padded_alike(net: Network) -> Network:
-    """The network with "half" padding as TFLite knows it: "same" and stride 1, then a 1x1 pool that keeps every n-th.
-
-    Computes more than it keeps where the stride is not 1; the scores stay the same. Raises ModelError for an even
-    kernel, and for a pool.
-    """
-    if all(getattr(op, "padding", "") != "half" for op in net.ops):
-        return net
-    ops: list[Op] = []
-    for op in net.ops:
-        if getattr(op, "padding", "") != "half":
-            ops.append(op)
-            continue
-        if not isinstance(op, Conv) or any(k % 2 == 0 for k in _covered(net, op)):
-            raise ModelError(f"{op.name}: half padding of an even kernel or of a pool has no counterpart in TFLite")
-        strided = op.stride != (1, 1)
-        whole = f"{op.output}/whole" if strided else op.output
-        ops.append(replace(op, output=whole, stride=(1, 1), padding="same"))
-        if strided:
-            ops.append(MaxPool(f"{op.name}/strided", whole, op.output, (1, 1), op.stride))
-    return rebuilt(net, ops, net.parameters)
-
-
-def _covered(net: Network, op: Conv) -> tuple[int, int]:
-    """(height, width) that a window covers."""
-    _, height, width, _ = net.parameters[op.weight].shape
-    return extent((height, width), op.dilation)
 
 
 class _Writer:
@@ -256,7 +226,7 @@ class _Writer:
 
     def outside(self, op: Conv) -> NDArray[np.int32]:
         """How far the windows reach out of the input: ((above, below), (left, right))."""
-        size, kernel = self.net.tensors[op.input].shape[:2], _covered(self.net, op)
+        size, kernel = self.net.tensors[op.input].shape[:2], covered(self.net, op)
         out, before = window_geometry(size, kernel, op.stride, op.padding)
         ends = [(o - 1) * s + k - b - n for o, s, k, b, n in zip(out, op.stride, kernel, before, size, strict=True)]
         return np.array([(b, max(0, end)) for b, end in zip(before, ends, strict=True)], np.int32)

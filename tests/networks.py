@@ -21,6 +21,8 @@ from zobnn_edge.operations import (
     ConvInt8,
     Dequantize,
     DynamicRange,
+    GatedConv,
+    LowBit,
     MaxPool,
     Mul,
     Pad,
@@ -108,9 +110,13 @@ class Author:
         name = self._name("gain")
         return self._add(Affine(name, self.x, name, gain=gain))
 
-    def threshold(self, encoding: Encoding | int | None = None, spread: float = 8.0) -> Author:
+    def threshold(
+        self, encoding: Encoding | int | None = None, spread: float = 8.0, values: np.ndarray | None = None
+    ) -> Author:
+        """Whole thresholds of the given spread, or the given ones."""
         name, c = self._name("threshold"), self.shape[2]
-        values = np.rint(self.rng.normal(size=c) * spread)
+        if values is None:
+            values = np.rint(self.rng.normal(size=c) * spread)
         return self._add(Threshold(name, self.x, name, self._parameter(name, "threshold", values, encoding)))
 
     def prelu(self, encoding: Encoding | int | None = None, by_element: bool = False) -> Author:
@@ -201,6 +207,25 @@ class Author:
         pairs = self._parameter(name, "scale", np.array([multiplier(step * (1 << 26))]), Int32())
         return self._add(SoftmaxInt8(name, self.x, name, pairs))
 
+    def gated_conv(
+        self,
+        out: int,
+        kernel: int | tuple[int, int] = 3,
+        stride: int = 1,
+        padding: Padding = "half",
+        encoding: Encoding | int | None = None,
+    ) -> Author:
+        """Both planes of a real tensor, and thresholds that a good part of the sums exceeds."""
+        name, c = self._name("gated"), self.shape[2]
+        high = self.b.add(Sign(f"{name}/high", self.x, f"{name}/high"))
+        low = self.b.add(LowBit(f"{name}/low", self.x, f"{name}/low", float(np.float32(2 / 3))))
+        kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
+        weight = self._parameter(name, "weight", self.rng.choice([-1.0, 1.0], (out, kh, kw, c)), Binary(row=c))
+        values = self.rng.integers(-3, 4, out) - 0.5 * self.rng.integers(0, 2, out)
+        threshold = self._parameter(name, "threshold", values, encoding)
+        self.x = high
+        return self._add(GatedConv(name, high, name, low, weight, threshold, (stride, stride), padding))
+
     def dynamic_range(self, symmetric: bool = True) -> Author:
         return self._add(DynamicRange(name := self._name("rounded"), self.x, name, symmetric))
 
@@ -258,6 +283,21 @@ def gated(seed: int = 0, bits: int | None = None) -> Network:
     return a.conv(8, 2, padding="same", pad_value=1, dilation=(2, 2)).affine(bits).global_pool().network()
 
 
+def two_bits(seed: int = 0, bits: int | None = None) -> Network:
+    """Precision-gated convolutions of two-bit activations, with PReLU and shortcuts; like FracBNN."""
+    a = (
+        Author((8, 7, 3), seed, Pixels(1.0, 0.0))
+        .thermometer(8, 1 / 32)
+        .conv(16, 3, padding="same")
+        .affine(bits, spread=0.2)
+    )
+    for out, stride in ((16, 1), (33, 2)):
+        shortcut = a.x
+        a.gated_conv(out, 3, stride).affine(bits, spread=0.2).prelu(bits)
+        a = a.add(shortcut).affine(bits) if stride == 1 else a.affine(bits)
+    return a.global_pool().dense(10, weight=bits).affine(bits, scale=False).network()
+
+
 def integer(seed: int = 0) -> Network:
     """8-bit integers: strides, a depthwise convolution, a shortcut, both pools, a dense layer, softmax."""
     a = Author((9, 8, 3), seed).quantize().conv_int8(16, (3, 3), (2, 2), "same", limits=(-20, 127))
@@ -288,6 +328,8 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "gated-hardened-8": lambda: harden(gated(5), Policy(8)),
     "real-float32": lambda: real(4, None),
     "real-12": lambda: real(4, 12),
+    "two_bits-float32": lambda: two_bits(8),
+    "two_bits-hardened-8": lambda: harden(two_bits(8), Policy(8)),
     "integer": lambda: integer(6),
     "hybrid": lambda: hybrid(7),
     "real-hardened-5": lambda: harden(real(4, None), Policy(5)),

@@ -52,6 +52,7 @@ def format_header() -> str:
         ("ZOB_OP", fmt.OPCODES),
         ("ZOB_KIND", fmt.KINDS),
         ("ZOB_ENCODING", fmt.ENCODINGS),
+        ("ZOB_ALGORITHM", fmt.ALGORITHMS),
         ("ZOB_INPUT", fmt.INPUT_FORMATS),
     ):
         out += "\n" + c_constants(prefix, table)
@@ -63,8 +64,10 @@ def messages_header() -> str:
     """firmware/agent/messages.h."""
     out = NOTICE.format(source="zobnn_edge/link/messages.py")
     out += "#ifndef MESSAGES_H\n#define MESSAGES_H\n\n#include <stdint.h>\n\n"
-    for name in ("PROTOCOL_VERSION", "GENERATOR_VERSION", "MAX_PAYLOAD", "MAX_RANGES", "REPLY", "CRC_BYTES"):
+    for name in ("PROTOCOL_VERSION", "GENERATOR_VERSION", "MAX_RANGES", "REPLY", "CRC_BYTES"):
         out += f"#define MSG_{name} {getattr(msg, name)}u\n"
+    out += "#ifndef MSG_MAX_PAYLOAD /* a small board defines less, and says so in HELLO */\n"
+    out += f"#define MSG_MAX_PAYLOAD {msg.MAX_PAYLOAD}u\n#endif\n"
     out += f"#define MSG_READY {msg.READY_TYPE}u\n#define MSG_ERROR {msg.ERROR_TYPE}u\n"
     out += c_constants("MSG", {m.name: m.type for m in msg.MESSAGES})
     out += c_constants("MSG_ERROR", {name: code for name, (code, _) in msg.ERRORS.items()}) + "\n"

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from zobnn_edge.errors import InputError, ToolError
+from zobnn_edge.files import write_atomic
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+CORES = {
+    "cortex-m0": "-mfloat-abi=soft",
+    "cortex-m0plus": "-mfloat-abi=soft",
+    "cortex-m3": "-mfloat-abi=soft",
+    "cortex-m4": "-mfloat-abi=hard -mfpu=fpv4-sp-d16",
+    "cortex-m7": "-mfloat-abi=hard -mfpu=fpv5-sp-d16",
+    "cortex-m33": "-mfloat-abi=hard -mfpu=fpv5-sp-d16",
+    "cortex-m55": "-mfloat-abi=hard",
+}
+"""Cores that a new board may have, with the compiler's options for the floating-point unit most parts have."""
+
+_NAME_BYTES = 23  # what HELLO has room for
 
 
 @dataclass(frozen=True)
@@ -34,12 +50,16 @@ class Emulator:
 
 @dataclass(frozen=True)
 class Board:
-    """A board: what is on it and how to talk to it. `emulator` is None when nothing emulates it."""
+    """A board: what is on it and how to talk to it. `emulator` is None when nothing emulates it.
+
+    `toolchain` is "arm-none-eabi", or "native" for the firmware as a process of this machine.
+    """
 
     name: str
     description: str
     part: str
     core: str
+    toolchain: str
     clock_hz: int
     baud: int
     flash: Memory
@@ -72,6 +92,38 @@ def board(name: str) -> Board:
     return known[name]
 
 
+def uarts() -> list[str]:
+    """The kinds of UART that the firmware has a driver for."""
+    common = firmware_folder() / "boards" / "common"
+    return sorted(file.stem.removeprefix("uart_") for file in common.glob("uart_*.c"))
+
+
+def new_board(name: str, core: str, uart: str) -> Path:
+    """Make the folder of a new board from the template and return it.
+
+    The board builds at once, with example addresses. Raises InputError for a name that is taken or no good, for an
+    unknown core or UART, and for a folder that cannot be written.
+    """
+    folder = firmware_folder() / "boards" / name
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or len(name) > _NAME_BYTES:
+        raise InputError(f"{name!r} cannot name a board; take up to {_NAME_BYTES} of a to z, 0 to 9 and -")
+    if core not in CORES:
+        raise InputError(f"there is no core {core}; the cores are {', '.join(CORES)}")
+    if uart not in uarts():
+        raise InputError(f"there is no driver for a UART {uart}; there are {', '.join(uarts())}")
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise InputError(f"there is a board {name} already; edit {folder}") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
+    values = {"name": name, "core": core, "uart": uart, "flags": f"-mcpu={core} -mthumb {CORES[core]}"}
+    for file in sorted((folder.parent / "template").glob("*.in")):
+        write_atomic(folder / file.stem, Template(file.read_text()).substitute(values))
+    boards.cache_clear()
+    return folder
+
+
 def _read(file: Path) -> Board:
     try:
         table: dict[str, Any] = tomllib.loads(file.read_text())
@@ -81,6 +133,7 @@ def _read(file: Path) -> Board:
             description=table["description"],
             part=table["part"],
             core=table["core"],
+            toolchain=table["toolchain"],
             clock_hz=table["clock_hz"],
             baud=table["baud"],
             flash=Memory(memory["flash_origin"], memory["flash_bytes"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,26 +15,50 @@ from zobnn_edge.errors import InputError, ModelError
 Image = bytes | bytearray | memoryview
 
 
-class Engine:
-    """A plan, checked and ready. One engine may be used from several threads at once; runs release the GIL."""
+def instruction_sets() -> list[str]:
+    """What the engine can run on this processor, the fastest first; the last, "portable", is the firmware's own C."""
+    return _engine.instruction_sets()
 
-    def __init__(self, plan: bytes) -> None:
-        """Check the plan; raises ModelError with the engine's reason when it refuses it."""
+
+class Engine:
+    """A plan, checked and ready. One engine may be used from several threads at once; runs release the GIL.
+
+    Scores do not depend on instructions, threads or on what else is in a batch.
+    """
+
+    def __init__(self, plan: bytes, instructions: str | None = None) -> None:
+        """Check the plan.
+
+        `instructions`: one of `instruction_sets()`; by default what the environment's ZOBNN_INSTRUCTIONS says, or else
+        the fastest. Raises ModelError with the engine's reason when it refuses the plan, InputError when the processor
+        has no such instructions.
+        """
+        wanted = instructions or os.environ.get("ZOBNN_INSTRUCTIONS") or instruction_sets()[0]
+        if wanted not in instruction_sets():
+            raise InputError(f"instructions {wanted!r}: this processor runs {', '.join(instruction_sets())}")
         try:
-            self._engine = _engine.Engine(np.frombuffer(plan, np.uint8))
+            self._engine = _engine.Engine(np.frombuffer(plan, np.uint8), wanted)
         except ValueError as error:
             raise ModelError(f"the engine refuses the plan: {error}") from None
+
+    @property
+    def instructions(self) -> str:
+        """What runs: "portable" also where the plan has operations that the vector kernels do not know."""
+        return self._engine.instructions
 
     @property
     def arena_bytes(self) -> int:
         """Bytes of working memory of one inference."""
         return self._engine.arena_bytes
 
-    def run(self, image: Image, inputs: InputArray) -> FloatArray:
+    def run(self, image: Image, inputs: InputArray, threads: int | None = None) -> FloatArray:
         """Scores (N, outputs) of `inputs`, (N, ...) float32 or uint8, with the parameters in `image`.
 
-        Raises InputError when the image or the inputs have the wrong size.
+        `threads`: how many to share the inputs among; by default one for each core this process may use. Raises
+        InputError when the image or the inputs have the wrong size.
         """
+        if threads is not None and threads < 1:
+            raise InputError(f"{threads} threads; it takes at least 1")
         x = np.asarray(inputs)
         e = self._engine
         if x.dtype not in (np.float32, np.uint8):
@@ -45,7 +70,7 @@ class Engine:
         flat = np.ascontiguousarray(x).reshape(len(x), e.input_count)
         scores = np.empty((len(x), e.output_count), np.float32)
         run = e.run_floats if x.dtype == np.float32 else e.run_pixels
-        run(np.frombuffer(image, np.uint8), flat, scores)
+        run(np.frombuffer(image, np.uint8), flat, scores, threads or len(os.sched_getaffinity(0)))
         return scores
 
 

@@ -19,8 +19,11 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write beside the file, then rename: the file is either the old one or the whole new one."""
+def write_atomic(path: Path, data: bytes | str, mode: int = 0o666) -> None:
+    """Write beside the file, then rename: the file is either the old one or the whole new one.
+
+    `mode` are its permissions, less the process's umask.
+    """
     raw = data.encode() if isinstance(data, str) else data
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -31,7 +34,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             out.write(raw)
             out.flush()
             os.fsync(out.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, mode & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)

@@ -20,11 +20,13 @@ from zobnn_edge.errors import InputError, ToolError
 from zobnn_edge.files import write_atomic
 from zobnn_edge.model_file import Model
 
-_COMPILER = "arm-none-eabi-gcc"
+_COMPILERS = {"arm-none-eabi": "arm-none-eabi-gcc", "native": "cc"}
 _INSTALL = {
-    _COMPILER: "install gcc-arm-none-eabi and libnewlib-arm-none-eabi",
+    "arm-none-eabi-gcc": "install gcc-arm-none-eabi and libnewlib-arm-none-eabi",
+    "cc": "install gcc",
     "cmake": "install cmake",
 }
+_EXECUTABLE = 0o777
 
 
 def build(model: Model, board_name: str, output: Path) -> Path:
@@ -33,7 +35,7 @@ def build(model: Model, board_name: str, output: Path) -> Path:
     Raises InputError for an unknown board or an output that cannot be written, and ToolError when a tool is missing,
     the network does not fit the board (with the bytes that are missing), or the build fails.
     """
-    write_atomic(output, built(model, board_name).read_bytes())
+    write_atomic(output, built(model, board_name).read_bytes(), _EXECUTABLE)
     return output
 
 
@@ -47,7 +49,7 @@ def built(model: Model, board_name: str) -> Path:
             cached.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{cached.parent}: cannot be made: {error.strerror}; set XDG_CACHE_HOME") from None
-        write_atomic(cached, _compile(header, target))
+        write_atomic(cached, _compile(header, target), _EXECUTABLE)
     return cached
 
 
@@ -65,13 +67,14 @@ def _key(header: str, target: Board) -> str:
         if file.is_file():
             digest.update(f"{file.relative_to(folder)}\0{file.stat().st_size}\0".encode())
             digest.update(file.read_bytes())
-    digest.update(f"{target.name}\0{_compiler_version()}\0".encode())
+    digest.update(f"{target.name}\0{_compiler_version(target)}\0".encode())
     digest.update(header.encode())
     return digest.hexdigest()
 
 
-def _compiler_version() -> str:
-    return subprocess.run([_tool(_COMPILER), "--version"], capture_output=True, text=True, check=False).stdout
+def _compiler_version(target: Board) -> str:
+    compiler = _tool(_COMPILERS[target.toolchain])
+    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
 
 
 def _tool(name: str) -> str:

@@ -2,14 +2,17 @@
 
 Reciprocity is carried out here, once, so that the plan has no work left for it:
 - batch norm before a sign becomes a threshold (`fold_thresholds`): one comparison, no multiplication;
+- filters of real weights get one size, so that their codes are equally fine; the factor moves into what follows;
 - the scale of coded weights moves into the affine or threshold behind them: weights are the integers `q - zero_point`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zobnn_edge.encoding import Float32, FloatArray, Uniform
 from zobnn_edge.errors import InputError
@@ -20,22 +23,31 @@ from zobnn_edge.tensor import Parameter
 
 @dataclass(frozen=True)
 class Policy:
-    """How to harden: `bits` of every code; ranges run from the smallest to the largest value (affine codes).
+    """How to harden: `bits` of every code, and its `range` (affine codes).
 
-    Coded are all S-type parameters and all real-valued (L-type) weights, that is the first and the last layer's.
+    "minmax" runs from the smallest to the largest value; "error" is the range within it whose codes are off by the
+    least sum of squares. Coded are all S-type parameters and all real-valued (L-type) weights, that is the first and
+    the last layer's.
     """
 
     bits: int = 8
+    range: Literal["error", "minmax"] = "error"
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:
             raise InputError(f"codes of {self.bits} bits; a code has 2 to 16")
+        if self.range not in ("error", "minmax"):
+            raise InputError(f"there is no range {self.range!r}; there are error and minmax")
+
+
+SHRINKAGES = np.linspace(1.0, 0.7, 16).tolist()
+"""How much narrower an end of a range may be than the values reach."""
 
 
 def harden(net: Network, policy: Policy | None = None) -> Network:
     """The hardened network: parameters still stored as float32 become codes; binary weights stay what they are."""
     policy = policy or Policy()
-    folded = fold_thresholds(net)
+    folded = _equalised(_centred(fold_thresholds(net)))
     parameters = {name: _coded(p, policy) for name, p in folded.parameters.items()}
     return _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
 
@@ -43,7 +55,18 @@ def harden(net: Network, policy: Policy | None = None) -> Network:
 def _coded(p: Parameter, policy: Policy) -> Parameter:
     if not isinstance(p.encoding, Float32):
         return p
-    return p.encoded(Uniform.of_range(float(p.values.min()), float(p.values.max()), policy.bits))
+    low, high = float(p.values.min()), float(p.values.max())
+    whole = p.encoded(Uniform.of_range(low, high, policy.bits))
+    if policy.range == "minmax":
+        return whole
+    lows = [low * s for s in SHRINKAGES if low * s <= high] if low < 0 else [low]
+    highs = [high * s for s in SHRINKAGES if high * s >= low] if high > 0 else [high]
+    narrower = (p.encoded(Uniform.of_range(a, b, policy.bits)) for a in lows for b in highs)
+    return min((whole, *narrower), key=lambda coded: _squared_error(coded.values, p.values))
+
+
+def _squared_error(a: FloatArray, b: FloatArray) -> float:
+    return float(np.square(a.astype(np.float64) - b).sum())
 
 
 def fold_thresholds(net: Network) -> Network:
@@ -119,13 +142,61 @@ def _thresholds(net: Network, conv: Conv, scale: FloatArray, bias: FloatArray) -
         reach = np.abs(weights).sum(axis=(1, 2, 3), dtype=np.float64) * max(1.0, float(np.abs(pixels).max()))
         # 0 / 0: a channel whose scale and bias vanish is always +1.
         return np.clip(np.where(np.isnan(exact), -reach, exact), -reach, 1.01 * reach).astype(np.float32)
-    products = weights[0].size
-    zero_padded = conv.padding != "valid" and conv.pad_value == 0
-    step = 1 if zero_padded else 2
-    sums = np.arange(-products, products + 1, step, dtype=np.float32)[:, None]
-    positive = ~(sums * np.where(scale < 0, -1, 1).astype(np.float32) * scale + bias < 0)
+    sums, step = _sums(net, conv)
+    return _half_way(sums, step, ~(sums * np.where(scale < 0, -1, 1).astype(np.float32) * scale + bias < 0))
+
+
+def _equalised(net: Network) -> Network:
+    """Divide each filter of real weights by its largest one; what follows multiplies by it.
+
+    One range of codes serves all filters of a layer: that of the largest would be coarse for the others.
+    """
+    parameters = dict(net.parameters)
+    for conv in net.ops:
+        if not isinstance(conv, Conv) or parameters[conv.weight].encoding != Float32():
+            continue
+        taker = _scale_taker(net, conv)
+        name = taker.threshold if isinstance(taker, Threshold) else taker.scale if taker else None
+        if name is None or sum(conv.weight in op.parameters for op in net.ops) != 1:
+            continue
+        weight, factor = parameters[conv.weight], parameters[name]
+        if factor.encoding != Float32():
+            continue
+        size = np.abs(weight.values).max(axis=(1, 2, 3), keepdims=True)
+        size = np.where(size > 0, size, np.float32(1))
+        flat = size.reshape(-1)
+        parameters[weight.name] = replace(weight, values=weight.values / size)
+        moved = factor.values / flat if isinstance(taker, Threshold) else factor.values * flat
+        parameters[name] = replace(factor, values=moved)
+    return rebuilt(net, list(net.ops), parameters)
+
+
+def _centred(net: Network) -> Network:
+    """Move each threshold of a binary convolution half-way between the sums that it parts: it decides as before."""
+    parameters = dict(net.parameters)
+    for op in net.ops:
+        conv = net.producer(op.input) if isinstance(op, Threshold) else None
+        if not isinstance(op, Threshold) or not isinstance(conv, Conv) or net.tensors[conv.input].kind != "binary":
+            continue
+        threshold = net.parameters[op.threshold]
+        if threshold.encoding == Float32() and sum(op.threshold in other.parameters for other in net.ops) == 1:
+            sums, step = _sums(net, conv)
+            values = _half_way(sums, step, ~(sums < threshold.values))
+            parameters[threshold.name] = replace(threshold, values=values)
+    return rebuilt(net, list(net.ops), parameters)
+
+
+def _sums(net: Network, conv: Conv) -> tuple[FloatArray, int]:
+    """The sums (n, 1) that a binary convolution can give, and the distance from one to the next."""
+    products = net.parameters[conv.weight].values[0].size
+    step = 1 if conv.padding != "valid" and conv.pad_value == 0 else 2
+    return np.arange(-products, products + 1, step, dtype=np.float32)[:, None], step
+
+
+def _half_way(sums: FloatArray, step: int, positive: NDArray[np.bool_]) -> FloatArray:
+    """Thresholds (channels,) half-way between the last sum that gives -1 and the first that gives +1."""
     first = np.where(positive.any(axis=0), positive.argmax(axis=0), len(sums))
-    thresholds: FloatArray = (-products + step * (first - 0.5)).astype(np.float32)
+    thresholds: FloatArray = (sums[0] + step * (first - 0.5)).astype(np.float32)
     return thresholds
 
 

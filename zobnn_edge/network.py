@@ -12,7 +12,7 @@ import numpy as np
 
 from zobnn_edge.encoding import Encoding, FloatArray, InputArray, Int32
 from zobnn_edge.errors import InputError, ModelError
-from zobnn_edge.operations import AveragePool, Conv, ConvInt8, Op, Pad, Reshape, Softmax
+from zobnn_edge.operations import AveragePool, Conv, ConvInt8, GatedConv, Op, Pad, Reshape, Softmax
 from zobnn_edge.shapes import infer
 from zobnn_edge.tensor import Parameter, Role, Shape, Tensor
 
@@ -68,10 +68,11 @@ class Network:
 
     def macs(self, op: Op) -> int:
         """Multiply-accumulates of a convolution (every tap counted, padding included); 0 for other operations."""
-        if not isinstance(op, (Conv, ConvInt8)):
+        if not isinstance(op, (Conv, GatedConv, ConvInt8)):
             return 0
         oh, ow, _ = self.tensors[op.output].shape
-        return oh * ow * self.parameters[op.weight].values.size
+        planes = 2 if isinstance(op, GatedConv) else 1
+        return planes * oh * ow * self.parameters[op.weight].values.size
 
     def validate(self) -> Network:
         """The network itself, when every name, shape and kind fits; raises ModelError naming what does not."""

@@ -51,6 +51,29 @@ class Conv(_Op):
 
 
 @dataclass(frozen=True)
+class GatedConv(_Op):
+    """FracBNN's precision-gated convolution of activations of two bits, the planes `input` (high) and `other` (low).
+
+    With h and l the sums of the convolutions of the planes with the same binary weights: `2 h` where h < threshold[c],
+    else `2 h + l`. Outside its input it reads nothing. Source: Zhang et al., arXiv 2012.12206 (docs/method.md).
+    """
+
+    other: str
+    weight: str
+    threshold: str
+    stride: tuple[int, int] = (1, 1)
+    padding: Padding = "valid"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input, self.other)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return (self.weight, self.threshold)
+
+
+@dataclass(frozen=True)
 class MaxPool(_Op):
     """Maximum over a window; positions outside the input are left out. Keeps the input's kind."""
 
@@ -103,6 +126,16 @@ class Clip(_Op):
 @dataclass(frozen=True)
 class Sign(_Op):
     """Real to binary: -1 where x < 0, else +1 (so 0, -0 and NaN give +1)."""
+
+
+@dataclass(frozen=True)
+class LowBit(_Op):
+    """Real to binary, the lower of two bits whose upper one is the sign: -1 where x < bound * sign(x), else +1.
+
+    Of the levels -1, -1/3, 1/3, 1 (bound 2/3), x becomes the nearest as `(2 * Sign + LowBit) / 3`.
+    """
+
+    bound: float
 
 
 @dataclass(frozen=True)
@@ -264,12 +297,14 @@ class Reshape(_Op):
 
 Op = (
     Conv
+    | GatedConv
     | MaxPool
     | AveragePool
     | Affine
     | PRelu
     | Clip
     | Sign
+    | LowBit
     | Threshold
     | Unpack
     | Add

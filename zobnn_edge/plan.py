@@ -6,7 +6,7 @@ docs/spec.md; the records are declared in `format.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -29,6 +29,8 @@ from zobnn_edge.operations import (
     ConvInt8,
     Dequantize,
     DynamicRange,
+    GatedConv,
+    LowBit,
     MaxPool,
     Mul,
     Op,
@@ -46,6 +48,7 @@ from zobnn_edge.operations import (
 )
 from zobnn_edge.shapes import extent, window_geometry
 from zobnn_edge.tensor import Quantization, Tensor
+from zobnn_edge.work import Algorithm, Work
 
 _OPCODE_OF: dict[type, int] = {
     Conv: fmt.OPCODES["conv"],
@@ -70,13 +73,18 @@ _OPCODE_OF: dict[type, int] = {
     AddInt8: fmt.OPCODES["add_int8"],
     SoftmaxInt8: fmt.OPCODES["softmax_int8"],
     DynamicRange: fmt.OPCODES["dynamic_range"],
+    LowBit: fmt.OPCODES["low_bit"],
+    GatedConv: fmt.OPCODES["gated_conv"],
 }
 
 
-def encode(net: Network, image: ParameterImage | None = None) -> bytes:
-    """The plan of a network as bytes (docs/spec.md, "Plan")."""
+def encode(net: Network, image: ParameterImage | None = None, work: Mapping[str, Work] | None = None) -> bytes:
+    """The plan of a network as bytes (docs/spec.md, "Plan").
+
+    `work`: how binary convolutions are computed, by name; by default what `layout.choose` chooses.
+    """
     image = image or ParameterImage.of(net)
-    layout = lay_out(net)
+    layout = lay_out(net, work)
     tensors = list(net.tensors.values())
     index = {t.name: i for i, t in enumerate(tensors)}
     parameter = {name: i for i, name in enumerate(net.parameters)}
@@ -94,7 +102,8 @@ def encode(net: Network, image: ParameterImage | None = None) -> bytes:
     records += b"".join(_parameter_record(r) for r in image.regions)
     for group in layout.groups:
         for place, op in enumerate(group):
-            records += _op_record(net, op, place > 0, layout.scratch[op.name], index, parameter)
+            how = layout.work.get(op.name)
+            records += _op_record(net, op, place > 0, layout.scratch[op.name], how, index, parameter)
     header = fmt.PLAN_HEADER.pack(
         magic=fmt.PLAN_MAGIC,
         version=fmt.VERSION,
@@ -143,7 +152,13 @@ def _parameter_record(region: Region) -> bytes:
 
 
 def _op_record(
-    net: Network, op: Op, fused: bool, scratch: int, index: dict[str, int], parameter: dict[str, int]
+    net: Network,
+    op: Op,
+    fused: bool,
+    scratch: int,
+    work: Work | None,
+    index: dict[str, int],
+    parameter: dict[str, int],
 ) -> bytes:
     f: dict[str, Any] = {
         "opcode": _OPCODE_OF[type(op)],
@@ -164,15 +179,20 @@ def _op_record(
         "low": 0.0,
         "high": 0.0,
         "scratch": scratch,
+        "scratch_bytes": work.bytes if work else 0,
+        "algorithm": fmt.ALGORITHMS[work.algorithm if work else "none"],
     }
-    if isinstance(op, (Conv, ConvInt8, MaxPool, AveragePool)):
-        kernel = covered = net.parameters[op.weight].shape[1:3] if isinstance(op, (Conv, ConvInt8)) else op.size
+    if isinstance(op, (Conv, GatedConv, ConvInt8, MaxPool, AveragePool)):
+        kernel = op.size if isinstance(op, (MaxPool, AveragePool)) else net.parameters[op.weight].shape[1:3]
+        covered = (kernel[0], kernel[1])
         if isinstance(op, (Conv, ConvInt8)):
-            covered = extent((kernel[0], kernel[1]), op.dilation)
-        _, pad = window_geometry(net.tensors[op.input].shape[:2], (covered[0], covered[1]), op.stride, op.padding)
+            covered = extent(covered, op.dilation)
+        _, pad = window_geometry(net.tensors[op.input].shape[:2], covered, op.stride, op.padding)
         f.update(kernel=kernel, stride=op.stride, pad=pad, padding=fmt.PADDINGS[op.padding])
     if isinstance(op, Conv):
         f.update(parameter=parameter[op.weight], pad_value=op.pad_value, groups=op.groups, dilation=op.dilation)
+    elif isinstance(op, GatedConv):
+        f.update(parameter=parameter[op.weight], bias=parameter[op.threshold], groups=1, dilation=(1, 1))
     elif isinstance(op, ConvInt8):
         f.update(parameter=parameter[op.weight], bias=parameter[op.bias], groups=op.groups, dilation=op.dilation)
     elif isinstance(op, Affine):
@@ -187,9 +207,11 @@ def _op_record(
         f.update(parameter=parameter[op.threshold])
     elif isinstance(op, Clip):
         f.update(low=op.low, high=op.high)
-    elif isinstance(op, (Add, AddInt8, Mul, Concat)):
+    elif isinstance(op, LowBit):
+        f.update(low=op.bound)
+    if isinstance(op, (Add, AddInt8, Mul, Concat, GatedConv)):
         f.update(other=index[op.other])
-    elif isinstance(op, Pad):
+    if isinstance(op, Pad):
         f.update(pad=(op.rows[0], op.columns[0]), low=op.value)
     elif isinstance(op, Thermometer):
         f.update(low=op.gain)
@@ -286,6 +308,19 @@ def decode(data: bytes, names: Names, image_data: bytes) -> Network:
     ).validate()
 
 
+def work(data: bytes, names: Names) -> dict[str, Work]:
+    """How a plan computes its binary convolutions, by name; raises ValueError where it names no algorithm."""
+    n_tensors, n_parameters, n_ops = counts(data)
+    at = fmt.PLAN_HEADER.size + n_tensors * fmt.TENSOR.size + n_parameters * fmt.PARAMETER.size
+    records = [fmt.OP.unpack(data, at + i * fmt.OP.size) for i in range(n_ops)]
+    algorithms = {code: name for name, code in fmt.ALGORITHMS.items()}
+    return {
+        name: Work(cast(Algorithm, _named(algorithms, r["algorithm"], "algorithm")), r["scratch_bytes"])
+        for name, r in zip(names.ops, records, strict=True)
+        if r["algorithm"] != fmt.ALGORITHMS["none"]
+    }
+
+
 def _named(table: dict[int, str], code: int, what: str) -> str:
     if code not in table:
         raise ValueError(f"{code} is no {what}")
@@ -354,6 +389,10 @@ def _op(r: dict[str, Any], name: str, tensors: list[Tensor], regions: list[Regio
         PRelu: lambda: PRelu(name, x, y, parameter(r["parameter"])),
         Clip: lambda: Clip(name, x, y, r["low"], r["high"]),
         Sign: lambda: Sign(name, x, y),
+        LowBit: lambda: LowBit(name, x, y, r["low"]),
+        GatedConv: lambda: GatedConv(
+            *(name, x, y, other(r["other"]), parameter(r["parameter"]), parameter(r["bias"]), r["stride"], padding)
+        ),
         Threshold: lambda: Threshold(name, x, y, parameter(r["parameter"])),
         Unpack: lambda: Unpack(name, x, y),
         Add: lambda: Add(name, x, y, other(r["other"])),

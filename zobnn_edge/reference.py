@@ -27,6 +27,8 @@ from zobnn_edge.operations import (
     ConvInt8,
     Dequantize,
     DynamicRange,
+    GatedConv,
+    LowBit,
     MaxPool,
     Mul,
     Op,
@@ -73,6 +75,9 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[An
     if isinstance(op, Conv):
         conv = _binary_conv if net.tensors[op.input].kind == "binary" else _real_conv
         return conv(net, image, op, x)
+    if isinstance(op, GatedConv):
+        first, second = (_binary_conv(net, image, op, plane) for plane in inputs)
+        return np.asarray(first * 2 + np.where(first < image.values(op.threshold), np.float32(0), second))
     if isinstance(op, MaxPool):
         return _max_pool(op, x, net.tensors[op.output])
     if isinstance(op, AveragePool):
@@ -90,6 +95,9 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[An
         return np.where(y > high, high, y)
     if isinstance(op, Sign):
         return np.where(x < 0, np.float32(-1), np.float32(1))
+    if isinstance(op, LowBit):
+        bounds = np.where(x < 0, np.float32(-op.bound), np.float32(op.bound))
+        return np.where(x < bounds, np.float32(-1), np.float32(1))
     if isinstance(op, Threshold):
         return np.where(x < image.values(op.threshold), np.float32(-1), np.float32(1))
     if isinstance(op, Unpack):
@@ -190,7 +198,7 @@ def _int8_sums(net: Network, image: ParameterImage, op: ConvInt8, x: NDArray[Any
 
 
 def _taps(
-    x: NDArray[Any], out: Tensor, kernel: tuple[int, int], op: Conv | ConvInt8 | MaxPool | AveragePool
+    x: NDArray[Any], out: Tensor, kernel: tuple[int, int], op: Conv | GatedConv | ConvInt8 | MaxPool | AveragePool
 ) -> Iterator[tuple[int, int, NDArray[Any], NDArray[np.bool_]]]:
     """For each kernel position, row by row: (row, column, what it reads (N, oh, ow, C), where that is inside)."""
     height, width = x.shape[1:3]
@@ -206,7 +214,7 @@ def _taps(
             yield ky, kx, patch, inside[None, :, :, None]
 
 
-def _binary_conv(net: Network, image: ParameterImage, op: Conv, x: FloatArray) -> FloatArray:
+def _binary_conv(net: Network, image: ParameterImage, op: Conv | GatedConv, x: FloatArray) -> FloatArray:
     """Dot products of +-1; a bit set in the padding of a weight row counts as one more differing bit a tap."""
     out = net.tensors[op.output]
     region = image.region(op.weight)
@@ -214,10 +222,11 @@ def _binary_conv(net: Network, image: ParameterImage, op: Conv, x: FloatArray) -
     weight = image.values(op.weight)
     extra = _row_padding(image, op.weight).reshape(o, kh, kw)
     dot = np.zeros((len(x), *out.shape), np.float32)
+    pad_value, groups = (op.pad_value, op.groups) if isinstance(op, Conv) else (0, 1)
     for ky, kx, patch, inside in _taps(x, out, (kh, kw), op):
-        read = np.where(inside, patch, np.float32(op.pad_value))
-        counted = np.ones_like(inside) if op.pad_value else inside
-        dot += _grouped(read, weight[:, ky, kx], op.groups) - 2 * counted * extra[:, ky, kx]
+        read = np.where(inside, patch, np.float32(pad_value))
+        counted = np.ones_like(inside) if pad_value else inside
+        dot += _grouped(read, weight[:, ky, kx], groups) - 2 * counted * extra[:, ky, kx]
     return dot
 
 

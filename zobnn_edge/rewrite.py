@@ -20,6 +20,8 @@ from zobnn_edge.operations import (
     Clip,
     Concat,
     Conv,
+    GatedConv,
+    LowBit,
     MaxPool,
     Mul,
     Op,
@@ -180,6 +182,57 @@ def strided(net: Network) -> Network | None:
     return None
 
 
+def low_bits(net: Network) -> Network | None:
+    """sign(x - bound * sign(x)) -> LowBit. A difference of floats is below 0 just where the one is below the other."""
+    for low in net.ops:
+        rest = net.producer(low.input) if isinstance(low, Sign) else None
+        if not isinstance(rest, Add):
+            continue
+        for x, other in (rest.inputs, rest.inputs[::-1]):
+            chain = _producers(net, other, (Affine, Unpack, Sign))
+            if chain is None or chain[2].input != x:
+                continue
+            step = chain[0]
+            if isinstance(step, Affine) and not step.parameters and step.gain < 0:
+                joined = LowBit(low.name, x, low.output, -step.gain)
+                return rebuilt(net, [joined if op == low else op for op in net.ops], net.parameters)
+    return None
+
+
+def gates(net: Network) -> Network | None:
+    """2 h + l * (h exceeds its threshold ? 1 : 0), h and l convolutions with the same weights -> GatedConv."""
+    for total in net.ops:
+        if not isinstance(total, Add):
+            continue
+        for double, gated in (total.inputs, total.inputs[::-1]):
+            doubled, product = net.producer(double), net.producer(gated)
+            if not isinstance(doubled, Affine) or doubled.parameters or doubled.gain != 2:
+                continue
+            if not isinstance(product, Mul):
+                continue
+            for fine, gate in (product.inputs, product.inputs[::-1]):
+                joined = _gate(net, total, net.producer(doubled.input), net.producer(fine), gate)
+                if joined is not None:
+                    return rebuilt(net, [joined if op == total else op for op in net.ops], net.parameters)
+    return None
+
+
+def _gate(net: Network, total: Op, high: Op | None, low: Op | None, gate: str) -> GatedConv | None:
+    chain = _producers(net, gate, (Clip, Unpack, Threshold))
+    if chain is None or not isinstance(high, Conv) or not isinstance(low, Conv):
+        return None
+    clip, _, threshold = chain
+    plain = high.groups == 1 and high.dilation == (1, 1) and (high.pad_value == 0 or high.padding == "valid")
+    alike = replace(high, name=low.name, input=low.input, output=low.output) == low
+    binary = net.tensors[high.input].kind == net.tensors[low.input].kind == "binary"
+    if not (plain and alike and binary and isinstance(clip, Clip) and isinstance(threshold, Threshold)):
+        return None
+    if (clip.low, clip.high) not in ((0, 1), (0, np.inf)) or threshold.input != high.output:
+        return None
+    planes = (high.input, total.output, low.input)
+    return GatedConv(total.name, *planes, high.weight, threshold.threshold, high.stride, high.padding)
+
+
 def in_chains(net: Network) -> Network:
     """The same operations ordered so that one which works element by element directly follows what it continues.
 
@@ -202,11 +255,25 @@ RULES: tuple[Rule, ...] = (
     without_dead_ops,
     without_identities,
     strided,
+    low_bits,
+    gates,
     without_falling_scales,
     sign_before_pool,
     without_flattening,
 )
-_STEPS = (Affine, PRelu, Clip, Sign, Threshold, Add, Mul)
+_STEPS = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul)
+
+
+def _producers(net: Network, tensor: str, kinds: tuple[type, ...]) -> list[Op] | None:
+    """The operations that make a tensor, one after the other from it upwards, if they are of these kinds."""
+    chain: list[Op] = []
+    for kind in kinds:
+        op = net.producer(tensor)
+        if not isinstance(op, kind):
+            return None
+        chain.append(op)  # type: ignore[arg-type]
+        tensor = op.input  # type: ignore[union-attr]
+    return chain
 
 
 def _chain(net: Network, tensor: str, belongs: Callable[[Op], bool]) -> list[Op]:
@@ -280,7 +347,7 @@ def _bypassed(net: Network, gone: Op, source: str) -> Network:
             continue
         if op.input == gone.output:
             op = replace(op, input=source)
-        if isinstance(op, (Add, Mul, Concat)) and op.other == gone.output:
+        if isinstance(op, (Add, Mul, Concat, GatedConv)) and op.other == gone.output:
             op = replace(op, other=source)
         ops.append(op)
     return rebuilt(net, ops, net.parameters)

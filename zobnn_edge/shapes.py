@@ -18,6 +18,8 @@ from zobnn_edge.operations import (
     Conv,
     ConvInt8,
     Dequantize,
+    GatedConv,
+    LowBit,
     MaxPool,
     Mul,
     Op,
@@ -93,6 +95,16 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
             want(weight.encoding.row == 0, "real inputs need weights packed without rows")
         want(min(op.dilation) >= 1, f"dilation {op.dilation} must be positive")
         return Tensor(op.output, (*_window(op, x, extent((kh, kw), op.dilation), op.stride, op.padding), o))
+    if isinstance(op, GatedConv):
+        weight = parameters[op.weight]
+        same = x.kind == inputs[1].kind == "binary" and x.shape == inputs[1].shape
+        want(same, "gates two binary planes of one shape")
+        want(weight.values.ndim == 4 and weight.encoding == Binary(row=c), "needs binary weights packed in rows")
+        o, kh, kw, _ = weight.shape
+        bits = kh * kw * 32 * -(-c // 32)
+        want(bits <= MAX_GATED_BITS, f"{bits} bits a sum; a gated convolution takes at most {MAX_GATED_BITS}")
+        want(parameters[op.threshold].shape == (o,), f"{op.threshold} is no threshold for each of {o} channels")
+        return Tensor(op.output, (*_window(op, x, (kh, kw), op.stride, op.padding), o))
     if isinstance(op, (MaxPool, AveragePool)):
         want(isinstance(op, MaxPool) or x.kind != "binary", "average pooling needs a real or int8 input")
         shape = (*_window(op, x, op.size, op.stride, op.padding), c)
@@ -119,6 +131,8 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
         want(size in (c, x.size), f"{op.slope} has {size} slopes; its input has {c} channels, {x.size} elements")
     elif isinstance(op, Threshold):
         per_channel(op.threshold)
+    elif isinstance(op, LowBit):
+        want(op.bound > 0 and np.float32(op.bound) == op.bound, f"bound {op.bound}; a positive float32 is needed")
     elif isinstance(op, Clip):
         want(op.low <= op.high, f"clips to [{op.low}, {op.high}], an empty range")
     elif isinstance(op, Add):
@@ -142,9 +156,12 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
     elif isinstance(op, Quantize):
         _check_quantization(op.to, want)
         return Tensor(op.output, x.shape, "int8", op.to)
-    binary = isinstance(op, (Sign, Threshold))
+    binary = isinstance(op, (Sign, LowBit, Threshold))
     return Tensor(op.output, x.shape, "binary" if binary else "real")
 
+
+MAX_GATED_BITS = 32767
+"""Most bits, those that fill up words included, whose sums of the high plane fit 16 bits."""
 
 MAX_INT8_PRODUCTS = 65000
 """Most products of an int8 activation and weight whose sum stays below 2^31."""

@@ -6,10 +6,12 @@
 
 #define MSG_PROTOCOL_VERSION 1u
 #define MSG_GENERATOR_VERSION 1u
-#define MSG_MAX_PAYLOAD 1024u
 #define MSG_MAX_RANGES 32u
 #define MSG_REPLY 128u
 #define MSG_CRC_BYTES 4u
+#ifndef MSG_MAX_PAYLOAD /* a small board defines less, and says so in HELLO */
+#define MSG_MAX_PAYLOAD 1024u
+#endif
 #define MSG_READY 112u
 #define MSG_ERROR 255u
 #define MSG_HELLO 1u
@@ -72,7 +74,7 @@ struct msg_hello_reply {
     uint32_t nonce; /* as in the request */
     uint16_t protocol; /* protocol version */
     uint16_t generator; /* version of the fault generator */
-    uint32_t max_payload; /* most bytes of record and tail in one frame */
+    uint32_t max_payload; /* most bytes of record and tail in one frame that this board takes */
     uint32_t plan_crc; /* CRC-32 of the plan */
     uint32_t image_crc; /* CRC-32 of the flash copy of the image */
     uint32_t image_bytes; /* length of the image */

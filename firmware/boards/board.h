@@ -1,7 +1,8 @@
 /* What the firmware needs of a board; all that is board-specific is behind these functions.
  *
- * A board is a folder beside this file: `board.toml` describes it, its .c files implement this header, most of them with
- * the parts in common/. The build defines BOARD_NAME (a string), BOARD_CLOCK_HZ (the core clock) and BOARD_BAUD from it. */
+ * A board is a folder beside this file: `board.toml` describes it, common/ implements this header for every Cortex-M, and
+ * a chip_*.c there or a .c file of the board starts the clocks and connects the pins (startup_clocks). The build defines
+ * BOARD_NAME (a string) and every number of board.toml: BOARD_CLOCK_HZ (of the core), BOARD_UART_BASE ... */
 #ifndef BOARD_H
 #define BOARD_H
 
@@ -35,8 +36,8 @@ void board_write(const uint8_t *bytes, uint32_t count);
 /* Bytes lost by the serial line since boot. */
 uint32_t board_overruns(void);
 
-/* Call section(context) with our interrupts held off and return how many instructions or cycles it took, those of the
- * measuring itself not counted; 0 when the board cannot count. Exact up to 2^32 ticks of its timer. */
+/* Call section(context) with the serial line held off and return how many instructions or cycles it took, those of the
+ * measuring itself not counted; 0 when the board cannot count. */
 uint32_t board_count(void (*section)(void *context), void *context);
 
 /* What board_count counts here and now: one image runs on a real part and in emulation. */

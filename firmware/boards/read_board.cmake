@@ -1,11 +1,13 @@
-# Read boards/${ZOB_BOARD}/board.toml into variables BOARD_<key>. One `key = value` a line and keys that do not repeat:
-# that is the part of TOML that board files keep to, so that CMake needs no parser.
+# Read boards/${ZOB_BOARD}/board.toml into variables BOARD_<key>, and its numbers into definitions BOARD_<KEY>=<number>u
+# (BOARD_DEFINITIONS). One `key = value` a line and keys that do not repeat: that is the part of TOML that board files
+# keep to, so that CMake needs no parser.
 set(ZOB_BOARD_DIR ${CMAKE_CURRENT_LIST_DIR}/${ZOB_BOARD})
 if(NOT EXISTS ${ZOB_BOARD_DIR}/board.toml)
   message(FATAL_ERROR "there is no board ${ZOB_BOARD} in ${CMAKE_CURRENT_LIST_DIR}")
 endif()
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${ZOB_BOARD_DIR}/board.toml)
 file(STRINGS ${ZOB_BOARD_DIR}/board.toml lines REGEX "^[a-z_]+ = ")
+set(BOARD_DEFINITIONS BOARD_NAME="${ZOB_BOARD}")
 foreach(line IN LISTS lines)
   string(REGEX MATCH "^([a-z_]+) = (.*)$" _ "${line}")
   set(key ${CMAKE_MATCH_1})
@@ -14,6 +16,8 @@ foreach(line IN LISTS lines)
     set(value "${CMAKE_MATCH_1}")
   else()
     string(REPLACE "_" "" value "${value}")
+    string(TOUPPER ${key} name)
+    list(APPEND BOARD_DEFINITIONS BOARD_${name}=${value}u)
   endif()
   set(BOARD_${key} "${value}")
 endforeach()

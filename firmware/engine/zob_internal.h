@@ -17,7 +17,7 @@ typedef struct {
     uint32_t opcode;
     const float *table;  /* affine: scales or null; prelu: slopes; threshold: thresholds; add, mul: the other tensor */
     const float *bias;   /* affine: biases or null */
-    float low, high;     /* clip: bounds; affine without scales: low is the gain */
+    float low, high;     /* clip: bounds; low_bit: low; affine without scales: low is the gain */
     uint32_t by_element; /* prelu, mul: one value an element instead of one a channel */
 } zob_step;
 
@@ -27,7 +27,7 @@ typedef struct {
     uint32_t count;
     uint32_t channels, words; /* elements and words a pixel */
     float *real;              /* one of the two is null */
-    uint32_t *binary;         /* zeroed before the first element */
+    uint32_t *binary;         /* zeroed before the first element; then the last step is one to bits */
 } zob_sink;
 
 /* One operation with its tensors resolved. */
@@ -55,61 +55,47 @@ static inline int32_t zob_nearest(float x) {
 
 static inline uint32_t zob_words(uint32_t channels) { return (channels + 31u) / 32u; }
 
+#define ZOB_MAX_BLOCK 32u /* filters that are computed together, at most */
+
 static inline uint32_t zob_pixels(const zob_tensor *t) { return t->height * t->width; }
+
+/* Bytes of the sums of the high plane that a gated convolution keeps, in the first part of its scratch: of a block of
+ * filters, sixteen bits each, sixteen or thirty-two at every pixel. */
+static inline uint64_t zob_kept_bytes(const zob_tensor *out) {
+    return (out->channels <= 16u ? 32u : 64u) * (uint64_t)zob_pixels(out);
+}
 
 /* The kernel positions [begin, end) of one axis that fall inside the input, and the input position of the first. */
 typedef struct {
     uint32_t begin, end, at;
 } zob_span;
 
+/* n / step, rounded up. Most steps are 1, and not every core divides. */
+static inline uint32_t zob_steps(uint32_t n, uint32_t step) { return step == 1u ? n : (n + step - 1u) / step; }
+
 /* `start` and `edge` are counted from `pad` before the input: the first kernel position's place, the input's end. */
 static inline zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
     const uint32_t kernel = op->kernel[axis], pad = op->pad[axis], step = op->dilation[axis];
     const uint32_t start = out * op->stride[axis], edge = size + pad;
     zob_span s;
-    s.begin = start < pad ? (pad - start + step - 1u) / step : 0u;
-    s.end = edge > start ? (edge - start + step - 1u) / step : 0u;
+    s.begin = start < pad ? zob_steps(pad - start, step) : 0u;
+    s.end = edge > start ? zob_steps(edge - start, step) : 0u;
     if (s.end > kernel) s.end = kernel;
     if (s.begin > s.end) s.begin = s.end;
     s.at = start + s.begin * step - pad;
     return s;
 }
 
-/* Take element `channel` of pixel `pixel` through the steps and store it. */
+/* Take `count` consecutive channels of a pixel, from `channel` on, through the steps and store them; at most
+ * ZOB_MAX_BLOCK. Changes x, unless the only step is one to bits. */
+void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, float *x);
+
+/* The same of whole numbers; and of any number of floats, which stay as they are. */
+void zob_emit_block(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const int32_t *sums);
+void zob_emit_reals(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const float *x);
+
 static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t channel, float x) {
-    const uint32_t element = pixel * sink->channels + channel;
-    for (uint32_t i = 0; i < sink->count; i++) {
-        const zob_step *s = &sink->steps[i];
-        switch (s->opcode) {
-        case ZOB_OP_AFFINE:
-            x = x * (s->table ? s->table[channel] : s->low);
-            if (s->bias) x = x + s->bias[channel];
-            break;
-        case ZOB_OP_PRELU:
-            if (!(x >= 0.0f)) x = x * s->table[s->by_element ? element : channel];
-            break;
-        case ZOB_OP_CLIP:
-            if (x < s->low) x = s->low;
-            if (x > s->high) x = s->high;
-            break;
-        case ZOB_OP_THRESHOLD:
-            x = x < s->table[channel] ? -1.0f : 1.0f;
-            break;
-        case ZOB_OP_ADD:
-            x = x + s->table[element];
-            break;
-        case ZOB_OP_MUL:
-            x = x * s->table[s->by_element ? element : channel];
-            break;
-        default: /* sign: the bit is taken below */
-            break;
-        }
-    }
-    if (sink->real) {
-        sink->real[element] = x;
-    } else if (x < 0.0f) {
-        sink->binary[pixel * sink->words + channel / 32u] |= (uint32_t)1 << (channel % 32u);
-    }
+    zob_emit_row(sink, pixel, channel, 1u, &x);
 }
 
 /* Decode `count` elements of a parameter without rows, beginning with element `first`, to float32. */
@@ -117,13 +103,14 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
 
 /* Heads of groups. */
 void zob_conv_binary(const zob_context *c, const zob_sink *sink);
+void zob_conv_gated(const zob_context *c, const zob_sink *sink);
 void zob_conv_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_binary(const zob_context *c);
 void zob_copy(const zob_context *c, const zob_sink *sink);
 void zob_concat(const zob_context *c, const zob_sink *sink);
 void zob_pad(const zob_context *c, const zob_sink *sink);
-void zob_thermometer(const zob_context *c, const zob_sink *sink);
+void zob_thermometer(const zob_context *c);
 void zob_dynamic_range(const zob_context *c, const zob_sink *sink);
 void zob_softmax(const zob_context *c);
 

@@ -5,6 +5,7 @@
 
 #define MAX_ZERO_POINT 8388608 /* q - zero_point stays exact in float32 */
 #define MAX_INT8_PRODUCTS 65000u
+#define MAX_GATED_BITS 32767u
 #define MAX_PRODUCTS 16777216u /* and so does the sum of that many products of +-1 */
 
 /* Half-open ranges of bytes in the arena. */
@@ -109,6 +110,14 @@ static int conv_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, c
     return w->encoding == ZOB_ENCODING_BINARY && w->row == w->dims[3] && (op->groups == 1u || w->row % 32u == 0u);
 }
 
+static int gated_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
+    const zob_tensor *low = op->other < m->header->tensors ? &m->tensors[op->other] : NULL;
+    if (!low || low->kind != ZOB_KIND_BINARY || in->kind != ZOB_KIND_BINARY || !same_shape(in, low)) return 0;
+    return op->groups == 1u && op->pad_value == 0u && conv_ok(m, op, in, out) &&
+           32u * (uint64_t)zob_words(in->channels) * op->kernel[0] * op->kernel[1] <= MAX_GATED_BITS &&
+           per_channel(parameter_at(m, op->bias), out->channels);
+}
+
 static const zob_tensor *other_real(const zob_model *m, const zob_op *op) {
     const zob_tensor *t = op->other < m->header->tensors ? &m->tensors[op->other] : NULL;
     return t && t->kind == ZOB_KIND_REAL ? t : NULL;
@@ -182,6 +191,8 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     switch (op->opcode) {
     case ZOB_OP_CONV:
         return conv_ok(m, op, in, out);
+    case ZOB_OP_GATED_CONV:
+        return gated_ok(m, op, in, out);
     case ZOB_OP_MAX_POOL:
         return in->kind == out->kind && in->channels == out->channels && window_ok(op, in, out);
     case ZOB_OP_AVERAGE_POOL:
@@ -193,6 +204,7 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     case ZOB_OP_CLIP:
         return real && same_shape(in, out) && op->low <= op->high;
     case ZOB_OP_SIGN:
+    case ZOB_OP_LOW_BIT:
         return in->kind == ZOB_KIND_REAL && out->kind == ZOB_KIND_BINARY && same_shape(in, out);
     case ZOB_OP_THRESHOLD:
         return in->kind == ZOB_KIND_REAL && out->kind == ZOB_KIND_BINARY && same_shape(in, out) &&
@@ -230,21 +242,24 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
 }
 
 static int reads_other(uint32_t opcode) {
-    return opcode == ZOB_OP_ADD || opcode == ZOB_OP_MUL || opcode == ZOB_OP_CONCAT || opcode == ZOB_OP_ADD_INT8;
+    return opcode == ZOB_OP_ADD || opcode == ZOB_OP_MUL || opcode == ZOB_OP_CONCAT || opcode == ZOB_OP_ADD_INT8 ||
+           opcode == ZOB_OP_GATED_CONV;
 }
 
 /* Operations of other kinds leave `parameter` and `bias` unused, so that zob_run may decode whatever is there. */
 static int unused_ok(const zob_op *op) {
     const int takes = op->opcode == ZOB_OP_CONV || op->opcode == ZOB_OP_AFFINE || op->opcode == ZOB_OP_PRELU ||
-                      op->opcode == ZOB_OP_THRESHOLD || op->opcode == ZOB_OP_CONV_INT8;
-    const int biased = op->opcode == ZOB_OP_AFFINE || op->opcode == ZOB_OP_CONV_INT8;
+                      op->opcode == ZOB_OP_THRESHOLD || op->opcode == ZOB_OP_CONV_INT8 ||
+                      op->opcode == ZOB_OP_GATED_CONV;
+    const int biased =
+        op->opcode == ZOB_OP_AFFINE || op->opcode == ZOB_OP_CONV_INT8 || op->opcode == ZOB_OP_GATED_CONV;
     return (takes || op->parameter == ZOB_NONE) && (biased || op->bias == ZOB_NONE) &&
            (reads_other(op->opcode) || op->other == ZOB_NONE);
 }
 
 static int is_step(uint32_t opcode) {
     return opcode == ZOB_OP_AFFINE || opcode == ZOB_OP_PRELU || opcode == ZOB_OP_CLIP || opcode == ZOB_OP_SIGN ||
-           opcode == ZOB_OP_THRESHOLD || opcode == ZOB_OP_ADD || opcode == ZOB_OP_MUL;
+           opcode == ZOB_OP_LOW_BIT || opcode == ZOB_OP_THRESHOLD || opcode == ZOB_OP_ADD || opcode == ZOB_OP_MUL;
 }
 
 static int takes_steps(const zob_model *m, const zob_op *op) {
@@ -289,22 +304,38 @@ static zob_status check_order(const zob_model *m, uint32_t index, uint32_t head)
     return ZOB_OK;
 }
 
-/* The part of the arena where an operation's parameters are decoded, or a binary convolution gathers what it reads. */
+/* What a binary convolution needs at least: room to gather what a filter reads. */
+static uint64_t patch_bytes(const zob_parameter *weight) {
+    return weight->count / weight->dims[0] / weight->dims[3] * 4u * (uint64_t)zob_words(weight->dims[3]);
+}
+
+static int algorithm_ok(const zob_model *m, const zob_op *op) {
+    const int gated = op->opcode == ZOB_OP_GATED_CONV;
+    if (!gated && (op->opcode != ZOB_OP_CONV || m->tensors[op->input].kind != ZOB_KIND_BINARY)) {
+        return op->algorithm == ZOB_ALGORITHM_NONE && op->scratch_bytes == 0u;
+    }
+    return op->algorithm >= ZOB_ALGORITHM_COUNT && op->algorithm <= ZOB_ALGORITHM_TABLE &&
+           op->scratch_bytes >= patch_bytes(&m->parameters[op->parameter]) +
+                                    (gated ? zob_kept_bytes(&m->tensors[op->output]) : 0u);
+}
+
+/* The part of the arena where an operation's parameters are decoded, or a binary convolution works. */
 static extent scratch_extent(const zob_model *m, const zob_op *op) {
-    uint64_t floats = 0; /* or words */
+    uint64_t bytes = 0;
     extent e;
     if (op->opcode == ZOB_OP_CONV_INT8) {
         /* integers are used as they are stored */
+    } else if (op->opcode == ZOB_OP_GATED_CONV) {
+        bytes = op->scratch_bytes;
     } else if (op->opcode == ZOB_OP_CONV) {
         const zob_parameter *w = &m->parameters[op->parameter];
-        floats = w->count / w->dims[0];
-        if (m->tensors[op->input].kind == ZOB_KIND_BINARY) floats = floats / w->dims[3] * zob_words(w->dims[3]);
+        bytes = m->tensors[op->input].kind == ZOB_KIND_BINARY ? op->scratch_bytes : 4u * (w->count / w->dims[0]);
     } else {
-        if (op->parameter != ZOB_NONE) floats += m->parameters[op->parameter].count;
-        if (op->bias != ZOB_NONE) floats += m->parameters[op->bias].count;
+        if (op->parameter != ZOB_NONE) bytes += 4u * (uint64_t)m->parameters[op->parameter].count;
+        if (op->bias != ZOB_NONE) bytes += 4u * (uint64_t)m->parameters[op->bias].count;
     }
     e.begin = op->scratch;
-    e.end = op->scratch + 4u * floats;
+    e.end = op->scratch + bytes;
     return e;
 }
 
@@ -343,8 +374,9 @@ static zob_status check_ops(const zob_model *m, uint32_t *where) {
     for (uint32_t i = 0; i < m->header->ops; i++) {
         zob_status status;
         *where = i;
-        if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_DYNAMIC_RANGE) return ZOB_E_OPCODE;
+        if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_GATED_CONV) return ZOB_E_OPCODE;
         if (!unused_ok(&m->ops[i]) || !operands_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
+        if (!algorithm_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
         if (!is_fused(m, i)) head = i;
         status = check_order(m, i, head);
         if (status == ZOB_OK && !is_fused(m, i + 1u)) status = check_memory(m, head, i + 1u);

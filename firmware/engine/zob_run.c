@@ -34,6 +34,7 @@ static zob_step make_step(const zob_context *c, const zob_op *op) {
 static int is_head(uint32_t opcode) {
     switch (opcode) {
     case ZOB_OP_CONV:
+    case ZOB_OP_GATED_CONV:
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:
     case ZOB_OP_UNPACK:
@@ -51,22 +52,20 @@ static int is_head(uint32_t opcode) {
 }
 
 /* The group's operations that work element by element, and where their results go. */
-static zob_sink make_sink(const zob_context *c, const zob_op *op, const zob_op *end) {
-    zob_sink sink;
+static void make_sink(const zob_context *c, const zob_op *op, const zob_op *end, zob_sink *sink) {
     const zob_tensor *out = &c->model->tensors[end[-1].output];
-    sink.count = 0;
-    sink.channels = out->channels;
-    sink.words = zob_words(out->channels);
-    sink.real = NULL;
-    sink.binary = NULL;
+    sink->count = 0;
+    sink->channels = out->channels;
+    sink->words = zob_words(out->channels);
+    sink->real = NULL;
+    sink->binary = NULL;
     if (out->kind == ZOB_KIND_REAL) {
-        sink.real = (float *)(void *)(c->arena + out->offset);
+        sink->real = (float *)(void *)(c->arena + out->offset);
     } else {
-        sink.binary = (uint32_t *)(void *)(c->arena + out->offset);
-        memset(sink.binary, 0, 4u * (size_t)zob_pixels(out) * sink.words);
+        sink->binary = (uint32_t *)(void *)(c->arena + out->offset);
+        memset(sink->binary, 0, 4u * (size_t)zob_pixels(out) * sink->words);
     }
-    for (op += is_head(op->opcode); op < end; op++) sink.steps[sink.count++] = make_step(c, op);
-    return sink;
+    for (op += is_head(op->opcode); op < end; op++) sink->steps[sink->count++] = make_step(c, op);
 }
 
 /* Compute the elements of a group's head and send each through the sink. */
@@ -79,6 +78,9 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
             zob_conv_real(c, sink);
         }
         break;
+    case ZOB_OP_GATED_CONV:
+        zob_conv_gated(c, sink);
+        break;
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:
         zob_pool_real(c, sink);
@@ -88,9 +90,6 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
         break;
     case ZOB_OP_PAD:
         zob_pad(c, sink);
-        break;
-    case ZOB_OP_THERMOMETER:
-        zob_thermometer(c, sink);
         break;
     case ZOB_OP_DYNAMIC_RANGE:
         zob_dynamic_range(c, sink);
@@ -110,12 +109,15 @@ static void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
     }
     if (c->out->kind == ZOB_KIND_INT8) {
         zob_int8(c);
+    } else if (op->opcode == ZOB_OP_THERMOMETER) {
+        zob_thermometer(c);
     } else if (op->opcode == ZOB_OP_SOFTMAX) {
         zob_softmax(c);
     } else if (op->opcode == ZOB_OP_MAX_POOL && c->in->kind == ZOB_KIND_BINARY) {
         zob_pool_binary(c);
     } else {
-        const zob_sink sink = make_sink(c, op, end);
+        zob_sink sink;
+        make_sink(c, op, end, &sink);
         run_elements(c, &sink);
     }
 }

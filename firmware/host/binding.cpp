@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
@@ -13,6 +14,9 @@
 #include <vector>
 
 #include "incremental.hpp"
+#include "instructions.hpp"
+#include "parallel.hpp"
+#include "program.hpp"
 #include "zob.h"
 #include "zob_fault.h"
 
@@ -30,12 +34,16 @@ using Scores = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 class Engine {
 public:
-    explicit Engine(Bytes plan) : plan_((plan.size() + 3) / 4) {
+    Engine(Bytes plan, const std::string &instructions) : plan_((plan.size() + 3) / 4), instructions_(instructions) {
         std::copy(plan.data(), plan.data() + plan.size(), reinterpret_cast<uint8_t *>(plan_.data()));
         uint32_t where = 0;
         const zob_status status = zob_load(&model_, plan_.data(), static_cast<uint32_t>(plan.size()), &where);
         if (status != ZOB_OK) {
             throw nb::value_error((std::string(zob_status_text(status)) + " (record " + std::to_string(where) + ")").c_str());
+        }
+        kernels_ = zob::kernels_of(instructions_);
+        for (uint32_t format : {ZOB_INPUT_FLOAT32, ZOB_INPUT_UINT8}) {
+            if (kernels_) programs_[format] = zob::Program::of(model_, format);
         }
     }
 
@@ -43,40 +51,48 @@ public:
     uint32_t image_bytes() const { return zob_image_bytes(&model_); }
     uint32_t input_count() const { return zob_input_count(&model_); }
     uint32_t output_count() const { return zob_output_count(&model_); }
+    // What runs: the kernels chosen, unless the plan has operations that only the portable engine knows.
+    std::string instructions() const { return programs_[0] ? instructions_ : "portable"; }
 
-    void run_floats(Bytes image, Floats inputs, Scores scores) const {
-        run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(float), ZOB_INPUT_FLOAT32, scores);
+    void run_floats(Bytes image, Floats inputs, Scores scores, unsigned threads) const {
+        run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(float), ZOB_INPUT_FLOAT32, threads, scores);
     }
-    void run_pixels(Bytes image, Pixels inputs, Scores scores) const {
-        run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8, scores);
+    void run_pixels(Bytes image, Pixels inputs, Scores scores, unsigned threads) const {
+        run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8, threads, scores);
     }
 
 private:
-    // One arena and one aligned copy of the image a call: calls from several threads do not meet.
+    // Memory of its own and one aligned copy of the image a call: calls from several threads do not meet.
     void run(const Bytes &image, const void *inputs, size_t n, size_t elements, size_t size, uint32_t format,
-             const Scores &scores) const {
+             unsigned threads, const Scores &scores) const {
         if (elements != input_count() || scores.shape(0) != n || scores.shape(1) != output_count()) {
             throw nb::value_error("inputs or scores have the wrong shape");
         }
+        if (image.size() != image_bytes()) throw nb::value_error(zob_status_text(ZOB_E_IMAGE));
+        if (threads == 0) throw nb::value_error("no threads");
         const uint8_t *image_data = image.data();
-        const uint32_t image_size = static_cast<uint32_t>(image.size());
         float *out = scores.data();
-        zob_status status = ZOB_OK;
-        {
-            nb::gil_scoped_release unlocked;
-            std::vector<uint32_t> copy(image_size / 4 + 1);
-            std::copy(image_data, image_data + image_size, reinterpret_cast<uint8_t *>(copy.data()));
-            std::vector<uint64_t> arena(arena_bytes() / 8 + 1);
-            for (size_t i = 0; i < n && status == ZOB_OK; i++) {
-                status = zob_run(&model_, copy.data(), image_size, static_cast<const uint8_t *>(inputs) + i * elements * size,
-                                 format, arena.data(), static_cast<uint32_t>(8 * arena.size()), out + i * output_count());
-            }
+        nb::gil_scoped_release unlocked;
+        std::vector<uint32_t> copy(image_bytes() / 4 + 1);
+        std::copy(image_data, image_data + image_bytes(), reinterpret_cast<uint8_t *>(copy.data()));
+        if (programs_[format]) {
+            programs_[format]->run(*kernels_, reinterpret_cast<const uint8_t *>(copy.data()), inputs, n, threads, out);
+            return;
         }
-        if (status != ZOB_OK) throw nb::value_error(zob_status_text(status));
+        const auto make = [&] {
+            return [&, arena = std::vector<uint64_t>(arena_bytes() / 8 + 1)](size_t i) mutable {
+                zob_run(&model_, copy.data(), image_bytes(), static_cast<const uint8_t *>(inputs) + i * elements * size,
+                        format, arena.data(), static_cast<uint32_t>(8 * arena.size()), out + i * output_count());
+            };
+        };
+        zob::share_out(n, threads, make);
     }
 
     std::vector<uint32_t> plan_;
+    std::string instructions_;
+    const zob_kernels *kernels_ = nullptr;
     zob_model model_{};
+    std::unique_ptr<zob::Program> programs_[2];
 
     friend class Rerunner;
 };
@@ -179,13 +195,14 @@ nb::tuple philox(nb::tuple counter, nb::tuple key) {
 
 NB_MODULE(_engine, m) {
     nb::class_<Engine>(m, "Engine")
-        .def(nb::init<Bytes>(), "plan"_a)
+        .def(nb::init<Bytes, const std::string &>(), "plan"_a, "instructions"_a)
         .def_prop_ro("arena_bytes", &Engine::arena_bytes)
         .def_prop_ro("image_bytes", &Engine::image_bytes)
         .def_prop_ro("input_count", &Engine::input_count)
         .def_prop_ro("output_count", &Engine::output_count)
-        .def("run_floats", &Engine::run_floats, "image"_a, "inputs"_a, "scores"_a)
-        .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a);
+        .def_prop_ro("instructions", &Engine::instructions)
+        .def("run_floats", &Engine::run_floats, "image"_a, "inputs"_a, "scores"_a, "threads"_a)
+        .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a, "threads"_a);
     nb::class_<ChannelPlan>(m, "ChannelPlan")
         .def("__init__", &make_channel_plan, "plan"_a, "slices"_a, "first_op"_a, "end_op"_a, "input"_a, "output"_a,
              "whole_input"_a, "input_bytes"_a, "whole_output"_a, "pixels"_a, "channels"_a, "words"_a);
@@ -196,6 +213,7 @@ NB_MODULE(_engine, m) {
         .def("put_floats", &Rerunner::put_floats, "inputs"_a)
         .def("put_pixels", &Rerunner::put_pixels, "inputs"_a)
         .def("run", &Rerunner::run, "image"_a, "scores"_a);
+    m.def("instruction_sets", &zob::instruction_sets);
     m.def("inject", &inject, "image"_a, "first_bit"_a, "bits"_a, "rate_q64"_a, "seed"_a);
     m.def("permutation", &permutation, "out"_a, "first"_a, "count"_a, "seed"_a);
     m.def("crc32", &crc32, "data"_a);

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.networks import Author, dyadic_inputs, thresholds
+from tests.networks import Author, dyadic_inputs
 from zobnn_edge.boards import boards
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
 from zobnn_edge.targets import Target, open_target
-from zobnn_edge.targets.emulated import EmulatedTarget
+from zobnn_edge.targets.process import ProcessTarget
 
 EMULATED = [f"qemu:{name}" for name, board in boards().items() if board.emulator]
-TARGETS = ["host", *EMULATED]
+PROCESSES = ["native", *EMULATED]
+TARGETS = ["host", *PROCESSES]
+MAIN = "qemu:mps2-an386"
+"""The board of tests that need one only."""
 
 
 def wide() -> Network:
@@ -23,17 +26,24 @@ def wide() -> Network:
     a = Author((1, 1, 4))
     for _ in range(20):
         a.affine(8)
-    return a.dense(600).network()
+    return a.dense(300).network()
+
+
+def small() -> Network:
+    """A network of every part that fits 8 KB of RAM beside the firmware."""
+    a = Author((6, 6, 2), 2)
+    a.conv(32, 3, padding="same", weight=8).threshold(8, 2.0).conv(32, 2, 2, "same", 0).affine(8).sign()
+    return a.dense(10).affine(8).network()
 
 
 @pytest.fixture(scope="session")
 def model() -> Model:
-    return Model.of(thresholds())
+    return Model.of(small())
 
 
 @pytest.fixture(scope="session")
 def inputs(model: Model) -> np.ndarray:
-    return dyadic_inputs(model.network, 5)
+    return dyadic_inputs(model.network, 4)
 
 
 def _shared(spec: str, model: Model, inputs: np.ndarray) -> Iterator[Target]:
@@ -47,7 +57,7 @@ def _any_target(request: pytest.FixtureRequest, model: Model, inputs: np.ndarray
     yield from _shared(request.param, model, inputs)
 
 
-@pytest.fixture(scope="session", params=EMULATED)
+@pytest.fixture(scope="session", params=PROCESSES)
 def _any_board(request: pytest.FixtureRequest, model: Model, inputs: np.ndarray) -> Iterator[Target]:
     yield from _shared(request.param, model, inputs)
 
@@ -60,8 +70,8 @@ def target(_any_target: Target) -> Target:
 
 
 @pytest.fixture
-def emulated(_any_board: EmulatedTarget) -> EmulatedTarget:
-    """Every emulated board, holding `model` with no bit flipped."""
+def board(_any_board: ProcessTarget) -> ProcessTarget:
+    """Every board that runs on this machine, holding `model` with no bit flipped."""
     _any_board.restore()
     return _any_board
 

@@ -1,4 +1,4 @@
-"""Emulated boards: their process, its end, and what faults of the firmware itself look like from outside."""
+"""Boards that are processes: their end, and what faults of the firmware itself look like from outside."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from tests.boards.conftest import EMULATED
+from tests.boards.conftest import EMULATED, PROCESSES
 from tests.boards.gdb import Gdb
-from tests.networks import dyadic_inputs, thresholds
+from tests.networks import Author, dyadic_inputs, thresholds
 from zobnn_edge.boards import board
 from zobnn_edge.errors import TargetError, ToolError
 from zobnn_edge.firmware import built
 from zobnn_edge.link.client import Restarted
 from zobnn_edge.model_file import Model
-from zobnn_edge.targets import Target, emulated, open_target
+from zobnn_edge.targets import Target, emulated, open_target, process
 from zobnn_edge.targets.emulated import EmulatedTarget, emulator_command
+from zobnn_edge.targets.process import ProcessTarget
 
-specs = pytest.mark.parametrize("spec", EMULATED)
+specs = pytest.mark.parametrize("spec", PROCESSES)
 
 
 def run_for_ever(target: Target) -> NoReturn:
@@ -48,9 +49,9 @@ def gone(pid: int) -> bool:
 
 
 @specs
-def test_closing_ends_the_emulator(spec: str, model: Model) -> None:
+def test_closing_ends_the_process(spec: str, model: Model) -> None:
     target = open_target(spec, model)
-    assert isinstance(target, EmulatedTarget)
+    assert isinstance(target, ProcessTarget)
     pid = target.pid
     target.close()
     target.close()
@@ -58,14 +59,14 @@ def test_closing_ends_the_emulator(spec: str, model: Model) -> None:
 
 
 @specs
-def test_an_emulator_killed_during_a_run_is_one_clear_line(spec: str, model: Model) -> None:
+def test_a_process_killed_during_a_run_is_one_clear_line(spec: str, model: Model) -> None:
     with open_target(spec, model) as target:
-        assert isinstance(target, EmulatedTarget)
+        assert isinstance(target, ProcessTarget)
         pixels = np.zeros((200, *model.network.input_shape), np.uint8)
         target.put_inputs(pixels)
         target.run()
         threading.Timer(0.2, os.kill, (target.pid, signal.SIGKILL)).start()
-        with pytest.raises(TargetError, match=f"^{spec}: the emulator was ended by SIGKILL$"):
+        with pytest.raises(TargetError, match=f"^{spec}: the (emulator|process) was ended by SIGKILL$"):
             run_for_ever(target)
 
 
@@ -77,9 +78,9 @@ def test_an_emulator_that_refuses_to_start_says_why(model: Model, monkeypatch: p
 
 
 @specs
-def test_a_reset_brings_a_killed_emulator_back(spec: str, model: Model) -> None:
+def test_a_reset_brings_a_killed_process_back(spec: str, model: Model) -> None:
     with open_target(spec, model) as target, open_target("host", model) as host:
-        assert isinstance(target, EmulatedTarget)
+        assert isinstance(target, ProcessTarget)
         for t in (target, host):
             t.put_inputs(dyadic_inputs(model.network, 2))
         os.kill(target.pid, signal.SIGKILL)
@@ -90,16 +91,16 @@ def test_a_reset_brings_a_killed_emulator_back(spec: str, model: Model) -> None:
 def test_firmware_that_does_not_boot_is_one_clear_line(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emulated, "_BOOT_TIMEOUT", 0.5)
+    monkeypatch.setattr(process, "_BOOT_TIMEOUT", 0.5)
     elf = built(model, "netduinoplus2")
-    monkeypatch.setattr(emulated, "built", lambda *_: elf)
+    monkeypatch.setattr(process, "built", lambda *_: elf)
     with pytest.raises(TargetError, match=r"qemu:mps2-an386: (the firmware does not boot|the emulator .*)"):
         open_target("qemu:mps2-an386", model)
 
 
 def test_without_an_emulator_the_way_out_is_named(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     elf = built(model, "mps2-an386")
-    monkeypatch.setattr(emulated, "built", lambda *_: elf)
+    monkeypatch.setattr(process, "built", lambda *_: elf)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ToolError, match=r"needs qemu-system-arm, which is not on PATH; install qemu-system-arm"):
         open_target("qemu:mps2-an386", model)
@@ -120,13 +121,17 @@ def test_the_emulator_dies_with_its_parent() -> None:
     assert gone(int(done.stdout))
 
 
-def test_instruction_counts_are_the_same_in_a_new_process_and_on_the_other_board(model: Model) -> None:
+def test_instruction_counts_are_the_same_in_a_new_process_and_on_another_board_of_the_core() -> None:
+    """Their timers run at different rates and wrap around at different times."""
+    long = Model.of(Author((20, 20, 32)).sign().conv(192, padding="same").affine().sign().dense(4).network())
     counts = []
-    for spec in (EMULATED[0], *EMULATED):
-        with open_target(spec, model) as target:
-            target.put_inputs(dyadic_inputs(model.network, 1))
+    for name in ("mps2-an386", "mps2-an386", "netduinoplus2"):
+        with open_target(f"qemu:{name}", long) as target:
+            target.put_inputs(np.zeros((1, *long.network.input_shape), np.uint8))
             counts.append(target.run().instructions)
     assert len(set(counts)) == 1, "same core, same code, same count"
+    assert counts[0] is not None
+    assert counts[0] > 3 * (1 << 24) / 2.688, "too short: both timers wrap around equally often"
 
 
 @pytest.fixture(params=EMULATED)
@@ -144,14 +149,14 @@ def probed(
             yield target, gdb
 
 
-SYSTEM_REGION = 0xE0000100  # no code can be executed there
+SYSTEM_REGION = 0xE000E010  # the registers of SysTick: no code can be executed there
 
 
 def test_a_fault_is_recorded_and_reported_after_the_restart(probed: tuple[EmulatedTarget, Gdb], model: Model) -> None:
     target, gdb = probed
     gdb.set_register(Gdb.PC, SYSTEM_REGION)
     gdb.resume()
-    with pytest.raises(Restarted, match="exception 3 at 0xE0000100") as caught:
+    with pytest.raises(Restarted, match="exception 3 at 0xE000E010") as caught:
         target.status()
     assert caught.value.exception == 3
     target.reset()
@@ -166,6 +171,16 @@ def test_a_fault_with_the_stack_pointer_gone_is_no_lockup(probed: tuple[Emulated
     gdb.resume()
     with pytest.raises(Restarted, match="exception 3 at 0x00000000"):
         target.status()
+
+
+def test_a_stack_overflow_is_a_fault_and_reaches_no_parameter(probed: tuple[EmulatedTarget, Gdb], model: Model) -> None:
+    target, gdb = probed
+    gdb.set_register(Gdb.SP, target._board.ram.origin + 8)
+    gdb.resume()
+    with pytest.raises(Restarted, match="exception 3 at"):
+        target.status()
+    target.reset()
+    assert target.read() == model.image.data
 
 
 def test_the_reported_address_is_where_the_image_lies(probed: tuple[EmulatedTarget, Gdb], model: Model) -> None:
@@ -185,15 +200,15 @@ def port(model: Model) -> Iterator[str]:
         number = probe.getsockname()[1]
     command = emulator_command(board("mps2-an386"), built(model, "mps2-an386"))
     line = f"socket,id=s0,host=127.0.0.1,port={number},server=on,wait=off,nodelay=on"
-    process = subprocess.Popen([*command, "-chardev", line, "-serial", "chardev:s0"], stderr=subprocess.DEVNULL)
+    emulator = subprocess.Popen([*command, "-chardev", line, "-serial", "chardev:s0"], stderr=subprocess.DEVNULL)
     for _ in range(500):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", number)) == 0:
                 break
         time.sleep(0.01)
     yield f"serial:socket://127.0.0.1:{number}"
-    process.kill()
-    process.wait()
+    emulator.kill()
+    emulator.wait()
 
 
 def test_a_serial_board_runs_as_the_host_does(port: str, model: Model) -> None:

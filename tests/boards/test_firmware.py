@@ -78,16 +78,17 @@ def test_another_network_board_or_source_is_another_build(model: Model, monkeypa
     header, an386 = c_header(model), board("mps2-an386")
     keys = {firmware._key(header, an386), firmware._key(header + "\n", an386)}
     keys.add(firmware._key(header, board("netduinoplus2")))
-    monkeypatch.setattr(firmware, "_compiler_version", lambda: "another")
+    monkeypatch.setattr(firmware, "_compiler_version", lambda _: "another")
     keys.add(firmware._key(header, an386))
     assert len(keys) == 4
 
 
-def test_a_network_too_large_says_by_how_much(own_cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "ram"), [("netduinoplus2", 131072), ("microbit", 16384), ("stm32vldiscovery", 8192)])
+def test_a_network_too_large_says_by_how_much(name: str, ram: int, own_cache: Path, tmp_path: Path) -> None:
     output = tmp_path / "fw.elf"
-    line = r"^netduinoplus2: the network does not fit: it exceeds RAM of 131072 bytes by \d+ bytes; take"
-    with pytest.raises(ToolError, match=line):
-        build(too_large(), "netduinoplus2", output)
+    exceeds = rf"(FLASH of 131072 bytes by \d+ bytes and )?RAM of {ram} bytes by \d+ bytes"
+    with pytest.raises(ToolError, match=rf"^{name}: the network does not fit: it exceeds {exceeds}; take"):
+        build(too_large(), name, output)
     assert not output.exists()
     assert not list(own_cache.rglob("*.elf"))
 

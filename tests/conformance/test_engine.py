@@ -12,7 +12,8 @@ from zobnn_edge import reference
 from zobnn_edge.engine import Engine, fault_set
 from zobnn_edge.harden import Policy, harden
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import Network
+from zobnn_edge.network import Builder, Network
+from zobnn_edge.operations import LowBit, Unpack
 
 CHANNELS = st.sampled_from([1, 31, 32, 33, 64])
 ENCODING = st.sampled_from([None, 2, 5, 8, 12, 16])
@@ -235,3 +236,33 @@ def test_rounding_to_the_range_of_any_floats(values: list[float], symmetric: boo
     x = np.array(values, np.float32).reshape(1, 1, 2, 3)
     model = Model.of(net)
     assert_same_bits(Engine(model.plan).run(model.image.data, x), reference.run(net, x))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    channels=st.tuples(CHANNELS, CHANNELS),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.integers(1, 3),
+    padding=st.sampled_from(["valid", "same", "half"]),
+)
+def test_gated_convolutions(seed, size, channels, kernel, stride, padding) -> None:
+    """Two planes, gates open and closed, thresholds that equal sums."""
+    if padding != "same":
+        size = tuple(max(s, k) for s, k in zip(size, kernel, strict=True))
+    check(Author((*size, channels[0]), seed).gated_conv(channels[1], kernel, stride, padding).affine().network())
+
+
+@given(st.lists(st.floats(width=32) | st.floats(-1, 1, width=32), min_size=4, max_size=4))
+def test_low_bits_of_any_floats(values: list[float]) -> None:
+    """Also where x - 2/3 sign(x) would be rounded, and of NaN."""
+    b = Builder("low", (1, 1, 4))
+    low = b.add(LowBit("low", b.input, "low", float(np.float32(2 / 3))))
+    net = b.network(b.add(Unpack("unpack", low, "unpack")))
+    x = np.array(values, np.float32).reshape(1, 1, 1, 4)
+    made = Engine(Model.of(net).plan).run(Model.of(net).image.data, x)
+    assert_same_bits(made, reference.run(net, x))
+    high = np.where(x < 0, np.float32(-1), np.float32(1))
+    expected = np.where(x + high * np.float32(-2 / 3) < 0, -1, 1)
+    np.testing.assert_array_equal(made.reshape(x.shape), expected)

@@ -15,7 +15,7 @@ from tests.conformance.keras_models import BINARY, SIGNS, check, conv, kinds, la
 from zobnn_edge import reference
 from zobnn_edge.encoding import Binary, Float32
 from zobnn_edge.network import Network
-from zobnn_edge.operations import Conv, Sign
+from zobnn_edge.operations import Conv, GatedConv, Sign
 
 pytestmark = pytest.mark.usefixtures("reproducible_models")
 
@@ -262,9 +262,8 @@ def test_fracbnns_layers() -> None:
             layer.threshold.assign(rng.normal(size=layer.threshold.shape) * 10)
     net = check(model, tolerance=1e-4)
     assert {p.type for p in net.parameters.values() if p.role == "weight" and "dense" not in p.name} == {"binary"}
-    assert binary_convolutions(net) == 1 + 2 * 2 + 2
-    weights = [op.weight for op in net.ops if isinstance(op, Conv)]
-    assert weights.count("gated0/weight") == 2, "both bits meet the same weights"
+    assert binary_convolutions(net) == 1 + 2, "the first layer, and the last one on two planes"
+    assert [op.name for op in net.ops if isinstance(op, GatedConv)] == ["gated0", "gated1"]
     assert [p.name for p in net.parameters.values() if p.layer == "gated0"] == ["gated0/weight", "gated0/threshold"]
 
 

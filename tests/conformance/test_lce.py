@@ -390,9 +390,10 @@ def test_whole_networks_agree(name: str, reference_kernel: bool) -> None:
     assert_close(lce_interpreter.run(lce.write(net), x, reference_kernel), reference.run(net, x))
 
 
-def test_a_network_of_integers_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"test: an int8 network; the \.tflite file that it came from"):
-        lce.write(NETWORKS["integer"]())
+@pytest.mark.parametrize("name", ["integer", "hybrid"])
+def test_a_network_of_integers_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=r"test: computes in 8-bit integers; its flatbuffer is the \.tflite file"):
+        lce.write(NETWORKS[name]())
 
 
 def has_binary_groups(net: Network) -> bool:

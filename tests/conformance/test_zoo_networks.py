@@ -35,7 +35,7 @@ SIZES: dict[str, tuple[Callable[[], Any], int, int, int, int]] = {
     "birealnet_micro": (micro.birealnet_micro, 294_912, 12_384, 51_000, 46_000),
     "quicknet_micro": (micro.quicknet_micro, 387_072, 12_608, 63_000, 50_000),
     "dorefanet_cifar10": (dorefa.dorefanet_cifar10, 269_824, 1_072, 42_000, 144_000),
-    "fracbnn_cifar10": (fracbnn.fracbnn_cifar10, 281_088, 640, 44_000, 205_000),
+    "fracbnn_cifar10": (fracbnn.fracbnn_cifar10, 281_088, 640, 42_500, 115_000),
     "resnet8": (mlperf.resnet8, 0, 77_360, 78_000, 133_000),
     "dscnn": (mlperf.dscnn, 0, 22_016, 24_000, 65_000),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from zobnn_edge.encoding import Binary, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.harden import Policy, fold_thresholds, harden
 from zobnn_edge.image import ParameterImage
+from zobnn_edge.network import rebuilt
 from zobnn_edge.operations import Affine, Conv, Sign, Threshold
 
 
@@ -98,3 +101,59 @@ def test_hardening_again_changes_nothing() -> None:
 def test_impossible_bits(bits: int) -> None:
     with pytest.raises(InputError, match="a code has 2 to 16"):
         Policy(bits)
+
+
+def test_thresholds_of_binary_sums_move_half_way_and_decide_alike() -> None:
+    """A code that is off by less than half a step then changes nothing."""
+    a = Author((4, 4, 8), 0).sign().conv(6, 2).threshold(None, 4.0)
+    net = a.conv(6, 2, padding="same").threshold(None, 4.0).unpack().network()
+    coded = harden(net, Policy(8))
+    assert any((p.values % 2 == 0).any() for p in net.parameters.values() if p.role == "threshold"), "some equal sums"
+    x = np.random.default_rng(0).normal(size=(50, 4, 4, 8)).astype(np.float32)
+    np.testing.assert_array_equal(reference.run(coded, x), reference.run(net, x))
+
+
+def test_filters_of_real_weights_get_one_size() -> None:
+    """Without it, filters a hundred times smaller than the largest one would be a few codes each."""
+    a = Author((6, 6, 3), 4).conv(8, 3, weight=None).affine(spread=0.1)
+    net = a.prelu(None).network()
+    name = next(n for n in net.parameters if n.endswith("conv1/weight"))
+    weight = net.parameters[name]
+    sizes = np.float32(10.0) ** -np.arange(8, dtype=np.float32)[:, None, None, None]
+    small = replace(weight, values=weight.values * sizes)
+    net = rebuilt(net, list(net.ops), {**net.parameters, name: small})
+    coded = harden(net, Policy(12)).parameters[name]
+    assert (np.abs(coded.values).reshape(8, -1).max(axis=1) > 0.7 * np.abs(coded.values).max()).all()
+    x = dyadic_inputs(net, 20)
+    np.testing.assert_allclose(reference.run(harden(net, Policy(16)), x), reference.run(net, x), atol=2e-3)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 8))
+@settings(max_examples=40, deadline=None)
+def test_the_range_of_least_error_is_never_worse_than_the_whole_one(seed: int, bits: int) -> None:
+    net = Author((2, 2, 40), seed).affine(spread=3.0).network()
+    net = rebuilt(net, list(net.ops), {n: replace(p, values=p.values**3) for n, p in net.parameters.items()})
+    whole, least = (harden(net, Policy(bits, range)) for range in ("minmax", "error"))
+    for name, p in net.parameters.items():
+        errors = [np.square(v.parameters[name].values.astype(np.float64) - p.values).sum() for v in (whole, least)]
+        assert errors[1] <= errors[0]
+        narrow, wide = least.parameters[name].encoding, whole.parameters[name].encoding
+        assert isinstance(narrow, Uniform)
+        assert isinstance(wide, Uniform)
+        assert narrow.scale <= wide.scale
+
+
+def test_an_unknown_range_is_refused() -> None:
+    with pytest.raises(InputError, match="there is no range 'middle'; there are error and minmax"):
+        Policy(8, "middle")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 0.2])
+def test_values_of_one_sign_have_a_range(sign: int, spread: float) -> None:
+    """Ends of the range must not be pulled past each other."""
+    net = Author((1, 1, 9), 0).affine().network()
+    values = (sign * (1 + spread * np.arange(9) / 9)).astype(np.float32)
+    net = rebuilt(net, list(net.ops), {n: replace(p, values=values) for n, p in net.parameters.items()})
+    for p in harden(net, Policy(8)).parameters.values():
+        np.testing.assert_allclose(p.values, values, atol=0.01)

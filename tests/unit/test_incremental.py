@@ -11,7 +11,7 @@ from tests.networks import NETWORKS, dyadic_inputs
 from zobnn_edge.engine import Engine
 from zobnn_edge.faults.models import FaultSet
 from zobnn_edge.faults.space import Filter
-from zobnn_edge.incremental import Incremental, groups
+from zobnn_edge.incremental import Incremental, Shortcut, groups
 from zobnn_edge.model_file import Model
 
 MODELS = {name: Model.of(make()) for name, make in NETWORKS.items()}
@@ -88,3 +88,23 @@ def test_all_networks_need_less_than_everything() -> None:
             assert all(first + size <= model.arena_bytes for first, size in live), name
             assert all(first + size <= len(model.image.data) for first, size in parameters), name
             assert work > 0
+
+
+def test_the_shortcut_is_left_where_it_is_longer() -> None:
+    """Judged by runs before: faults in the first layer reach everything, those in the last one hardly anything."""
+    name = "binary_chain-float32"
+    model = MODELS[name]
+    incremental = Incremental(model, INPUTS[name])
+    early, late = (
+        model.image.flipped(
+            FaultSet("rate", 0.5, 1).addresses(Filter(parameters=(r.name,)).of(model.image)).tolist()
+        ).data
+        for r in (model.image.regions[0], model.image.regions[-1])
+    )
+    assert incremental.changed(early) == (0,)
+    assert incremental.changed(late) == (len(model.image.regions) - 1,)
+    assert incremental.changed(model.image.data) == ()
+    shortcut = Shortcut(incremental, 0.5 * incremental.seconds)
+    taken = [shortcut.run(early) is not None for _ in range(5)]
+    assert taken == [True, True, True, False, False]
+    assert all(shortcut.run(late) is not None for _ in range(5))

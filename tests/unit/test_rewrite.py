@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from converters.lce_lowering import as_tflite_knows
 from tests.networks import NETWORKS, Author, dyadic_inputs
 from zobnn_edge import layout, reference, rewrite
 from zobnn_edge.encoding import Binary
-from zobnn_edge.network import Network
+from zobnn_edge.network import Network, rebuilt
 from zobnn_edge.operations import Conv
 
 INPUTS = 6
@@ -350,3 +351,26 @@ def test_every_second_pixel_of_a_convolution_is_one_of_stride_2(kernel: int, pad
     better = rewrite.simplify(net)
     assert len(net.ops) - len(better.ops) == joins
     assert same(net, better, 0)
+
+
+@pytest.mark.parametrize("padding", ["valid", "half"])
+def test_gates_and_low_bits_are_found_again(padding: str) -> None:
+    """In what a flatbuffer holds of them; thresholds that sums equal included."""
+    net = Author((6, 7, 5), 1).gated_conv(9, 3, 2, padding).affine().network()
+    spelled = as_tflite_knows(net)
+    assert "GatedConv" not in kinds(spelled)
+    assert "LowBit" not in kinds(spelled)
+    assert same(net, spelled)
+    found = rewrite.simplify(spelled)
+    assert kinds(found) == kinds(net)
+    assert same(net, found)
+
+
+def test_a_gate_of_other_weights_stays_as_it_is() -> None:
+    spelled = as_tflite_knows(Author((6, 7, 5), 1).gated_conv(9).affine().network())
+    conv = next(op for op in spelled.ops if op.name.endswith("/step/low") and isinstance(op, Conv))
+    weight = spelled.parameters[conv.weight]
+    parameters = {**spelled.parameters, "other": replace(weight, name="other", values=-weight.values)}
+    ops = [replace(op, weight="other") if op == conv else op for op in spelled.ops]
+    net = rebuilt(spelled, ops, parameters)
+    assert "GatedConv" not in kinds(rewrite.simplify(net))

@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from zobnn_edge.boards import Board
+from zobnn_edge.boards import Board, new_board
 from zobnn_edge.boards import boards as all_boards
 from zobnn_edge.cli.common import JsonOption, NetArgument, TargetOption, print_json, read_inputs, read_model
 from zobnn_edge.errors import InputError
@@ -24,21 +24,37 @@ def register(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def boards(json: JsonOption = False) -> None:
-    """List the boards firmware can be built for."""
+def boards(
+    new: Annotated[str | None, typer.Option(metavar="NAME", help="Make the folder of a new board.")] = None,
+    core: Annotated[str, typer.Option(help="Core of the new board.")] = "cortex-m4",
+    uart: Annotated[str, typer.Option(help="UART of the new board.")] = "stm32",
+    json: JsonOption = False,
+) -> None:
+    """List the boards firmware can be built for, or begin a new one.
+
+    An emulated board is the target qemu:BOARD, any other serial:PORT, and the process of this machine native.
+    `--new` makes a folder that builds at once; docs/porting.md says what to put in.
+    """
+    if new is not None:
+        folder = new_board(new, core, uart)
+        typer.echo(f"{folder}: put in the part's addresses, clocks and pins; zobnn build --board {new} builds it")
+        return
     known = all_boards().values()
     if json:
         print_json([{**asdict(b), "target": _target(b)} for b in known])
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("board", "part", "core", "flash KiB", "RAM KiB", "target"):
+    for name in ("board", "part", "core", "flash KiB", "RAM KiB", "QEMU"):
         table.add_column(name, no_wrap=True)
     for b in known:
-        table.add_row(b.name, b.part, b.core, _kib(b.flash.bytes), _kib(b.ram.bytes), _target(b))
+        sizes = ("", "") if b.toolchain == "native" else (_kib(b.flash.bytes), _kib(b.ram.bytes))
+        table.add_row(b.name, b.part, b.core, *sizes, "yes" if b.emulator else "no")
     Console().print(table)
 
 
 def _target(b: Board) -> str:
+    if b.toolchain == "native":
+        return b.name
     return f"qemu:{b.name}" if b.emulator else "serial:PORT"
 
 

@@ -26,7 +26,7 @@ from zobnn_edge.cli.common import (
 from zobnn_edge.encoding import Binary, Encoding, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.files import write_atomic
-from zobnn_edge.layout import lay_out, tensor_bytes
+from zobnn_edge.layout import lay_out, scratch_bytes, tensor_bytes
 from zobnn_edge.model_file import Model
 
 ZobOption = Annotated[Path, typer.Option("-o", "--output", metavar="NET.zob", help="The model file to write.")]
@@ -55,6 +55,9 @@ def harden(
     net: NetArgument,
     output: ZobOption,
     bits: Annotated[int, typer.Option(help="Bits of a code, 2 to 16.")] = 8,
+    range: Annotated[
+        str, typer.Option(help="Range of codes: error (of least squared error) or minmax (all values).")
+    ] = "error",
 ) -> None:
     """Harden real-valued parameters after ZOBNN.
 
@@ -64,7 +67,7 @@ def harden(
     from zobnn_edge.harden import harden as apply
 
     before = read_model(net)
-    after = model_file.save(apply(before.network, Policy(bits)), output)
+    after = model_file.save(apply(before.network, Policy(bits, range)), output)  # type: ignore[arg-type]
     saved = 100 * (1 - len(after.image.data) / max(1, len(before.image.data)))
     typer.echo(f"{output}: {_summary(after)}; {saved:.1f} % fewer bytes of parameters")
 
@@ -126,7 +129,7 @@ def show(net: NetArgument, json: JsonOption = False) -> None:
 def describe(model: Model) -> dict[str, Any]:
     """What `show` prints, as data: bits are stored bits; bytes of RAM are those of one inference."""
     net = model.network
-    layout = lay_out(net)
+    layout = lay_out(net, model.work)
     fused = {op.name for group in layout.groups for op in group[1:]}
     return {
         "name": net.name,
@@ -144,6 +147,8 @@ def describe(model: Model) -> dict[str, Any]:
                 "kind": net.tensors[op.output].kind,
                 "fused": op.name in fused,
                 "macs": net.macs(op),
+                "algorithm": layout.work[op.name].algorithm if op.name in layout.work else None,
+                "scratch_bytes": scratch_bytes(net, op, layout.work),
                 "ram_bytes": tensor_bytes(net.tensors[op.output]) if op.output in layout.offsets else 0,
             }
             for op in net.ops
@@ -188,13 +193,16 @@ def _operations(rows: list[dict[str, Any]]) -> Table:
         ("operation", "left"),
         ("output", "left"),
         ("MACs", "right"),
+        ("by", "left"),
+        ("scratch", "right"),
         ("RAM", "right"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         shape = "x".join(map(str, row["output"])) + (" bits" if row["kind"] == "binary" else "")
         operation = ("+ " if row["fused"] else "") + row["operation"]
-        table.add_row(row["name"], operation, shape, _number(row["macs"]), _number(row["ram_bytes"]))
+        memory = (_number(row["scratch_bytes"]), _number(row["ram_bytes"]))
+        table.add_row(row["name"], operation, shape, _number(row["macs"]), row["algorithm"] or "", *memory)
     table.caption = "+ is carried out element by element with the operation before it, without storing its input"
     table.caption_justify = "left"
     return table

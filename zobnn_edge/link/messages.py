@@ -13,7 +13,7 @@ from zobnn_edge.records import Field, Record
 PROTOCOL_VERSION = 1
 GENERATOR_VERSION = 1
 MAX_PAYLOAD = 1024
-"""Most bytes of record and tail in one frame, both ways."""
+"""Most bytes of record and tail in one frame, both ways; a small board takes less, which it says in HELLO."""
 MAX_RANGES = 32
 """Most bit ranges in one INJECT."""
 REPLY = 0x80
@@ -68,7 +68,7 @@ HELLO = Message(
             Field("nonce", "u32", "as in the request"),
             Field("protocol", "u16", "protocol version"),
             Field("generator", "u16", "version of the fault generator"),
-            Field("max_payload", "u32", "most bytes of record and tail in one frame"),
+            Field("max_payload", "u32", "most bytes of record and tail in one frame that this board takes"),
             Field("plan_crc", "u32", "CRC-32 of the plan"),
             Field("image_crc", "u32", "CRC-32 of the flash copy of the image"),
             Field("image_bytes", "u32", "length of the image"),

@@ -1,4 +1,4 @@
-"""Where a network runs: the host's engine, an emulated board, a board on a serial port."""
+"""Where a network runs: the host's engine, the firmware as a process, an emulated board, a board on a serial port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Flip", "RunResult", "Target", "TargetInfo", "open_target"]
 
 
 def open_target(spec: str, model: Model) -> Target:
-    """Open a target with a model in it: `host`, `qemu:BOARD` or `serial:PORT`.
+    """Open a target with a model in it: `host`, `native`, `qemu:BOARD` or `serial:PORT`.
 
     Raises InputError for anything else, and what the target raises (ToolError, TargetError) when it does not come up.
     """
@@ -19,6 +19,10 @@ def open_target(spec: str, model: Model) -> Target:
         from zobnn_edge.targets.host import HostTarget
 
         return HostTarget(model)
+    if spec == "native":
+        from zobnn_edge.targets.native import NativeTarget
+
+        return NativeTarget(model)
     if kind == "qemu" and rest:
         from zobnn_edge.targets.emulated import EmulatedTarget
 
@@ -27,4 +31,4 @@ def open_target(spec: str, model: Model) -> Target:
         from zobnn_edge.targets.serial import SerialTarget
 
         return SerialTarget(rest, model)
-    raise InputError(f"there is no target {spec!r}; targets are host, qemu:BOARD and serial:PORT")
+    raise InputError(f"there is no target {spec!r}; targets are host, native, qemu:BOARD and serial:PORT")

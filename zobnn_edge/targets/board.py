@@ -16,17 +16,15 @@ from zobnn_edge.format import INPUT_FORMATS
 from zobnn_edge.link import messages as msg
 from zobnn_edge.link.client import Client
 from zobnn_edge.model_file import Model
+from zobnn_edge.records import Record
 from zobnn_edge.targets.base import Counter, Flip, RunResult, Target, TargetInfo, checked_inputs, checked_ranges
 
 RUN_TIMEOUT = 60.0
 """Seconds that a board may take for the inferences of one RUN before the request is sent again."""
 
 _COUNTERS: dict[int, Counter] = {0: "nothing", 1: "instructions", 2: "cycles"}
-_PUT = msg.MAX_PAYLOAD - msg.PUT_INPUTS.request.size
-_READ = msg.MAX_PAYLOAD - msg.READ.reply.size
-_FLIPS = (msg.MAX_PAYLOAD - msg.FLIP.reply.size) // msg.FLIP_DONE.size
-_RUN_SCORES = (msg.MAX_PAYLOAD - msg.RUN.reply.size) // 4
-_SCORES = (msg.MAX_PAYLOAD - msg.SCORES.reply.size) // 4
+_MIN_PAYLOAD = 128
+"""Bytes that every board's frames hold; less would be damaged."""
 
 
 class BoardTarget(Target):
@@ -56,6 +54,11 @@ class BoardTarget(Target):
         if built != (zlib.crc32(model.plan), model.image.crc):
             raise TargetError(
                 f"{self._name}: its firmware holds another network than {model.network.name}; build and flash it again"
+            )
+        if not _MIN_PAYLOAD <= self._hello["max_payload"] <= msg.MAX_PAYLOAD:
+            raise TargetError(
+                f"{self._name}: claims frames of {self._hello['max_payload']} bytes, not {_MIN_PAYLOAD} to "
+                f"{msg.MAX_PAYLOAD}; build and flash it again"
             )
 
     @property
@@ -102,7 +105,11 @@ class BoardTarget(Target):
     @property
     def _batch(self) -> int:
         """How many inputs one RUN may run."""
-        return max(1, _RUN_SCORES // int(self._hello["output_count"]))
+        return max(1, self._room(msg.RUN.reply, 4) // int(self._hello["output_count"]))
+
+    def _room(self, record: Record, element: int) -> int:
+        """How many elements of so many bytes a frame of this board holds behind a record."""
+        return (int(self._hello["max_payload"]) - record.size) // element
 
     def _bring(self, part: slice) -> None:
         """Make sure that a part of the inputs lies at the start of the board's input buffer."""
@@ -110,30 +117,31 @@ class BoardTarget(Target):
             return
         self._on_board = slice(0, 0)
         data = self._inputs[part].tobytes()
-        for offset in range(0, len(data), _PUT):
-            self._client.request(msg.PUT_INPUTS, data[offset : offset + _PUT], offset=offset)
+        room = self._room(msg.PUT_INPUTS.request, 1)
+        for offset in range(0, len(data), room):
+            self._client.request(msg.PUT_INPUTS, data[offset : offset + room], offset=offset)
         self._on_board = part
 
     def _run(self, first: int, count: int) -> tuple[FloatArray, int]:
         kind = INPUT_FORMATS["float32" if self._inputs.dtype == np.float32 else "uint8"]
         reply = self._client.request(msg.RUN, first=first, count=count, format=kind, timeout=RUN_TIMEOUT)
         outputs = int(self._hello["output_count"])
-        tail = reply.tail if count * outputs <= _RUN_SCORES else self._read_scores(outputs)
+        tail = reply.tail if count * outputs <= self._room(msg.RUN.reply, 4) else self._read_scores(outputs)
         return np.frombuffer(tail, "<f4").reshape(count, outputs).astype(np.float32), reply["instructions"]
 
     def _read_scores(self, outputs: int) -> bytes:
-        parts = []
-        for first in range(0, outputs, _SCORES):
-            parts.append(self._client.request(msg.SCORES, first=first, count=min(_SCORES, outputs - first)).tail)
+        parts, room = [], self._room(msg.SCORES.reply, 4)
+        for first in range(0, outputs, room):
+            parts.append(self._client.request(msg.SCORES, first=first, count=min(room, outputs - first)).tail)
         return b"".join(parts)
 
     def flip(self, addresses: Iterable[int]) -> list[Flip]:
         wanted = list(addresses)
         for address in wanted:
             self.model.image.locate(address)
-        flips = []
-        for first in range(0, len(wanted), _FLIPS):
-            part = wanted[first : first + _FLIPS]
+        flips, room = [], self._room(msg.FLIP.reply, msg.FLIP_DONE.size)
+        for first in range(0, len(wanted), room):
+            part = wanted[first : first + room]
             reply = self._client.request(msg.FLIP, struct.pack(f"<{len(part)}I", *part), count=len(part))
             for at in range(0, len(reply.tail), msg.FLIP_DONE.size):
                 done = msg.FLIP_DONE.unpack(reply.tail, at)
@@ -147,11 +155,12 @@ class BoardTarget(Target):
         if regions is None:
             return self._inject([], threshold, seed)
         ranges = checked_ranges(self.model, regions)
-        parts = range(0, len(ranges), msg.MAX_RANGES)
-        return sum(self._inject(ranges[at : at + msg.MAX_RANGES], threshold, seed) for at in parts)
+        room = min(msg.MAX_RANGES, self._room(msg.INJECT.request, 8))
+        parts = range(0, len(ranges), room)
+        return sum(self._inject(ranges[at : at + room], threshold, seed) for at in parts)
 
     def _inject(self, ranges: list[tuple[int, int]], threshold: int, seed: int) -> int:
-        """Inject into at most MAX_RANGES ranges; none stands for all."""
+        """Inject into as many ranges as one frame holds; none stands for all."""
         tail = b"".join(struct.pack("<2I", first, bits) for first, bits in ranges)
         reply = self._client.request(
             msg.INJECT, tail, rate_q64=threshold, seed=seed, ranges=len(ranges), reserved=0, timeout=RUN_TIMEOUT
@@ -166,9 +175,9 @@ class BoardTarget(Target):
 
     def read(self) -> bytes:
         size = len(self.model.image.data)
-        parts = []
-        for offset in range(0, size, _READ):
-            parts.append(self._client.request(msg.READ, offset=offset, bytes=min(_READ, size - offset)).tail)
+        parts, room = [], self._room(msg.READ.reply, 1)
+        for offset in range(0, size, room):
+            parts.append(self._client.request(msg.READ, offset=offset, bytes=min(room, size - offset)).tail)
         return b"".join(parts)
 
     def status(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -13,7 +14,7 @@ import numpy as np
 from zobnn_edge import _engine, engine
 from zobnn_edge.encoding import InputArray
 from zobnn_edge.faults.space import Addresses
-from zobnn_edge.incremental import Incremental
+from zobnn_edge.incremental import Incremental, Shortcut
 from zobnn_edge.model_file import Model
 from zobnn_edge.targets.base import Flip, RunResult, Target, TargetInfo, checked_inputs, checked_ranges
 
@@ -33,24 +34,30 @@ class HostTarget(Target):
         self.model = model
         self._engine = engine.Engine(model.plan)
         self._image = bytearray(model.image.data)
-        self._again: Incremental | None = None
+        self._threads: int | None = None
+        self._shortcut: Shortcut | None = None
         self._inputs: InputArray = np.empty((0, int(np.prod(model.network.input_shape))), np.float32)
 
     def put_inputs(self, inputs: InputArray) -> None:
         self._inputs = checked_inputs(self.model.network, inputs).copy()
-        self._again = None
+        self._shortcut = None
 
     def expect_many_runs(self) -> None:
-        self._again = Incremental(self.model, self._inputs)
+        self._threads = 1  # others run beside it
+        started = time.thread_time()
+        self.run_plainly()
+        plain_seconds = time.thread_time() - started
+        self._shortcut = Shortcut(Incremental(self.model, self._inputs), plain_seconds)
 
     def run(self) -> RunResult:
-        if self._again is None:
+        found = self._shortcut.run(self._image) if self._shortcut else None
+        if found is None:
             return self.run_plainly()
-        scores, work = self._again.run(self._image)
+        scores, work = found
         return RunResult(scores, None, work)
 
     def run_plainly(self) -> RunResult:
-        return RunResult(self._engine.run(self._image, self._inputs), None)
+        return RunResult(self._engine.run(self._image, self._inputs, self._threads), None)
 
     def flip(self, addresses: Iterable[int]) -> list[Flip]:
         wanted = list(addresses)

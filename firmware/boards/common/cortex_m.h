@@ -9,6 +9,12 @@
 #define NVIC_ENABLE(irq) (REGISTER(0xE000E100u + 4u * ((irq) / 32u)) = 1u << ((irq) % 32u))
 #define NVIC_DISABLE(irq) (REGISTER(0xE000E180u + 4u * ((irq) / 32u)) = 1u << ((irq) % 32u))
 
+#define SYST_CSR REGISTER(0xE000E010u)
+#define SYST_CSR_RUN 7u /* on, with its interrupt, at the clock of the core */
+#define SYST_RVR REGISTER(0xE000E014u)
+#define SYST_CVR REGISTER(0xE000E018u)
+#define SYST_MAX 0xFFFFFFu
+
 #define SCB_VTOR REGISTER(0xE000ED08u)
 #define SCB_AIRCR REGISTER(0xE000ED0Cu)
 #define SCB_AIRCR_RESET 0x05FA0004u
@@ -26,6 +32,9 @@
 #define DWT_CYCCNT REGISTER(0xE0001004u)
 #define DWT_LAR REGISTER(0xE0001FB0u)
 #define DWT_LAR_KEY 0xC5ACCE55u
+
+/* A peripheral answers some cycles after its clock has been switched on. */
+static inline void clock_settle(void) { __asm volatile("dsb\n nop\n nop\n nop\n nop" ::: "memory"); }
 
 static inline void interrupts_off(void) { __asm volatile("cpsid i" ::: "memory"); }
 static inline void interrupts_on(void) { __asm volatile("cpsie i\n isb" ::: "memory"); }

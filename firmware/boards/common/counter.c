@@ -2,32 +2,57 @@
 
 #include "board.h"
 #include "cortex_m.h"
+#include "uart.h"
 
+#define G UINT64_C(1000000000)
+#ifdef BOARD_TIMER_HZ
 #define TICKS_PER_G ((uint64_t)BOARD_TIMER_HZ << BOARD_ICOUNT_SHIFT) /* ticks in 10^9 instructions */
-#define SPIN_INSTRUCTIONS 2001u /* what `spin` has more than `nothing` */
+#endif
+#define SPIN_INSTRUCTIONS 2001u   /* what `spin` has more than `nothing` */
+#define INTERRUPT_INSTRUCTIONS 5u /* of counter_interrupt */
 
 static enum board_counter kind;
-static uint32_t overhead; /* ticks that measuring nothing takes */
+static bool has_dwt;
+static volatile uint32_t wraps; /* of SysTick since `measure` began */
+static uint64_t overhead;       /* ticks that measuring nothing takes */
 
-static uint32_t ticks_now(void) { return kind == BOARD_COUNTS_CYCLES ? DWT_CYCCNT : board_timer(); }
+__attribute__((naked)) void counter_interrupt(void) {
+    __asm volatile(
+        ".syntax unified\n"
+        "ldr r0, =wraps\n"
+        "ldr r1, [r0]\n"
+        "adds r1, #1\n"
+        "str r1, [r0]\n"
+        "bx lr\n"
+        ".ltorg\n");
+}
 
-static __attribute__((noinline)) uint32_t measure(void (*section)(void *), void *context) {
-    uint32_t begin, end;
-    interrupts_off();
-    begin = ticks_now();
+/* Ticks of DWT or SysTick. The latter begins anew, so that its phase is always the same. */
+static __attribute__((noinline)) uint64_t measure(void (*section)(void *), void *context) {
+    uint32_t begin, end, before, left;
+    uart_hold();
+    wraps = 0;
+    SYST_CVR = 0;
+    begin = has_dwt ? DWT_CYCCNT : 0u;
     section(context);
-    end = ticks_now();
-    interrupts_on();
-    return end - begin;
+    end = has_dwt ? DWT_CYCCNT : 0u;
+    before = wraps;
+    left = SYST_CVR;
+    uart_release();
+    if (has_dwt) return end - begin;
+    /* If it wrapped while the two were read, `left` says on which side. */
+    return ((uint64_t)(left > SYST_MAX / 2u ? wraps : before) << 24) + (SYST_MAX - left);
 }
 
-static uint32_t instructions(uint32_t ticks) {
-    return (uint32_t)((ticks * UINT64_C(1000000000) + TICKS_PER_G / 2u) / TICKS_PER_G);
-}
-
-static uint32_t count(uint32_t ticks) {
-    if (kind == BOARD_COUNTS_CYCLES) return ticks > overhead ? ticks - overhead : 0u;
-    return instructions(ticks) - instructions(overhead);
+/* Both readings are off by less than a tick, their difference by less than half an instruction. */
+static uint32_t instructions(uint64_t ticks) {
+#ifdef BOARD_TIMER_HZ
+    const uint64_t all = ((ticks - overhead) * G + TICKS_PER_G / 2u) / TICKS_PER_G;
+    return (uint32_t)(all - (ticks >> 24) * INTERRUPT_INSTRUCTIONS);
+#else
+    (void)ticks;
+    return 0; /* nothing emulates the board */
+#endif
 }
 
 static void nothing(void *context) { (void)context; }
@@ -44,7 +69,7 @@ static __attribute__((naked, noinline)) void spin(void *context) {
         ".ltorg\n");
 }
 
-static int dwt_counts(void) {
+static bool dwt_counts(void) {
 #if __ARM_ARCH >= 7
     uint32_t before;
     DCB_DEMCR |= DCB_DEMCR_TRCENA;
@@ -54,20 +79,31 @@ static int dwt_counts(void) {
     spin(0);
     return DWT_CYCCNT != before;
 #else
-    return 0; /* ARMv6-M has no cycle counter */
+    return false;
 #endif
 }
 
+static enum board_counter what_counts(void) {
+    const uint64_t ticks = measure(spin, 0);
+    if (has_dwt) return BOARD_COUNTS_CYCLES;
+    if (instructions(ticks) == SPIN_INSTRUCTIONS) return BOARD_COUNTS_INSTRUCTIONS;
+    /* Not in step with the instructions: the cycles of a core without a DWT, which takes at least one for each, or an
+     * emulator without -icount, which counts nothing of use. */
+    return __ARM_ARCH < 7 && ticks > SPIN_INSTRUCTIONS ? BOARD_COUNTS_CYCLES : BOARD_COUNTS_NOTHING;
+}
+
 void counter_init(void) {
-    kind = dwt_counts() ? BOARD_COUNTS_CYCLES : BOARD_COUNTS_INSTRUCTIONS;
+    has_dwt = dwt_counts();
+    SYST_RVR = SYST_MAX;
+    SYST_CSR = has_dwt ? 0u : SYST_CSR_RUN;
     overhead = measure(nothing, 0);
-    /* A timer that is not in step with the instructions (an emulator without -icount) counts nothing of use. */
-    if (kind == BOARD_COUNTS_INSTRUCTIONS && count(measure(spin, 0)) != SPIN_INSTRUCTIONS) kind = BOARD_COUNTS_NOTHING;
+    kind = what_counts();
 }
 
 enum board_counter board_counter(void) { return kind; }
 
 uint32_t board_count(void (*section)(void *), void *context) {
-    const uint32_t ticks = measure(section, context);
-    return kind == BOARD_COUNTS_NOTHING ? 0u : count(ticks);
+    const uint64_t ticks = measure(section, context);
+    if (kind == BOARD_COUNTS_INSTRUCTIONS) return instructions(ticks);
+    return kind == BOARD_COUNTS_CYCLES && ticks > overhead ? (uint32_t)(ticks - overhead) : 0u;
 }

@@ -30,7 +30,7 @@ uint32_t board_boots(void) { return kept.boots; }
 
 struct board_fault board_last_fault(void) { return last_fault; }
 
-void startup_reset(void) {
+__attribute__((weak)) void startup_reset(void) {
     __asm volatile("dsb" ::: "memory");
     SCB_AIRCR = SCB_AIRCR_RESET;
     for (;;) __asm volatile("dsb" ::: "memory");

@@ -13,7 +13,11 @@ void fault_handler(void);
 /* Count this boot and take over the fault record of the last run; called once, before main. */
 void startup_count_boot(void);
 
-/* Restart at once. */
+/* Start the clocks and connect the pins that the serial line needs: what a board may provide. Without it they are as
+ * after a reset, which does on boards that are there already when the core starts. */
+void startup_clocks(void);
+
+/* Restart at once, RAM kept. A board whose core resets no more than itself provides its own. */
 void startup_reset(void) __attribute__((noreturn));
 
 #endif

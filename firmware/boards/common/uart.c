@@ -2,8 +2,9 @@
 
 #include "board.h"
 #include "cortex_m.h"
+#include "messages.h"
 
-#define RING_BYTES 1024u /* a power of two */
+#define RING_BYTES (MSG_MAX_PAYLOAD < 256u ? 256u : 1024u) /* a power of two; boards with little RAM have small frames */
 #define BURST 16u        /* bytes an interrupt takes at most: a sender without pacing must not hold it forever */
 
 static struct {
@@ -12,13 +13,17 @@ static struct {
 } ring;
 static volatile bool masked; /* the interrupt is off because the ring is full */
 static volatile uint32_t overruns;
-static uint32_t irq;
 
-void uart_init(uint32_t base, uint32_t number, uint32_t divisor) {
-    irq = number;
-    port_init(base, divisor);
-    NVIC_ENABLE(irq);
+void uart_init(void) {
+    port_init();
+    NVIC_ENABLE(BOARD_UART_IRQ);
     interrupts_on();
+}
+
+void uart_hold(void) { NVIC_DISABLE(BOARD_UART_IRQ); }
+
+void uart_release(void) {
+    if (!masked) NVIC_ENABLE(BOARD_UART_IRQ);
 }
 
 /* A byte for which the ring has no room stays in the port: an emulator then holds the rest back, a real one overruns,
@@ -29,7 +34,7 @@ void uart_interrupt(void) {
         uint8_t byte;
         if (ring.head - ring.tail == RING_BYTES) {
             masked = true;
-            NVIC_DISABLE(irq);
+            uart_hold();
             return;
         }
         if (port_overrun()) overruns++;
@@ -45,7 +50,7 @@ bool board_read(uint8_t *byte) {
     ring.tail++;
     if (masked) {
         masked = false;
-        NVIC_ENABLE(irq);
+        uart_release();
     }
     return true;
 }

@@ -10,13 +10,13 @@
 #define CTRL_RX_INTERRUPT 8u
 #define INTERRUPT_RX 2u
 
-static volatile struct {
+struct registers {
     uint32_t data, state, ctrl, interrupt, divisor;
-} *port;
+};
+static volatile struct registers *const port = (volatile struct registers *)BOARD_UART_BASE;
 
-void port_init(uint32_t base, uint32_t divisor) {
-    port = (volatile void *)(uintptr_t)base;
-    port->divisor = divisor;
+void port_init(void) {
+    port->divisor = BOARD_UART_HZ / BOARD_BAUD;
     port->ctrl = CTRL_TX_ENABLE | CTRL_RX_ENABLE | CTRL_RX_INTERRUPT;
     (void)port->data; /* makes QEMU look again for bytes that were waiting before the receiver was on */
 }

@@ -11,13 +11,13 @@
 #define CR1_RX_INTERRUPT (1u << 5)
 #define CR1_ENABLE (1u << 13)
 
-static volatile struct {
+struct registers {
     uint32_t status, data, divisor, control1;
-} *port;
+};
+static volatile struct registers *const port = (volatile struct registers *)BOARD_UART_BASE;
 
-void port_init(uint32_t base, uint32_t divisor) {
-    port = (volatile void *)(uintptr_t)base;
-    port->divisor = divisor;
+void port_init(void) {
+    port->divisor = (BOARD_UART_HZ + BOARD_BAUD / 2u) / BOARD_BAUD;
     port->control1 = CR1_ENABLE | CR1_TX_ENABLE | CR1_RX_ENABLE | CR1_RX_INTERRUPT;
 }
 

@@ -1,0 +1,14 @@
+# What every Cortex-M board links: the parts in common/ and the memory that board.toml describes.
+set(common ${boards}/common)
+target_sources(firmware PRIVATE
+  ${common}/vectors.S ${common}/startup.c ${common}/fault.c ${common}/counter.c ${common}/uart.c
+  ${common}/uart_${BOARD_uart}.c)
+if(BOARD_chip)
+  target_sources(firmware PRIVATE ${common}/chip_${BOARD_chip}.c)
+endif()
+target_include_directories(firmware PRIVATE ${common})
+
+configure_file(${common}/memory.ld.in memory.ld)
+target_link_options(firmware PRIVATE -nostartfiles --specs=nano.specs -Wl,--gc-sections
+  -L${CMAKE_CURRENT_BINARY_DIR} -T${common}/sections.ld)
+set_target_properties(firmware PROPERTIES LINK_DEPENDS "${common}/sections.ld;${CMAKE_CURRENT_BINARY_DIR}/memory.ld")

@@ -1,0 +1,78 @@
+/* Eight lanes of AVX2: bits are counted with a table of nibbles. */
+#ifndef ZOB_LANES_H
+#define ZOB_LANES_H
+
+#include <immintrin.h>
+
+#include "tile.h"
+
+#define LANES 8u
+
+typedef __m256 reals;
+typedef __m256i words;
+typedef __m256 mask;
+
+static inline reals load(const void *p) { return _mm256_loadu_ps(p); }
+static inline void store(void *p, reals x) { _mm256_storeu_ps(p, x); }
+static inline reals all(float x) { return _mm256_set1_ps(x); }
+static inline reals add(reals x, reals y) { return _mm256_add_ps(x, y); }
+static inline reals multiply(reals x, reals y) { return _mm256_mul_ps(x, y); }
+static inline reals divide(reals x, reals y) { return _mm256_div_ps(x, y); }
+/* x where x > y, else y. */
+static inline reals greater_or(reals x, reals y) { return _mm256_max_ps(x, y); }
+/* x where x < y, else y. */
+static inline reals less_or(reals x, reals y) { return _mm256_min_ps(x, y); }
+static inline mask less(reals x, reals y) { return _mm256_cmp_ps(x, y, _CMP_LT_OQ); }
+static inline reals choose(mask m, reals set, reals clear) { return _mm256_blendv_ps(clear, set, m); }
+/* x where x >= 0, else x * slope. */
+static inline reals sloped(reals x, reals slope) {
+    return _mm256_blendv_ps(x, multiply(x, slope), _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NGE_UQ));
+}
+
+static inline mask load_bits(const uint8_t *p) {
+    const __m256i each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(*p), each), each));
+}
+static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
+    *p = (uint8_t)((uint32_t)_mm256_movemask_ps(m) & valid);
+}
+
+static inline words load_words(const void *p) { return _mm256_loadu_si256(p); }
+static inline words no_words(void) { return _mm256_setzero_si256(); }
+static inline words all_words(const uint8_t *p) {
+    int32_t x;
+    __builtin_memcpy(&x, p, 4);
+    return _mm256_set1_epi32(x);
+}
+static inline words either(words x, words y) { return _mm256_or_si256(x, y); }
+static inline words shifted(words x, uint32_t bits) { return _mm256_slli_epi32(x, (int)bits); }
+static inline void store_words(void *p, words x) { _mm256_storeu_si256(p, x); }
+/* base - 2 * count and base + sum: whole numbers below 2^24, so that nothing is rounded. */
+static inline reals less_twice(reals base, words count) {
+    return _mm256_sub_ps(base, _mm256_cvtepi32_ps(_mm256_add_epi32(count, count)));
+}
+static inline reals plus_whole(reals base, words sum) { return _mm256_add_ps(base, _mm256_cvtepi32_ps(sum)); }
+/* y, plus x where the mask is clear. */
+static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
+
+/* Bits that differ, each byte: at most 8 a step. */
+#define SETTLE_EVERY 31u
+static inline words count_differing(words count, words x, words w) {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i ones = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m256i d = _mm256_xor_si256(x, w);
+    const __m256i low = _mm256_shuffle_epi8(ones, _mm256_and_si256(d, nibble));
+    const __m256i high = _mm256_shuffle_epi8(ones, _mm256_and_si256(_mm256_srli_epi16(d, 4), nibble));
+    return _mm256_add_epi8(count, _mm256_add_epi8(low, high));
+}
+static inline words settle(words sum, words count) {
+    const __m256i pairs = _mm256_maddubs_epi16(count, _mm256_set1_epi8(1));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+/* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; w is -1, 0 or 1. */
+static inline words add_byte_products(words sum, words x, words w) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
+}
+
+#endif

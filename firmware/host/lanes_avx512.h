@@ -1,0 +1,69 @@
+/* Sixteen lanes of AVX-512, with VPOPCNTDQ to count bits and VNNI to add up bytes. */
+#ifndef ZOB_LANES_H
+#define ZOB_LANES_H
+
+#include <immintrin.h>
+
+#include "tile.h"
+
+#define LANES 16u
+
+typedef __m512 reals;
+typedef __m512i words;
+typedef __mmask16 mask;
+
+static inline reals load(const void *p) { return _mm512_loadu_ps(p); }
+static inline void store(void *p, reals x) { _mm512_storeu_ps(p, x); }
+static inline reals all(float x) { return _mm512_set1_ps(x); }
+static inline reals add(reals x, reals y) { return _mm512_add_ps(x, y); }
+static inline reals multiply(reals x, reals y) { return _mm512_mul_ps(x, y); }
+static inline reals divide(reals x, reals y) { return _mm512_div_ps(x, y); }
+/* x where x > y, else y. */
+static inline reals greater_or(reals x, reals y) { return _mm512_max_ps(x, y); }
+/* x where x < y, else y. */
+static inline reals less_or(reals x, reals y) { return _mm512_min_ps(x, y); }
+static inline mask less(reals x, reals y) { return _mm512_cmp_ps_mask(x, y, _CMP_LT_OQ); }
+static inline reals choose(mask m, reals set, reals clear) { return _mm512_mask_blend_ps(m, clear, set); }
+/* x where x >= 0, else x * slope. */
+static inline reals sloped(reals x, reals slope) {
+    return _mm512_mask_mul_ps(x, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NGE_UQ), x, slope);
+}
+
+static inline mask load_bits(const uint8_t *p) { return (mask)(p[0] | p[1] << 8); }
+static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
+    const uint16_t bits = (uint16_t)(m & valid);
+    __builtin_memcpy(p, &bits, 2);
+}
+
+static inline words load_words(const void *p) { return _mm512_loadu_si512(p); }
+static inline words no_words(void) { return _mm512_setzero_si512(); }
+static inline words all_words(const uint8_t *p) {
+    int32_t x;
+    __builtin_memcpy(&x, p, 4);
+    return _mm512_set1_epi32(x);
+}
+static inline words either(words x, words y) { return _mm512_or_si512(x, y); }
+static inline words shifted(words x, uint32_t bits) { return _mm512_slli_epi32(x, bits); }
+static inline void store_words(void *p, words x) { _mm512_storeu_si512(p, x); }
+/* base - 2 * count and base + sum: whole numbers below 2^24, so that nothing is rounded. */
+static inline reals less_twice(reals base, words count) {
+    return _mm512_fnmadd_ps(_mm512_set1_ps(2.0f), _mm512_cvtepi32_ps(count), base);
+}
+static inline reals plus_whole(reals base, words sum) { return _mm512_add_ps(base, _mm512_cvtepi32_ps(sum)); }
+/* y, plus x where the mask is clear. */
+static inline reals add_where_clear(mask m, reals x, reals y) { return _mm512_mask_add_ps(y, (mask)~m, x, y); }
+
+/* Bits that differ, each lane. Other instruction sets count in bytes: `settle` adds up those of each lane. */
+#define SETTLE_EVERY 0xFFFFFFFFu
+static inline words count_differing(words count, words x, words w) {
+    const words differing = _mm512_popcnt_epi32(_mm512_xor_si512(x, w));
+    /* count += differing, in place: of the intrinsic GCC makes an addition and a move. */
+    __asm__("vpaddd %1, %0, %0" : "+v"(count) : "v"(differing));
+    return count;
+}
+static inline words settle(words sum, words count) { return _mm512_add_epi32(sum, count); }
+
+/* sum + the four products of unsigned bytes of x and signed bytes of w, each lane. */
+static inline words add_byte_products(words sum, words x, words w) { return _mm512_dpbusd_epi32(sum, x, w); }
+
+#endif

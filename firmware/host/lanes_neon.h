@@ -1,0 +1,108 @@
+/* Eight lanes of NEON (AArch64), in two registers. */
+#ifndef ZOB_LANES_H
+#define ZOB_LANES_H
+
+#include <arm_neon.h>
+
+#include "tile.h"
+
+#define LANES 8u
+
+typedef struct {
+    float32x4_t low, high;
+} reals;
+typedef struct {
+    uint8x16_t low, high;
+} words;
+typedef struct {
+    uint32x4_t low, high;
+} mask;
+
+static inline reals load(const void *p) { return (reals){vld1q_f32(p), vld1q_f32((const float *)p + 4)}; }
+static inline void store(void *p, reals x) {
+    vst1q_f32(p, x.low);
+    vst1q_f32((float *)p + 4, x.high);
+}
+static inline reals all(float x) { return (reals){vdupq_n_f32(x), vdupq_n_f32(x)}; }
+static inline reals add(reals x, reals y) { return (reals){vaddq_f32(x.low, y.low), vaddq_f32(x.high, y.high)}; }
+static inline reals multiply(reals x, reals y) { return (reals){vmulq_f32(x.low, y.low), vmulq_f32(x.high, y.high)}; }
+static inline reals divide(reals x, reals y) { return (reals){vdivq_f32(x.low, y.low), vdivq_f32(x.high, y.high)}; }
+static inline mask less(reals x, reals y) { return (mask){vcltq_f32(x.low, y.low), vcltq_f32(x.high, y.high)}; }
+static inline reals choose(mask m, reals set, reals clear) {
+    return (reals){vbslq_f32(m.low, set.low, clear.low), vbslq_f32(m.high, set.high, clear.high)};
+}
+/* x where x > y, else y. */
+static inline reals greater_or(reals x, reals y) { return choose(less(y, x), x, y); }
+/* x where x < y, else y. */
+static inline reals less_or(reals x, reals y) { return choose(less(x, y), x, y); }
+/* x where x >= 0, else x * slope. */
+static inline reals sloped(reals x, reals slope) {
+    const mask positive = {vcgezq_f32(x.low), vcgezq_f32(x.high)};
+    return choose(positive, x, multiply(x, slope));
+}
+
+static inline uint32x4_t each_bit(void) {
+    static const uint32_t bits[4] = {1, 2, 4, 8};
+    return vld1q_u32(bits);
+}
+static inline mask load_bits(const uint8_t *p) {
+    return (mask){vtstq_u32(vdupq_n_u32(*p), each_bit()), vtstq_u32(vdupq_n_u32(*p >> 4u), each_bit())};
+}
+static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
+    const uint32_t low = vaddvq_u32(vandq_u32(m.low, each_bit())), high = vaddvq_u32(vandq_u32(m.high, each_bit()));
+    *p = (uint8_t)((low | high << 4) & valid);
+}
+
+static inline words load_words(const void *p) { return (words){vld1q_u8(p), vld1q_u8((const uint8_t *)p + 16)}; }
+static inline words no_words(void) { return (words){vdupq_n_u8(0), vdupq_n_u8(0)}; }
+static inline words all_words(const uint8_t *p) {
+    uint32_t x;
+    __builtin_memcpy(&x, p, 4);
+    return (words){vreinterpretq_u8_u32(vdupq_n_u32(x)), vreinterpretq_u8_u32(vdupq_n_u32(x))};
+}
+static inline int32x4_t signed_of(uint8x16_t x) { return vreinterpretq_s32_u8(x); }
+static inline words either(words x, words y) { return (words){vorrq_u8(x.low, y.low), vorrq_u8(x.high, y.high)}; }
+static inline uint8x16_t shifted_half(uint8x16_t x, uint32_t bits) {
+    return vreinterpretq_u8_u32(vshlq_u32(vreinterpretq_u32_u8(x), vdupq_n_s32((int32_t)bits)));
+}
+static inline words shifted(words x, uint32_t bits) {
+    return (words){shifted_half(x.low, bits), shifted_half(x.high, bits)};
+}
+static inline void store_words(void *p, words x) {
+    vst1q_u8(p, x.low);
+    vst1q_u8((uint8_t *)p + 16, x.high);
+}
+static inline reals real_of(words x) {
+    return (reals){vcvtq_f32_s32(signed_of(x.low)), vcvtq_f32_s32(signed_of(x.high))};
+}
+/* base - 2 * count and base + sum: whole numbers below 2^24, so that nothing is rounded. */
+static inline reals less_twice(reals base, words count) { return add(base, multiply(real_of(count), all(-2.0f))); }
+static inline reals plus_whole(reals base, words sum) { return add(base, real_of(sum)); }
+/* y, plus x where the mask is clear. */
+static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
+
+/* Bits that differ, each byte: at most 8 a step. */
+#define SETTLE_EVERY 31u
+static inline words count_differing(words count, words x, words w) {
+    return (words){vaddq_u8(count.low, vcntq_u8(veorq_u8(x.low, w.low))),
+                   vaddq_u8(count.high, vcntq_u8(veorq_u8(x.high, w.high)))};
+}
+static inline uint8x16_t settle_half(uint8x16_t sum, uint8x16_t count) {
+    return vreinterpretq_u8_u32(vpadalq_u16(vreinterpretq_u32_u8(sum), vpaddlq_u8(count)));
+}
+static inline words settle(words sum, words count) {
+    return (words){settle_half(sum.low, count.low), settle_half(sum.high, count.high)};
+}
+
+/* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; w is -1, 0 or 1. */
+static inline uint8x16_t add_products_half(uint8x16_t sum, uint8x16_t x, uint8x16_t w) {
+    const int8x16_t s = vreinterpretq_s8_u8(w);
+    const int16x8_t first = vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(x))), vmovl_s8(vget_low_s8(s)));
+    const int16x8_t second = vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(x))), vmovl_s8(vget_high_s8(s)));
+    return vreinterpretq_u8_s32(vpadalq_s16(signed_of(sum), vpaddq_s16(first, second)));
+}
+static inline words add_byte_products(words sum, words x, words w) {
+    return (words){add_products_half(sum.low, x.low, w.low), add_products_half(sum.high, x.high, w.high)};
+}
+
+#endif

@@ -1,0 +1,254 @@
+#include "moves.hpp"
+
+#include <algorithm>
+
+namespace zob {
+
+namespace {
+
+uint32_t pixels_of(const zob_tensor &t) { return t.height * t.width; }
+
+float *real_at(const Block &b, const Place &p, size_t image) {
+    return reinterpret_cast<float *>(b.arena + p.offset + image * p.image_bytes());
+}
+
+// Call f(cell of an image, number of the pixel) for every pixel.
+template <class F>
+void for_each_cell(const Block &b, const Place &p, size_t image, F f) {
+    uint32_t pixel = 0;
+    for (uint32_t y = 0; y < p.height; y++) {
+        uint8_t *cell = b.arena + p.offset + image * p.image_bytes() + p.at(y, 0);
+        for (uint32_t x = 0; x < p.width; x++, cell += p.cell) f(cell, pixel++);
+    }
+}
+
+uint32_t word_at(const uint8_t *p) {
+    uint32_t word;
+    std::memcpy(&word, p, 4);
+    return word;
+}
+
+// Set bits [at, at + count) of a zero row of words.
+void put_bits(uint8_t *row, uint32_t at, const uint32_t *bits, uint32_t count) {
+    for (uint32_t k = 0; k < count; k += 32, at += 32) {
+        uint64_t two;
+        const size_t words = at % 32 + std::min(count - k, 32u) > 32 ? 8 : 4;
+        uint8_t *to = row + at / 32 * 4;
+        two = 0;
+        std::memcpy(&two, to, words);
+        two |= static_cast<uint64_t>(*bits++) << at % 32;
+        std::memcpy(to, &two, words);
+    }
+}
+
+// The planes of one level, -1 (a set bit) from the level on. A level is a whole number, or more than there are planes.
+void planes_of(float level, uint32_t planes, uint32_t *bits) {
+    uint32_t plus = level > 0.0f ? (level < static_cast<float>(planes) ? static_cast<uint32_t>(level) : planes) : 0;
+    for (uint32_t k = 0; k < planes; k += 32) {
+        const uint32_t count = std::min(planes - k, 32u), clear = std::min(count, plus);
+        const uint64_t upper = (uint64_t{1} << count) - (uint64_t{1} << clear);
+        plus -= clear;
+        *bits++ = static_cast<uint32_t>(upper);
+    }
+}
+
+}  // namespace
+
+Action read_floats(const zob_tensor &t, const Place &to) {
+    return [=](const Block &b) {
+        const float *x = static_cast<const float *>(b.inputs);
+        for (size_t image = 0; image < b.images; image++) {
+            for_each_cell(b, to, image, [&](uint8_t *cell, uint32_t) {
+                std::memcpy(cell, x, 4 * t.channels);
+                x += t.channels;
+            });
+        }
+    };
+}
+
+Action read_pixels(const zob_tensor &t, const PixelTable &table, const Place &to) {
+    return [=](const Block &b) {
+        const uint8_t *x = static_cast<const uint8_t *>(b.inputs);
+        for (size_t image = 0; image < b.images; image++) {
+            for_each_cell(b, to, image, [&](uint8_t *cell, uint32_t) {
+                float *y = reinterpret_cast<float *>(cell);
+                for (uint32_t c = 0; c < t.channels; c++) y[c] = table[*x++];
+            });
+        }
+    };
+}
+
+Action read_steps(const zob_tensor &t, const PixelTable &table, float step, uint8_t border, const Place &to) {
+    std::array<uint8_t, 256> bytes;
+    for (size_t p = 0; p < 256; p++) bytes[p] = static_cast<uint8_t>(128 + static_cast<int>(table[p] / step));
+    return [=](const Block &b) {
+        const uint8_t *x = static_cast<const uint8_t *>(b.inputs);
+        for (size_t image = 0; image < b.images; image++) {
+            uint8_t *first = b.arena + to.offset + image * to.image_bytes();
+            if (to.bordered()) std::memset(first, border, to.image_bytes());
+            for (uint32_t y = 0; y < t.height; y++) {
+                uint8_t *row = first + to.at(y, 0);
+                for (uint32_t i = 0; i < t.width * t.channels; i++) row[i] = bytes[*x++];
+            }
+        }
+    };
+}
+
+Action write_scores(const zob_tensor &t, const Place &from) {
+    return [=](const Block &b) {
+        static const uint32_t canonical_nan = 0x7FC00000u;
+        float *y = b.scores;
+        for (size_t image = 0; image < b.images; image++) {
+            for_each_cell(b, from, image, [&](const uint8_t *cell, uint32_t) {
+                std::memcpy(y, cell, 4 * t.channels);
+                for (uint32_t c = 0; c < t.channels; c++, y++) {
+                    if (*y != *y) std::memcpy(y, &canonical_nan, 4);
+                }
+            });
+        }
+    };
+}
+
+Action thermometer(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to) {
+    const uint32_t planes = out.channels / in.channels;
+    const float gain = op.low;
+    return [=](const Block &b) {
+        std::vector<uint32_t> bits(zob_words(planes));
+        for (size_t image = 0; image < b.images; image++) {
+            const float *x = real_at(b, from, image);
+            for_each_cell(b, to, image, [&](uint8_t *cell, uint32_t pixel) {
+                std::memset(cell, 0, to.cell);
+                for (uint32_t c = 0; c < in.channels; c++) {
+                    planes_of(zob_round(x[pixel * (from.cell / 4) + c] * gain), planes, bits.data());
+                    put_bits(cell, c * planes, bits.data(), planes);
+                }
+            });
+        }
+    };
+}
+
+Action thermometer_of_pixels(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const PixelTable &table,
+                             const Place &to) {
+    const uint32_t planes = out.channels / in.channels, words = zob_words(planes);
+    std::vector<uint32_t> bits(256 * words);
+    for (size_t p = 0; p < 256; p++) planes_of(zob_round(table[p] * op.low), planes, &bits[p * words]);
+    return [=](const Block &b) {
+        const uint8_t *x = static_cast<const uint8_t *>(b.inputs);
+        for (size_t image = 0; image < b.images; image++) {
+            for_each_cell(b, to, image, [&](uint8_t *cell, uint32_t) {
+                if (planes == 32) {
+                    for (uint32_t c = 0; c < in.channels; c++) std::memcpy(cell + 4 * c, &bits[*x++], 4);
+                    return;
+                }
+                std::memset(cell, 0, to.cell);
+                for (uint32_t c = 0; c < in.channels; c++) put_bits(cell, c * planes, &bits[*x++ * words], planes);
+            });
+        }
+    };
+}
+
+Action pool_bits(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to) {
+    const auto window = [](uint32_t at, uint32_t stride, uint32_t kernel, uint32_t pad, uint32_t size) {
+        const uint32_t begin = at * stride, end = begin + kernel - pad;
+        return std::pair<uint32_t, uint32_t>{begin > pad ? begin - pad : 0, std::min(end, size)};
+    };
+    const zob_op o = op;
+    return [=](const Block &b) {
+        for (size_t image = 0; image < b.images; image++) {
+            const uint8_t *source = b.arena + from.offset + image * from.image_bytes();
+            uint8_t *target = b.arena + to.offset + image * to.image_bytes();
+            for (uint32_t oy = 0; oy < out.height; oy++) {
+                const auto [y0, y1] = window(oy, o.stride[0], o.kernel[0], o.pad[0], in.height);
+                for (uint32_t ox = 0; ox < out.width; ox++) {
+                    const auto [x0, x1] = window(ox, o.stride[1], o.kernel[1], o.pad[1], in.width);
+                    for (uint32_t i = 0; i < to.cell; i += 4) {
+                        uint32_t bits = 0xFFFFFFFFu;
+                        for (uint32_t y = y0; y < y1; y++) {
+                            for (uint32_t x = x0; x < x1; x++) bits &= word_at(source + from.at(y, x) + i);
+                        }
+                        std::memcpy(target + to.at(oy, ox) + i, &bits, 4);
+                    }
+                }
+            }
+        }
+    };
+}
+
+Action concat(const zob_tensor &in, const zob_tensor &other, const Place &from, const Place &tail, const Place &to) {
+    return [=](const Block &b) {
+        const size_t positions = static_cast<size_t>(b.images) * pixels_of(in);
+        for (size_t q = 0; q < positions; q++) {
+            uint8_t *cell = b.arena + to.offset + q * to.cell;
+            std::memcpy(cell, b.arena + from.offset + q * from.cell, 4 * in.channels);
+            std::memcpy(cell + 4 * in.channels, b.arena + tail.offset + q * tail.cell, 4 * other.channels);
+        }
+    };
+}
+
+Action pad(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to) {
+    const uint32_t top = op.pad[0], left = op.pad[1];
+    const float border = op.low;
+    return [=](const Block &b) {
+        for (size_t image = 0; image < b.images; image++) {
+            std::fill_n(real_at(b, to, image), pixels_of(out) * (to.cell / 4), border);
+            for (uint32_t y = 0; y < in.height; y++) {
+                std::memcpy(b.arena + to.offset + image * to.image_bytes() + to.at(y + top, left),
+                            b.arena + from.offset + image * from.image_bytes() + from.at(y, 0), from.row());
+            }
+        }
+    };
+}
+
+Action reshape(const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to) {
+    return [=](const Block &b) {
+        for (size_t image = 0; image < b.images; image++) {
+            const float *x = real_at(b, from, image);
+            float *y = real_at(b, to, image);
+            for (uint32_t i = 0, p = 0, c = 0; i < pixels_of(in); i++) {
+                for (uint32_t k = 0; k < in.channels; k++) {
+                    y[p * (to.cell / 4) + c] = x[i * (from.cell / 4) + k];
+                    if (++c == out.channels) c = 0, p++;
+                }
+            }
+        }
+    };
+}
+
+// The portable kernel, on channels side by side.
+Action dynamic_range(const zob_model &model, const zob_op &op, const zob_tensor &t, const Place &from, const Place &to) {
+    return [=, &model](const Block &b) {
+        const size_t count = static_cast<size_t>(pixels_of(t)) * t.channels;
+        std::vector<float> x(count), y(count);
+        zob_tensor in = t;
+        zob_op o = op;
+        zob_sink sink{};
+        zob_context c{&model, &o, &in, &in, nullptr, reinterpret_cast<uint8_t *>(x.data())};
+        in.offset = 0;
+        sink.channels = t.channels;
+        sink.real = y.data();
+        for (size_t image = 0; image < b.images; image++) {
+            for_each_cell(b, from, image, [&](const uint8_t *cell, uint32_t pixel) {
+                std::memcpy(&x[size_t{pixel} * t.channels], cell, 4 * t.channels);
+            });
+            zob_dynamic_range(&c, &sink);
+            for_each_cell(b, to, image, [&](uint8_t *cell, uint32_t pixel) {
+                std::memcpy(cell, &y[size_t{pixel} * t.channels], 4 * t.channels);
+            });
+        }
+    };
+}
+
+Action softmax(const zob_model &model, const zob_tensor &t, const Place &from, const Place &to) {
+    return [=, &model](const Block &b) {
+        zob_tensor in = t, out = t;
+        zob_context c{&model, nullptr, &in, &out, nullptr, b.arena};
+        in.height = in.width = out.height = out.width = 1;
+        for (size_t q = 0; q < static_cast<size_t>(b.images) * pixels_of(t); q++) {
+            in.offset = from.offset + static_cast<uint32_t>(q) * from.cell;
+            out.offset = to.offset + static_cast<uint32_t>(q) * to.cell;
+            zob_softmax(&c);
+        }
+    };
+}
+
+}  // namespace zob

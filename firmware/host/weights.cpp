@@ -1,0 +1,118 @@
+#include "weights.hpp"
+
+#include <algorithm>
+
+namespace zob {
+
+namespace {
+
+template <class T>
+T *view(uint8_t *bytes, size_t at) {
+    return reinterpret_cast<T *>(bytes + at);
+}
+
+// Where element `term` of filter `filter` lies among blocks of filters.
+size_t in_blocks(uint32_t filter, uint32_t term, uint32_t terms) {
+    return (static_cast<size_t>(filter / ZOB_BLOCK) * terms + term) * ZOB_BLOCK + filter % ZOB_BLOCK;
+}
+
+uint32_t ones(uint32_t x) {
+    x = x - ((x >> 1) & 0x55555555u);
+    x = (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
+    return (((x + (x >> 4)) & 0x0F0F0F0Fu) * 0x01010101u) >> 24;
+}
+
+}  // namespace
+
+Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at) {
+    return [=](const uint8_t *image, uint8_t *parameters) {
+        std::vector<float> values(p.count);
+        zob_decode(&p, image, 0, p.count, values.data());
+        float *out = view<float>(parameters, at);
+        for (uint32_t i = 0; i < p.count; i += channels, out += padded(channels)) {
+            std::copy_n(&values[i], channels, out);
+        }
+    };
+}
+
+Preparation prepare_negated(const zob_parameter &p, size_t at) {
+    return [=](const uint8_t *image, uint8_t *parameters) {
+        float *out = view<float>(parameters, at);
+        zob_decode(&p, image, 0, p.count, out);
+        for (uint32_t i = 0; i < p.count; i++) out[i] = -out[i];
+    };
+}
+
+Preparation prepare_constant(float value, uint32_t channels, size_t at) {
+    return [=](const uint8_t *, uint8_t *parameters) { std::fill_n(view<float>(parameters, at), channels, value); };
+}
+
+Preparation prepare_reals(const zob_parameter &weight, size_t at) {
+    return [=](const uint8_t *image, uint8_t *parameters) {
+        const uint32_t filters = weight.dims[0], terms = weight.count / filters;
+        std::vector<float> values(terms);
+        for (uint32_t o = 0; o < filters; o++) {
+            zob_decode(&weight, image, o * terms, terms, values.data());
+            for (uint32_t k = 0; k < terms; k++) view<float>(parameters, at)[in_blocks(o, k, terms)] = values[k];
+        }
+    };
+}
+
+Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t> &elements, size_t at, size_t base) {
+    return [=](const uint8_t *image, uint8_t *parameters) {
+        const uint32_t filters = weight.dims[0], count = weight.count / filters;
+        const uint32_t terms = static_cast<uint32_t>(elements.size() / 4);
+        std::vector<float> values(count);
+        for (uint32_t o = 0; o < filters; o++) {
+            int32_t sum = 0;
+            zob_decode(&weight, image, o * count, count, values.data());
+            for (uint32_t k = 0; k < 4 * terms; k++) {
+                const int8_t w = elements[k] < 0 ? int8_t{0} : static_cast<int8_t>(values[elements[k]]);
+                view<int8_t>(parameters, at)[4 * in_blocks(o, k / 4, terms) + k % 4] = w;
+                sum += w;
+            }
+            view<float>(parameters, base)[o] = static_cast<float>(-128 * sum);
+        }
+    };
+}
+
+Preparation prepare_bits(const BitWeights &w, size_t at, size_t base) {
+    return [=](const uint8_t *image, uint8_t *parameters) {
+        const uint32_t *rows = reinterpret_cast<const uint32_t *>(image + w.weight.offset);
+        const uint32_t filters = w.weight.dims[0], width = w.weight.dims[2], channels = w.weight.dims[3];
+        const uint32_t taps = w.weight.dims[1] * width, a_word = 32 / w.slot;
+        const uint32_t terms = w.slot < 32 ? (taps + a_word - 1) / a_word : taps * w.words;
+        const uint32_t kept = w.slot < 32 ? (1u << channels) - 1u : 0xFFFFFFFFu;
+        std::vector<uint32_t> packed(terms), counted(taps), filling(taps);
+        for (uint32_t o = 0; o < filters; o++) {
+            std::fill(packed.begin(), packed.end(), 0u);
+            for (uint32_t tap = 0; tap < taps; tap++) {
+                counted[tap] = filling[tap] = 0;
+                for (uint32_t j = 0; j < w.words; j++) {
+                    const uint32_t word = *rows++;
+                    counted[tap] += ones(word & kept);
+                    filling[tap] += ones(word & ~kept);
+                    if (w.slot < 32) {
+                        packed[tap / a_word] |= (word & kept) << (tap % a_word * w.slot);
+                    } else {
+                        packed[tap * w.words + j] = word;
+                    }
+                }
+            }
+            for (uint32_t k = 0; k < terms; k++) view<uint32_t>(parameters, at)[in_blocks(o, k, terms)] = packed[k];
+            for (size_t c = 0; c < w.covers.size(); c++) {
+                const zob_cover &cover = w.covers[c];
+                int32_t sum = 0;
+                for (uint32_t tap = 0; tap < taps; tap++) {
+                    const uint32_t y = tap / width, x = tap % width;
+                    const bool inside = y >= cover.top && y < cover.bottom && x >= cover.left && x < cover.right;
+                    sum += inside || w.read_outside ? static_cast<int32_t>(channels) - 2 * static_cast<int32_t>(filling[tap])
+                                                    : 2 * static_cast<int32_t>(counted[tap]);
+                }
+                view<float>(parameters, base)[c * padded(filters) + o] = static_cast<float>(sum);
+            }
+        }
+    };
+}
+
+}  // namespace zob

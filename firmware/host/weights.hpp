@@ -1,0 +1,36 @@
+// Parameters laid out for the kernels, once for each image of parameters: blocks of ZOB_BLOCK filters or channels, the
+// terms one after the other, lanes filled up with zeros.
+#pragma once
+
+#include <vector>
+
+#include "place.hpp"
+#include "program.hpp"
+
+namespace zob {
+
+// Values a channel at `at`; a parameter of one value an element has a row of channels each pixel.
+Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at);
+Preparation prepare_negated(const zob_parameter &p, size_t at);
+Preparation prepare_constant(float value, uint32_t channels, size_t at);
+
+// Real weights of a convolution, term after term.
+Preparation prepare_reals(const zob_parameter &weight, size_t at);
+
+// Binary weights over real inputs as bytes +1 and -1: `elements` names for each byte of each term the element of a
+// filter, or -1. At `base` go the sums' initial values, -128 times the filter's sum.
+Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t> &elements, size_t at, size_t base);
+
+// Binary weights over bits. With `slot` below 32 taps are packed, several to a word of `slot` bits each. At `base` goes
+// a row of initial values for each way a window lies over the border: the number of products, plus twice the bits
+// counted outside where nothing is to be read there.
+struct BitWeights {
+    zob_parameter weight;
+    uint32_t words;  // of a tap and group
+    uint32_t slot;
+    bool read_outside;
+    std::vector<zob_cover> covers;
+};
+Preparation prepare_bits(const BitWeights &w, size_t at, size_t base);
+
+}  // namespace zob
