@@ -463,6 +463,8 @@ uint32_t zob_output_count(const zob_model *model) {
     return zob_pixels(t) * t->channels;
 }
 
+uint32_t zob_op_count(const zob_model *model) { return model->header->ops; }
+
 const char *zob_status_text(zob_status status) {
     static const char *const texts[] = {
         "ok",

@@ -172,23 +172,58 @@ static void write_scores(const zob_model *m, const uint8_t *arena, float *scores
     }
 }
 
-zob_status zob_run(const zob_model *model, const void *image, uint32_t image_bytes, const void *input, uint32_t format,
-                   void *arena, uint32_t arena_bytes, float *scores) {
+static zob_status check_buffers(const zob_model *m, const void *arena, uint32_t arena_bytes) {
+    if (!m || !arena || (uintptr_t)arena % 8u) return ZOB_E_ARGUMENT;
+    return arena_bytes < m->header->arena_bytes ? ZOB_E_ARENA : ZOB_OK;
+}
+
+/* True for the first operation of a group, and for the end of all. */
+static int is_boundary(const zob_model *m, uint32_t op) {
+    return op == m->header->ops || (op < m->header->ops && !(m->ops[op].flags & ZOB_FLAG_FUSED));
+}
+
+zob_status zob_put_input(const zob_model *model, const void *input, uint32_t format, void *arena, uint32_t arena_bytes) {
+    const zob_status status = check_buffers(model, arena, arena_bytes);
+    if (status != ZOB_OK) return status;
+    if (!input || format > ZOB_INPUT_UINT8) return ZOB_E_ARGUMENT;
+    read_input(model, input, format, (uint8_t *)arena);
+    return ZOB_OK;
+}
+
+zob_status zob_run_ops(const zob_model *model, const void *image, uint32_t image_bytes, void *arena,
+                       uint32_t arena_bytes, uint32_t first, uint32_t end) {
     zob_context c;
-    const zob_op *op, *end, *last;
-    if (!model || !image || !input || !arena || !scores) return ZOB_E_ARGUMENT;
-    if ((uintptr_t)image % 4u || (uintptr_t)arena % 8u || format > ZOB_INPUT_UINT8) return ZOB_E_ARGUMENT;
+    const zob_op *op, *next, *last;
+    const zob_status status = check_buffers(model, arena, arena_bytes);
+    if (status != ZOB_OK) return status;
+    if (!image || (uintptr_t)image % 4u) return ZOB_E_ARGUMENT;
     if (image_bytes != model->header->image_bytes) return ZOB_E_IMAGE;
-    if (arena_bytes < model->header->arena_bytes) return ZOB_E_ARENA;
+    if (!is_boundary(model, first) || !is_boundary(model, end)) return ZOB_E_ORDER;
     c.model = model;
     c.image = (const uint8_t *)image;
     c.arena = (uint8_t *)arena;
-    read_input(model, input, format, c.arena);
-    last = model->ops + model->header->ops;
-    for (op = model->ops; op < last; op = end) {
-        for (end = op + 1; end < last && (end->flags & ZOB_FLAG_FUSED); end++) {}
-        run_group(&c, op, end);
+    last = model->ops + end;
+    for (op = model->ops + first; op < last; op = next) {
+        for (next = op + 1; next < last && (next->flags & ZOB_FLAG_FUSED); next++) {}
+        run_group(&c, op, next);
     }
-    write_scores(model, c.arena, scores);
     return ZOB_OK;
+}
+
+zob_status zob_get_scores(const zob_model *model, const void *arena, uint32_t arena_bytes, float *scores) {
+    const zob_status status = check_buffers(model, arena, arena_bytes);
+    if (status != ZOB_OK) return status;
+    if (!scores) return ZOB_E_ARGUMENT;
+    write_scores(model, (const uint8_t *)arena, scores);
+    return ZOB_OK;
+}
+
+zob_status zob_run(const zob_model *model, const void *image, uint32_t image_bytes, const void *input, uint32_t format,
+                   void *arena, uint32_t arena_bytes, float *scores) {
+    zob_status status;
+    if (!scores) return ZOB_E_ARGUMENT;
+    status = zob_put_input(model, input, format, arena, arena_bytes);
+    if (status == ZOB_OK) status = zob_run_ops(model, image, image_bytes, arena, arena_bytes, 0u, model->header->ops);
+    if (status == ZOB_OK) status = zob_get_scores(model, arena, arena_bytes, scores);
+    return status;
 }
