@@ -1,5 +1,5 @@
-"""Speed and memory of binary layers, of the demo's network, and of larger ones on this machine (bench_host.py); also
-written to build/bench.json.
+"""Speed and memory of binary layers (layers.py), of whole networks on emulated cores (whole.py) and on this machine
+(bench_host.py); also written to build/bench.json.
 
     python tools/bench.py              measure all
     python tools/bench.py --baseline   write tests/baseline.json anew: the counts that a test holds later ones against
@@ -20,6 +20,7 @@ from typing import Any
 import bench_host
 import layers
 import numpy as np
+import whole
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -130,7 +131,7 @@ def main() -> None:
     models = {"float32": Model.of(network), "hardened 8 bit": Model.of(harden(network, Policy(8)))}
     inputs = datasets.load("digits", "test").x[:200]
     console = Console()
-    layer_records = binary_layers(console)
+    layer_records = binary_layers(console) + whole.measure(console)
     board_records, host_records = on_boards(models, inputs), on_host(models, inputs)
 
     counts = Table(title="one inference, digits", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -152,11 +153,11 @@ def main() -> None:
         speed.add_row(r["with"], r["case"], f"{rate:,.0f}", f"{rate / lce_rate[r['case']]:.2f}")
     console.print(speed)
 
-    whole = bench_host.measure()
-    bench_host.show(whole, console)
+    larger = bench_host.measure()
+    bench_host.show(larger, console)
 
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(layer_records + board_records + host_records + whole, indent=2))
+    OUTPUT.write_text(json.dumps(layer_records + board_records + host_records + larger, indent=2))
     console.print(f"written to {OUTPUT}")
 
 
