@@ -40,17 +40,35 @@ def schema() -> ModuleType:
     return _module("tflite_schema", "mlir/python", ".py")
 
 
-def run(blob: bytes, inputs: InputArray, exact: bool = True) -> FloatArray:
-    """Scores (N, outputs) of float32 inputs (N, height, width, channels), one at a time.
+class Interpreter:
+    """A flatbuffer, loaded: one image at a time, one thread."""
 
-    `exact` chooses LCE's reference kernel, else its fast one. Raises ToolError when the interpreter is missing or
-    refuses the file (the reference kernel refuses zero padding with an odd number of channels).
-    """
-    threads, indirect, xnnpack = 1, False, False
-    wrapper = _module("interpreter_wrapper_lite", "tflite/python", ".so")
-    try:
-        interpreter = wrapper.LiteInterpreter(blob, threads, exact, indirect, xnnpack)
-        rows = [interpreter.predict([x[None]])[0].reshape(-1) for x in np.asarray(inputs, np.float32)]
-    except RuntimeError as error:
-        raise ToolError(f"LCE's interpreter refuses the flatbuffer: {str(error).splitlines()[0]}") from None
-    return np.array(rows, np.float32)
+    def __init__(self, blob: bytes, exact: bool = True, fastest: bool = False) -> None:
+        """`exact` chooses LCE's reference kernel; else `fastest` chooses the indirect one, with XNNPACK for floats.
+
+        Raises ToolError when the interpreter is missing or refuses the file (the reference kernel refuses zero padding
+        with an odd number of channels).
+        """
+        wrapper = _module("interpreter_wrapper_lite", "tflite/python", ".so")
+        threads = 1
+        try:
+            self._interpreter = wrapper.LiteInterpreter(blob, threads, exact, fastest, fastest)
+        except RuntimeError as error:
+            raise _refusal(error) from None
+
+    def run(self, inputs: InputArray) -> FloatArray:
+        """Scores (N, outputs) of float32 inputs (N, height, width, channels). Raises ToolError when it fails."""
+        try:
+            rows = [self._interpreter.predict([x[None]])[0].reshape(-1) for x in np.asarray(inputs, np.float32)]
+        except RuntimeError as error:
+            raise _refusal(error) from None
+        return np.array(rows, np.float32)
+
+
+def _refusal(error: RuntimeError) -> ToolError:
+    return ToolError(f"LCE's interpreter refuses the flatbuffer: {str(error).splitlines()[0]}")
+
+
+def run(blob: bytes, inputs: InputArray, exact: bool = True) -> FloatArray:
+    """Scores (N, outputs) of float32 inputs (N, height, width, channels), as `Interpreter(blob, exact)` gives them."""
+    return Interpreter(blob, exact).run(inputs)

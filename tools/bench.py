@@ -1,4 +1,5 @@
-"""Speed and memory of binary layers and of the demo's network; also written to build/bench.json.
+"""Speed and memory of binary layers, of the demo's network, and of larger ones on this machine (bench_host.py); also
+written to build/bench.json.
 
     python tools/bench.py              measure all
     python tools/bench.py --baseline   write tests/baseline.json anew: the counts that a test holds later ones against
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_host
 import layers
 import numpy as np
 from rich import box
@@ -74,7 +76,7 @@ def on_host(models: dict[str, Model], inputs: np.ndarray) -> list[Record]:
         engine, floats = Engine(model.plan), model.network.pixels.apply(inputs)
         blob = lce.write(model.network)
         runs: dict[str, Callable[[], object]] = {
-            "engine": lambda e=engine, m=model, x=floats: e.run(m.image.data, x),  # type: ignore[misc]
+            "engine": lambda e=engine, m=model, x=floats: e.run(m.image.data, x, 1),  # type: ignore[misc]
             "LCE interpreter": lambda b=blob, x=floats: lce_interpreter.run(b, x, exact=False),  # type: ignore[misc]
             "NumPy reference": lambda m=model, x=floats: reference.run(m.network, x),  # type: ignore[misc]
         }
@@ -150,8 +152,11 @@ def main() -> None:
         speed.add_row(r["with"], r["case"], f"{rate:,.0f}", f"{rate / lce_rate[r['case']]:.2f}")
     console.print(speed)
 
+    whole = bench_host.measure()
+    bench_host.show(whole, console)
+
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(layer_records + board_records + host_records, indent=2))
+    OUTPUT.write_text(json.dumps(layer_records + board_records + host_records + whole, indent=2))
     console.print(f"written to {OUTPUT}")
 
 

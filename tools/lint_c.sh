@@ -15,6 +15,12 @@ for source in "${portable[@]}"; do
     arm-none-eabi-gcc "${cortex[@]}" "${warnings[@]}" "${includes[@]}" "$source"
     arm-none-eabi-gcc "${vectors[@]}" "${warnings[@]}" "${includes[@]}" "$source"
 done
+host=("${warnings[@]/-std=c99/-std=c11}")
+gcc "${host[@]}" -mavx2 "${includes[@]}" firmware/host/tile_avx2.c
+gcc "${host[@]}" -mavx512{f,bw,dq,vl,vpopcntdq,vnni} "${includes[@]}" firmware/host/tile_avx512.c
+for source in firmware/host/*.cpp; do
+    [[ $source == *binding.cpp ]] || g++ -std=c++17 -O2 -ffp-contract=off -Wall -Wextra -Werror -fsyntax-only "${includes[@]}" "$source"
+done
 cppcheck --quiet --std=c99 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
     "${includes[@]}" firmware/engine firmware/agent firmware/boards
 "$venv/bin/clang-tidy" --quiet "${portable[@]}" -- -std=c99 "${includes[@]}" 2>/dev/null

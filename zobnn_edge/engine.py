@@ -84,11 +84,10 @@ def rate_q64(rate: float) -> int:
 def inject(image: bytearray, ranges: Iterable[tuple[int, int]], rate: float, seed: int) -> int:
     """Flip every bit of the ranges (first bit, bits) with probability `rate`; returns how many flipped.
 
-    The same call has the same effect on a board (docs/spec.md, "Fault generator").
+    The same call has the same effect on a board (docs/spec.md, "Faults").
     """
-    if not 0 <= seed < 1 << 64:
-        raise InputError(f"a seed of {seed}; it must be a 64-bit unsigned number")
     data, threshold = np.frombuffer(image, np.uint8), rate_q64(rate)
+    checked_seed(seed)
     return sum(_engine.inject(data, first, bits, threshold, seed) for first, bits in ranges)
 
 
@@ -96,4 +95,27 @@ def fault_set(image_bytes: int, ranges: Iterable[tuple[int, int]], rate: float, 
     """The bit addresses that `inject` would flip, in ascending order."""
     flips = bytearray(image_bytes)
     inject(flips, ranges, rate, seed)
-    return np.flatnonzero(np.unpackbits(np.frombuffer(flips, np.uint8), bitorder="little"))
+    data = np.frombuffer(flips, np.uint8)
+    hit = np.flatnonzero(data)
+    byte, bit = np.nonzero(np.unpackbits(data[hit, np.newaxis], axis=1, bitorder="little"))
+    addresses: NDArray[np.int64] = 8 * hit[byte] + bit
+    return addresses
+
+
+def random_order(first: int, n: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Elements `first` to `first + n - 1` of the random order of 0 to `count - 1` that `seed` fixes.
+
+    Raises InputError when the order has not so many elements.
+    """
+    if not 0 <= first <= first + n <= count:
+        raise InputError(f"elements {first} to {first + n - 1} of a random order of {count}; there are not so many")
+    out = np.empty(n, np.int64)
+    _engine.permutation(out, first, count, checked_seed(seed))
+    return out
+
+
+def checked_seed(seed: int) -> int:
+    """The seed; raises InputError when it is no 64-bit unsigned number."""
+    if not 0 <= seed < 1 << 64:
+        raise InputError(f"a seed of {seed}; it must be a 64-bit unsigned number")
+    return seed

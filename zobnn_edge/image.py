@@ -6,6 +6,7 @@ start of the image, least significant bit of byte 0 first (docs/spec.md, "Parame
 
 from __future__ import annotations
 
+import math
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -36,7 +37,7 @@ class Region:
     @property
     def count(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def bits(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from zobnn_edge import format as fmt
+from zobnn_edge.encoding import Binary
 from zobnn_edge.errors import ModelError
 from zobnn_edge.network import Network
 from zobnn_edge.operations import (
@@ -51,12 +52,46 @@ def tensor_bytes(tensor: Tensor) -> int:
     return h * w * {"real": 4 * c, "binary": 4 * -(-c // 32), "int8": c}[tensor.kind]
 
 
-def scratch_bytes(net: Network, op: Op, work: Mapping[str, Work]) -> int:
-    """Bytes that an operation needs while its group runs: decoded parameters, or what a binary convolution works in."""
+def scratch_bytes(net: Network, group: tuple[Op, ...], work: Mapping[str, Work]) -> tuple[int, ...]:
+    """Bytes that each operation of a group needs while it runs: decoded parameters, or what a convolution works in."""
+    head, *steps = (_op_scratch(net, op, work) for op in group)
+    if not decides(net, group):
+        return head, *steps
+    return head + _INTERVAL_BYTES * net.tensors[group[0].output].shape[2], *(0 for _ in steps)
+
+
+def decides(net: Network, group: tuple[Op, ...]) -> bool:
+    """Whether integers alone decide a group's bits (docs/spec.md, "Operations").
+
+    So it is with a convolution over int8, a PReLU of one slope a channel or none, at most one affine, clips, and the
+    sign or threshold.
+    """
+    head, *steps = group
+    if not isinstance(head, Conv) or net.tensors[head.input].kind != "int8":
+        return False
+    if net.tensors[group[-1].output].kind != "binary" or sum(isinstance(op, Affine) for op in steps) > 1:
+        return False
+    channels = net.tensors[head.output].shape[2]
+    if isinstance(steps[0], PRelu) and net.parameters[steps[0].slope].values.size == channels:
+        steps = steps[1:]
+    return all(isinstance(op, (Affine, Clip, Sign, Threshold)) for op in steps)
+
+
+_INTERVAL_BYTES = 8
+
+
+def _op_scratch(net: Network, op: Op, work: Mapping[str, Work]) -> int:
     if op.name in work:
         return work[op.name].bytes
     if isinstance(op, Conv):
-        return 4 * int(net.parameters[op.weight].values[0].size)
+        weight = net.parameters[op.weight]
+        _, height, width, channels = weight.shape
+        kind = net.tensors[op.input].kind
+        if kind == "int8":
+            quads = -(-height * width * channels // 4)
+            # Of four pixels, in 16 bits: four taps and the sums of all signs of them; or four taps, and of the filter.
+            return quads * (8 * (4 + 16) if isinstance(weight.encoding, Binary) else 8 * (4 + 1))
+        return 4 * height * width * channels
     if net.tensors[op.input].kind == "int8":
         return 0  # integers are used as they are stored
     return sum(4 * net.parameters[p].values.size for p in op.parameters)
@@ -147,8 +182,7 @@ def lay_out(net: Network, work: Mapping[str, Work] | None = None) -> Layout:
     scratch = {}
     for group in groups:
         at = offsets.get(f"scratch of {group[0].name}", 0)
-        for op in group:
-            need = scratch_bytes(net, op, work)
+        for op, need in zip(group, scratch_bytes(net, group, work), strict=True):
             scratch[op.name] = at if need else 0
             at += _aligned(need)
     return Layout(groups, {tensor: offsets[owner[tensor]] for tensor in owner}, scratch, arena, work)
@@ -214,7 +248,7 @@ def _lifetimes(
         dies[owner[out]] = step
         if owner[out] == out:
             born[out], dies[out], size[out] = step, step, _aligned(tensor_bytes(net.tensors[out]))
-        need = sum(_aligned(scratch_bytes(net, op, work)) for op in group)
+        need = sum(map(_aligned, scratch_bytes(net, group, work)))
         if need:
             name = f"scratch of {group[0].name}"
             born[name], dies[name], size[name] = step, step, need

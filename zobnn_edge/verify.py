@@ -96,7 +96,7 @@ def compare(model: Model, data: Dataset, wanted: Iterator[Place]) -> Iterator[Ag
         try:
             scores = place.run(x[:n])
         except ZobnnError as error:
-            yield Agreement(place.name, n, 0, 0, float("nan"), (0, 0, 0), place.must_be_identical, str(error))
+            yield Agreement(place.name, n, 0, 0, float("nan"), Estimate(0, 0, 0), place.must_be_identical, str(error))
             continue
         ours = scores if ours is None else ours
         yield _agreement(place, ours[:n], scores, data.y[:n])
@@ -112,6 +112,6 @@ def _agreement(place: Place, ours: FloatArray, theirs: FloatArray, labels: Input
         int((top1(ours) == top1(theirs)).sum()),
         int(identical.sum()),
         float(np.abs(ours - theirs).max(initial=0)) / largest,
-        (100 * correct, 100 * low, 100 * high),
+        Estimate(100 * correct, 100 * low, 100 * high),
         place.must_be_identical,
     )

@@ -53,6 +53,7 @@ uint32_t zob_arena_bytes(const zob_model *model);   /* working memory of one inf
 uint32_t zob_image_bytes(const zob_model *model);   /* parameter image */
 uint32_t zob_input_count(const zob_model *model);   /* elements of one input */
 uint32_t zob_output_count(const zob_model *model);  /* scores */
+uint32_t zob_op_count(const zob_model *model);      /* operations */
 
 /* One inference.
  *   image   parameter image, zob_image_bytes long, aligned to 4 bytes; not written
@@ -60,9 +61,18 @@ uint32_t zob_output_count(const zob_model *model);  /* scores */
  *           an 8-bit p stands for p * pixel_scale + pixel_offset
  *   arena   working memory, aligned to 8 bytes; its contents before and after mean nothing
  *   scores  zob_output_count floats; a NaN is always the quiet NaN 0x7FC00000
- * Returns ZOB_OK, ZOB_E_ARGUMENT, ZOB_E_IMAGE or ZOB_E_ARENA; nothing is written on failure. */
+ * Returns ZOB_OK, ZOB_E_ARGUMENT, ZOB_E_IMAGE or ZOB_E_ARENA; scores are not written on failure. */
 zob_status zob_run(const zob_model *model, const void *image, uint32_t image_bytes, const void *input, uint32_t format,
                    void *arena, uint32_t arena_bytes, float *scores);
+
+/* zob_run in steps, for callers that run some of the operations again: input into the arena; operations [first, end) on
+ * an arena that holds what they read, as the operations before left it; scores out of the arena. Operations that are
+ * fused are not parted: zob_run_ops returns ZOB_E_ORDER where `first` or `end` would, or lies beyond the last one. No
+ * content of the arena can make the engine read or write outside the buffers given. */
+zob_status zob_put_input(const zob_model *model, const void *input, uint32_t format, void *arena, uint32_t arena_bytes);
+zob_status zob_run_ops(const zob_model *model, const void *image, uint32_t image_bytes, void *arena,
+                       uint32_t arena_bytes, uint32_t first, uint32_t end);
+zob_status zob_get_scores(const zob_model *model, const void *arena, uint32_t arena_bytes, float *scores);
 
 /* A short English text for a status. */
 const char *zob_status_text(zob_status status);

@@ -1,4 +1,4 @@
-/* Philox4x32-10, Bernoulli flips by comparing binary digits, CRC-32. */
+/* Philox4x32-10, Bernoulli flips by comparing binary digits, random orders, CRC-32. */
 #include "zob_fault.h"
 
 void zob_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
@@ -62,6 +62,32 @@ uint32_t zob_inject(uint8_t *image, uint32_t first_bit, uint32_t bits, uint64_t 
         count += count_ones(flips);
     }
     return count;
+}
+
+/* The smallest number whose square is at least x, of an x above 0. */
+static uint32_t root_above(uint32_t x) {
+    uint32_t root = 0;
+    for (uint32_t bit = 0x8000u; bit; bit >>= 1) {
+        if ((uint64_t)(root + bit) * (root + bit) < x) root += bit;
+    }
+    return root + 1u;
+}
+
+uint32_t zob_permute(uint32_t index, uint32_t count, uint64_t seed) {
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    const uint32_t size[2] = {root_above(count), (count - 1u) / root_above(count) + 1u};
+    do {
+        uint32_t half[2] = {index % size[0], index / size[0]};
+        for (uint32_t round = 0; round < 8u; round++) {
+            const uint32_t counter[4] = {half[(round + 1u) % 2u], round, count, 1u};
+            uint32_t random[4];
+            uint32_t *const changed = &half[round % 2u];
+            zob_philox(counter, key, random);
+            *changed = (uint32_t)((*changed + (((uint64_t)random[1] << 32 | random[0]) >> 1)) % size[round % 2u]);
+        }
+        index = half[0] + size[0] * half[1];
+    } while (index >= count);
+    return index;
 }
 
 uint32_t zob_crc32(uint32_t crc, const void *data, uint32_t bytes) {

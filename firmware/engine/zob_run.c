@@ -52,18 +52,23 @@ static int is_head(uint32_t opcode) {
 }
 
 /* The group's operations that work element by element, and where their results go. */
-static void make_sink(zob_sink *sink, const zob_context *c, const zob_op *op, const zob_op *end) {
+static void make_sink(const zob_context *c, const zob_op *op, const zob_op *end, zob_sink *sink) {
     const zob_tensor *out = &c->model->tensors[end[-1].output];
     sink->count = 0;
     sink->channels = out->channels;
     sink->words = zob_words(out->channels);
     sink->real = NULL;
     sink->binary = NULL;
+    sink->intervals = NULL;
     if (out->kind == ZOB_KIND_REAL) {
         sink->real = (float *)(void *)(c->arena + out->offset);
     } else {
         sink->binary = (uint32_t *)(void *)(c->arena + out->offset);
         memset(sink->binary, 0, 4u * (size_t)zob_pixels(out) * sink->words);
+    }
+    if (zob_decides(c->model, op, end)) {
+        sink->intervals = zob_find_intervals(c, op, end);
+        return;
     }
     for (op += is_head(op->opcode); op < end; op++) sink->steps[sink->count++] = make_step(c, op);
 }
@@ -74,6 +79,8 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
     case ZOB_OP_CONV:
         if (c->in->kind == ZOB_KIND_BINARY) {
             zob_conv_binary(c, sink);
+        } else if (c->in->kind == ZOB_KIND_INT8) {
+            zob_conv_bytes(c, sink);
         } else {
             zob_conv_real(c, sink);
         }
@@ -117,21 +124,42 @@ static void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
         zob_pool_binary(c);
     } else {
         zob_sink sink;
-        make_sink(&sink, c, op, end);
+        make_sink(c, op, end, &sink);
         run_elements(c, &sink);
     }
 }
 
-static void read_input(const zob_model *m, const void *input, uint32_t format, uint8_t *arena) {
+static float of_pixel(const zob_model *m, uint32_t p) {
+    return (float)p * m->header->pixel_scale + m->header->pixel_offset;
+}
+
+static void read_real(const zob_model *m, const void *input, uint32_t format, float *x) {
     const uint32_t count = zob_input_count(m);
-    float *x = (float *)(void *)(arena + m->tensors[m->header->input].offset);
     if (format == ZOB_INPUT_FLOAT32) {
         memcpy(x, input, 4u * (size_t)count);
-        return;
+    } else {
+        for (uint32_t i = 0; i < count; i++) x[i] = of_pixel(m, ((const uint8_t *)input)[i]);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        const float p = (float)((const uint8_t *)input)[i];
-        x[i] = p * m->header->pixel_scale + m->header->pixel_offset;
+}
+
+static void read_int8(const zob_model *m, const void *input, uint32_t format, int8_t *q) {
+    const zob_tensor *t = &m->tensors[m->header->input];
+    const uint32_t count = zob_input_count(m);
+    int8_t of[256];
+    if (format == ZOB_INPUT_FLOAT32) {
+        for (uint32_t i = 0; i < count; i++) q[i] = zob_quantized(t, ((const float *)input)[i]);
+    } else {
+        for (uint32_t p = 0; p < 256u; p++) of[p] = zob_quantized(t, of_pixel(m, p));
+        for (uint32_t i = 0; i < count; i++) q[i] = of[((const uint8_t *)input)[i]];
+    }
+}
+
+static void read_input(const zob_model *m, const void *input, uint32_t format, uint8_t *arena) {
+    const zob_tensor *t = &m->tensors[m->header->input];
+    if (t->kind == ZOB_KIND_INT8) {
+        read_int8(m, input, format, (int8_t *)(arena + t->offset));
+    } else {
+        read_real(m, input, format, (float *)(void *)(arena + t->offset));
     }
 }
 
@@ -144,23 +172,58 @@ static void write_scores(const zob_model *m, const uint8_t *arena, float *scores
     }
 }
 
-zob_status zob_run(const zob_model *model, const void *image, uint32_t image_bytes, const void *input, uint32_t format,
-                   void *arena, uint32_t arena_bytes, float *scores) {
+static zob_status check_buffers(const zob_model *m, const void *arena, uint32_t arena_bytes) {
+    if (!m || !arena || (uintptr_t)arena % 8u) return ZOB_E_ARGUMENT;
+    return arena_bytes < m->header->arena_bytes ? ZOB_E_ARENA : ZOB_OK;
+}
+
+/* True for the first operation of a group, and for the end of all. */
+static int is_boundary(const zob_model *m, uint32_t op) {
+    return op == m->header->ops || (op < m->header->ops && !(m->ops[op].flags & ZOB_FLAG_FUSED));
+}
+
+zob_status zob_put_input(const zob_model *model, const void *input, uint32_t format, void *arena, uint32_t arena_bytes) {
+    const zob_status status = check_buffers(model, arena, arena_bytes);
+    if (status != ZOB_OK) return status;
+    if (!input || format > ZOB_INPUT_UINT8) return ZOB_E_ARGUMENT;
+    read_input(model, input, format, (uint8_t *)arena);
+    return ZOB_OK;
+}
+
+zob_status zob_run_ops(const zob_model *model, const void *image, uint32_t image_bytes, void *arena,
+                       uint32_t arena_bytes, uint32_t first, uint32_t end) {
     zob_context c;
-    const zob_op *op, *end, *last;
-    if (!model || !image || !input || !arena || !scores) return ZOB_E_ARGUMENT;
-    if ((uintptr_t)image % 4u || (uintptr_t)arena % 8u || format > ZOB_INPUT_UINT8) return ZOB_E_ARGUMENT;
+    const zob_op *op, *next, *last;
+    const zob_status status = check_buffers(model, arena, arena_bytes);
+    if (status != ZOB_OK) return status;
+    if (!image || (uintptr_t)image % 4u) return ZOB_E_ARGUMENT;
     if (image_bytes != model->header->image_bytes) return ZOB_E_IMAGE;
-    if (arena_bytes < model->header->arena_bytes) return ZOB_E_ARENA;
+    if (!is_boundary(model, first) || !is_boundary(model, end)) return ZOB_E_ORDER;
     c.model = model;
     c.image = (const uint8_t *)image;
     c.arena = (uint8_t *)arena;
-    read_input(model, input, format, c.arena);
-    last = model->ops + model->header->ops;
-    for (op = model->ops; op < last; op = end) {
-        for (end = op + 1; end < last && (end->flags & ZOB_FLAG_FUSED); end++) {}
-        run_group(&c, op, end);
+    last = model->ops + end;
+    for (op = model->ops + first; op < last; op = next) {
+        for (next = op + 1; next < last && (next->flags & ZOB_FLAG_FUSED); next++) {}
+        run_group(&c, op, next);
     }
-    write_scores(model, c.arena, scores);
     return ZOB_OK;
+}
+
+zob_status zob_get_scores(const zob_model *model, const void *arena, uint32_t arena_bytes, float *scores) {
+    const zob_status status = check_buffers(model, arena, arena_bytes);
+    if (status != ZOB_OK) return status;
+    if (!scores) return ZOB_E_ARGUMENT;
+    write_scores(model, (const uint8_t *)arena, scores);
+    return ZOB_OK;
+}
+
+zob_status zob_run(const zob_model *model, const void *image, uint32_t image_bytes, const void *input, uint32_t format,
+                   void *arena, uint32_t arena_bytes, float *scores) {
+    zob_status status;
+    if (!scores) return ZOB_E_ARGUMENT;
+    status = zob_put_input(model, input, format, arena, arena_bytes);
+    if (status == ZOB_OK) status = zob_run_ops(model, image, image_bytes, arena, arena_bytes, 0u, model->header->ops);
+    if (status == ZOB_OK) status = zob_get_scores(model, arena, arena_bytes, scores);
+    return status;
 }

@@ -101,9 +101,12 @@ static void put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uin
     if (shift + count > 32u) word[1] |= bits >> (32u - shift);
 }
 
-/* One step that leaves reals. `x` are `count` channels of `pixel`, from `channel` on. */
-static void take(const zob_sink *sink, const zob_step *s, uint32_t pixel, uint32_t channel, float *x, uint32_t count) {
-    const uint32_t element = pixel * sink->channels + channel;
+static int is_to_bits(const zob_step *s) {
+    return s->opcode == ZOB_OP_SIGN || s->opcode == ZOB_OP_LOW_BIT || s->opcode == ZOB_OP_THRESHOLD;
+}
+
+/* One step that leaves reals. `x` are `count` channels of a pixel, from `channel` on, the tensor's `element`th. */
+static void take(const zob_step *s, uint32_t element, uint32_t channel, float *x, uint32_t count) {
     switch (s->opcode) {
     case ZOB_OP_AFFINE:
         affine(s, channel, x, count);
@@ -123,11 +126,20 @@ static void take(const zob_sink *sink, const zob_step *s, uint32_t pixel, uint32
     }
 }
 
+float zob_through(const zob_step *steps, uint32_t count, uint32_t element, uint32_t channel, float x) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_to_bits(&steps[i])) return bits_of(&steps[i], channel, &x, 1u) ? -1.0f : 1.0f;
+        take(&steps[i], element, channel, &x, 1u);
+    }
+    return x;
+}
+
 void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, float *x) {
     const uint32_t reals = sink->count - (sink->binary ? 1u : 0u);
-    for (uint32_t i = 0; i < reals; i++) take(sink, &sink->steps[i], pixel, channel, x, count);
+    const uint32_t element = pixel * sink->channels + channel;
+    for (uint32_t i = 0; i < reals; i++) take(&sink->steps[i], element, channel, x, count);
     if (sink->real) {
-        float *to = sink->real + pixel * sink->channels + channel;
+        float *to = sink->real + element;
         if (to != x) copy(to, x, count);
     } else {
         put_bits(sink, pixel, channel, count, bits_of(&sink->steps[reals], channel, x, count));

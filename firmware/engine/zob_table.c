@@ -10,13 +10,6 @@
 #define WORD_COST 700u     /* instructions that the tables of a word take to build */
 #define PIXEL_COST 60u     /* and that a pixel takes beside the looking up, for each window */
 
-/* Functions whose frames need not be on the stack together. */
-#if defined(__GNUC__)
-#define ZOB_NOINLINE __attribute__((noinline))
-#else
-#define ZOB_NOINLINE
-#endif
-
 /* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output. */
 typedef struct {
     const zob_block *b;

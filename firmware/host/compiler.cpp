@@ -19,6 +19,8 @@ constexpr size_t ARENA_AIMED_AT = 640 * 1024;  // a block of images and weights 
 constexpr uint32_t MOST_IMAGES = 32;
 constexpr uint32_t KEPT_BYTES = 4 * ZOB_TILE * ZOB_BLOCK;  // a tile kept for a later step
 constexpr size_t NEVER = SIZE_MAX;
+constexpr uint32_t MOST_BYTE_PRODUCTS = 32768;  // a sum; their sums stay below 2^31
+constexpr int32_t MOST_WEIGHT = 64;  // of a byte, so that two products stay below 2^15
 constexpr size_t MOST_KINDS = 4096;  // of windows over the border
 constexpr size_t MOST_BYTES = size_t{1} << 30;  // offsets in an arena are 32 bits wide
 
@@ -86,6 +88,7 @@ private:
 
     bool known() const;
     bool reads_pixels(const zob_op &o) const;
+    bool reads_bytes(const zob_op &o) const;
     std::vector<uint32_t> inputs(const zob_op &o) const;
     void find_live();
     bool on_tiles(const zob_op &o) const;
@@ -114,6 +117,8 @@ private:
         uint32_t current = ZOB_NONE;              // the tensor in the tile's registers
         zob_tensor shape;
     };
+    Action read_for(const zob_op &o, const Place &to) const;
+    int32_t zero_of(const zob_op &o) const;
     zob_tile_step step(zob_step_kind kind) const;
     void at_tensor(const Pass &p, zob_tile_step &s, uint32_t t) const;
     void at_bits(zob_tile_step &s, uint32_t t);
@@ -131,6 +136,7 @@ private:
     void emit_bit_conv(Pass &p, const zob_op &o);
     void emit_byte_conv(Pass &p, const zob_op &o);
     void emit_pool(Pass &p, const zob_op &o);
+    zob_tile_step scale_by(float factor, uint32_t channels);
     void emit_affine(Pass &p, const zob_op &o);
     void emit_sum_or_product(Pass &p, const zob_op &o);
     bool emit_two_valued(Pass &p, const zob_op &o);
@@ -167,25 +173,34 @@ bool Compiler::known() const {
             return false;
         }
         const zob_tensor &in = tensor(o.input), &out = tensor(o.output);
-        if (in.kind == ZOB_KIND_INT8 || out.kind == ZOB_KIND_INT8) return false;
+        const bool codes = o.opcode == ZOB_OP_CONV && o.input == m_.header->input;  // whole inputs, real sums
+        if ((in.kind == ZOB_KIND_INT8 && !codes) || out.kind == ZOB_KIND_INT8) return false;
         if (windows(o) && spans(o, 0, in.height, out.height).kinds.size() *
                             spans(o, 1, in.width, out.width).kinds.size() > MOST_KINDS) return false;
     }
     return m_.header->arena_bytes <= MOST_BYTES / 4;
 }
 
-// A convolution or a thermometer that can take the input's 8-bit pixels themselves.
+// A thermometer of pixels.
 bool Compiler::reads_pixels(const zob_op &o) const {
-    const PixelTable *table = pixels_ ? pixels_->of(o.input) : nullptr;
-    if (!table) return false;
-    if (o.opcode == ZOB_OP_THERMOMETER) return true;
-    if (o.opcode != ZOB_OP_CONV || tensor(o.input).kind != ZOB_KIND_REAL || o.groups != 1) return false;
+    return o.opcode == ZOB_OP_THERMOMETER && pixels_ && pixels_->of(o.input);
+}
+
+// A convolution over bytes: of codes, or of pixels that stand for whole numbers of steps.
+bool Compiler::reads_bytes(const zob_op &o) const {
+    if (o.opcode != ZOB_OP_CONV || o.groups != 1 || tensor(o.input).kind == ZOB_KIND_BINARY) return false;
     const zob_parameter &w = parameter(o.parameter);
-    return w.encoding == ZOB_ENCODING_BINARY && w.count / w.dims[0] <= 32768 && step_of(*table).has_value();
+    if (w.count / w.dims[0] > MOST_BYTE_PRODUCTS) return false;
+    if (tensor(o.input).kind == ZOB_KIND_INT8) {
+        const int32_t most = (int32_t{1} << w.bits) - 1 - w.zero_point;
+        return w.encoding == ZOB_ENCODING_BINARY || (w.zero_point <= MOST_WEIGHT && most <= MOST_WEIGHT);
+    }
+    const PixelTable *table = pixels_ ? pixels_->of(o.input) : nullptr;
+    return table && w.encoding == ZOB_ENCODING_BINARY && step_of(*table).has_value();
 }
 
 std::vector<uint32_t> Compiler::inputs(const zob_op &o) const {
-    if (reads_pixels(o)) return {};
+    if (reads_pixels(o) || reads_bytes(o)) return {};
     std::vector<uint32_t> read{o.input};
     if (o.other != ZOB_NONE) read.push_back(o.other);
     return read;
@@ -289,7 +304,7 @@ void Compiler::find_places() {
             if (o.opcode != ZOB_OP_CONV) continue;
             Place extra;
             extra.born = extra.dies = k + 1;
-            if (reads_pixels(o)) {
+            if (reads_bytes(o)) {
                 extra.height = tensor(o.input).height;
                 extra.width = tensor(o.input).width;
                 extra.cell = tensor(o.input).channels;
@@ -379,8 +394,13 @@ void Compiler::emit() {
     const zob_tensor &input = tensor(m_.header->input), &output = tensor(m_.header->output);
     if (places_.count(m_.header->input)) {
         const Place &to = place(m_.header->input);
-        act(0, format_ == ZOB_INPUT_UINT8 ? read_pixels(input, *pixels_->of(m_.header->input), to)
-                                          : read_floats(input, to));
+        const bool codes = input.kind == ZOB_KIND_INT8;
+        if (pixels_) {
+            const PixelTable &table = *pixels_->of(m_.header->input);
+            act(0, codes ? read_pixel_codes(input, table, to) : read_pixels(input, table, to));
+        } else {
+            act(0, codes ? read_codes(input, to) : read_floats(input, to));
+        }
     }
     for (size_t k = 0; k < parts_.size(); k++) {
         if (parts_[k].tiles) {
@@ -482,6 +502,25 @@ uint32_t Compiler::mask_of(Pass &p, uint32_t t) {
     return mask;
 }
 
+// The bytes that a convolution reads, `zero_of` above what they stand for.
+Action Compiler::read_for(const zob_op &o, const Place &to) const {
+    const zob_tensor &in = tensor(o.input);
+    const bool codes = in.kind == ZOB_KIND_INT8;
+    if (!pixels_) return read_code_bytes(in, to);
+    const PixelTable &table = *pixels_->of(o.input);
+    const float step = codes ? 1.0f : *step_of(table);
+    ByteTable bytes;
+    for (size_t p = 0; p < 256; p++) {
+        bytes[p] = static_cast<uint8_t>(128 + (codes ? code_of(in, table[p]) : static_cast<int>(table[p] / step)));
+    }
+    const int outside = o.pad_value ? static_cast<int>(1.0f / step) : 0;
+    return read_bytes(in, bytes, static_cast<uint8_t>(zero_of(o) + outside), to);
+}
+
+int32_t Compiler::zero_of(const zob_op &o) const {
+    return tensor(o.input).kind == ZOB_KIND_INT8 ? 128 + tensor(o.input).zero_point : 128;
+}
+
 void Compiler::emit_pass(size_t action, const Part &part) {
     Pass p{};
     p.part = &part;
@@ -489,11 +528,7 @@ void Compiler::emit_pass(size_t action, const Part &part) {
     for (size_t i = part.begin; i < part.end; i++) {
         const auto extra = bytes_.find(live_[i]);
         if (extra == bytes_.end()) continue;
-        const zob_op &o = op(i);
-        const PixelTable &table = *pixels_->of(o.input);
-        const float step = *step_of(table);
-        const uint8_t border = static_cast<uint8_t>(o.pad_value ? 128 + static_cast<int>(1.0f / step) : 128);
-        act(action, read_steps(tensor(o.input), table, step, border, extra->second));
+        act(action, read_for(op(i), extra->second));
     }
     for (size_t i = part.begin; i < part.end; i++) {
         if (emit_with_next(p, i)) {
@@ -563,7 +598,7 @@ void Compiler::emit_op(Pass &p, size_t i) {
     case ZOB_OP_GATED_CONV:
         if (tensor(o.input).kind == ZOB_KIND_BINARY) {
             emit_bit_conv(p, o);
-        } else if (reads_pixels(o)) {
+        } else if (reads_bytes(o)) {
             emit_byte_conv(p, o);
         } else {
             emit_real_conv(p, o);
@@ -653,6 +688,13 @@ bool Compiler::emit_two_valued(Pass &p, const zob_op &o) {
     return true;
 }
 
+zob_tile_step Compiler::scale_by(float factor, uint32_t channels) {
+    zob_tile_step s = step(ZOB_STEP_SCALE);
+    s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(channels)}));
+    out_->preparations.push_back(prepare_constant(factor, channels, s.table));
+    return s;
+}
+
 void Compiler::emit_affine(Pass &p, const zob_op &o) {
     const uint32_t channels = p.shape.channels;
     const bool scaled = o.parameter != ZOB_NONE || o.low != 1.0f, shifted = o.bias != ZOB_NONE;
@@ -662,8 +704,7 @@ void Compiler::emit_affine(Pass &p, const zob_op &o) {
     if (o.parameter != ZOB_NONE) {
         s.table = values(o.parameter, channels);
     } else if (scaled) {
-        s.table = static_cast<uint32_t>(reserve(4 * padded(channels)));
-        out_->preparations.push_back(prepare_constant(o.low, channels, s.table));
+        s.table = scale_by(o.low, channels).table;
     }
     if (shifted) s.bias = values(o.bias, channels);
     p.steps.push_back(s);
@@ -774,6 +815,7 @@ void Compiler::emit_real_conv(Pass &p, const zob_op &o) {
     out_->preparations.push_back(prepare_reals(weight, s.table));
     s.window = add_window(p, o, place(o.input), std::move(t), w);
     p.steps.push_back(s);
+    if (tensor(o.input).kind == ZOB_KIND_INT8) p.steps.push_back(scale_by(tensor(o.input).scale, weight.dims[0]));
 }
 
 // One window over bits, or two over two tensors of them.
@@ -818,10 +860,10 @@ void Compiler::emit_byte_conv(Pass &p, const zob_op &o) {
         }
     }
     zob_tile_step s = step(ZOB_STEP_CONV_BYTES);
-    s.low = *step_of(*pixels_->of(o.input));
+    s.low = tensor(o.input).kind == ZOB_KIND_INT8 ? tensor(o.input).scale : *step_of(*pixels_->of(o.input));
     s.table = static_cast<uint32_t>(reserve(4 * size_t{filters} * t.offsets.size()));
     s.bias = static_cast<uint32_t>(reserve(4 * size_t{filters}));
-    out_->preparations.push_back(prepare_bytes(weight, elements, s.table, s.bias));
+    out_->preparations.push_back(prepare_bytes(weight, elements, zero_of(o), s.table, s.bias));
     s.window = add_window(p, o, from, std::move(t), {});
     p.steps.push_back(s);
 }

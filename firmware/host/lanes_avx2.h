@@ -47,11 +47,11 @@ static inline words all_words(const uint8_t *p) {
 static inline words either(words x, words y) { return _mm256_or_si256(x, y); }
 static inline words shifted(words x, uint32_t bits) { return _mm256_slli_epi32(x, (int)bits); }
 static inline void store_words(void *p, words x) { _mm256_storeu_si256(p, x); }
-/* base - 2 * count and base + sum: whole numbers below 2^24, so that nothing is rounded. */
+/* Whole numbers below 2^24, so that nothing is rounded: x; base - 2 * count. */
 static inline reals less_twice(reals base, words count) {
     return _mm256_sub_ps(base, _mm256_cvtepi32_ps(_mm256_add_epi32(count, count)));
 }
-static inline reals plus_whole(reals base, words sum) { return _mm256_add_ps(base, _mm256_cvtepi32_ps(sum)); }
+static inline reals whole(words x) { return _mm256_cvtepi32_ps(x); }
 /* y, plus x where the mask is clear. */
 static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
 
@@ -70,7 +70,7 @@ static inline words settle(words sum, words count) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-/* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; w is -1, 0 or 1. */
+/* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; at most 64 of w. */
 static inline words add_byte_products(words sum, words x, words w) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
 }

@@ -45,11 +45,11 @@ static inline words all_words(const uint8_t *p) {
 static inline words either(words x, words y) { return _mm512_or_si512(x, y); }
 static inline words shifted(words x, uint32_t bits) { return _mm512_slli_epi32(x, bits); }
 static inline void store_words(void *p, words x) { _mm512_storeu_si512(p, x); }
-/* base - 2 * count and base + sum: whole numbers below 2^24, so that nothing is rounded. */
+/* Whole numbers below 2^24, so that nothing is rounded: x; base - 2 * count. */
 static inline reals less_twice(reals base, words count) {
     return _mm512_fnmadd_ps(_mm512_set1_ps(2.0f), _mm512_cvtepi32_ps(count), base);
 }
-static inline reals plus_whole(reals base, words sum) { return _mm512_add_ps(base, _mm512_cvtepi32_ps(sum)); }
+static inline reals whole(words x) { return _mm512_cvtepi32_ps(x); }
 /* y, plus x where the mask is clear. */
 static inline reals add_where_clear(mask m, reals x, reals y) { return _mm512_mask_add_ps(y, (mask)~m, x, y); }
 

@@ -72,12 +72,11 @@ static inline void store_words(void *p, words x) {
     vst1q_u8(p, x.low);
     vst1q_u8((uint8_t *)p + 16, x.high);
 }
-static inline reals real_of(words x) {
+static inline reals whole(words x) {
     return (reals){vcvtq_f32_s32(signed_of(x.low)), vcvtq_f32_s32(signed_of(x.high))};
 }
-/* base - 2 * count and base + sum: whole numbers below 2^24, so that nothing is rounded. */
-static inline reals less_twice(reals base, words count) { return add(base, multiply(real_of(count), all(-2.0f))); }
-static inline reals plus_whole(reals base, words sum) { return add(base, real_of(sum)); }
+/* Whole numbers below 2^24, so that nothing is rounded: x; base - 2 * count. */
+static inline reals less_twice(reals base, words count) { return add(base, multiply(whole(count), all(-2.0f))); }
 /* y, plus x where the mask is clear. */
 static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
 
@@ -94,7 +93,7 @@ static inline words settle(words sum, words count) {
     return (words){settle_half(sum.low, count.low), settle_half(sum.high, count.high)};
 }
 
-/* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; w is -1, 0 or 1. */
+/* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; at most 64 of w. */
 static inline uint8x16_t add_products_half(uint8x16_t sum, uint8x16_t x, uint8x16_t w) {
     const int8x16_t s = vreinterpretq_s8_u8(w);
     const int16x8_t first = vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(x))), vmovl_s8(vget_low_s8(s)));

@@ -78,20 +78,53 @@ Action read_pixels(const zob_tensor &t, const PixelTable &table, const Place &to
     };
 }
 
-Action read_steps(const zob_tensor &t, const PixelTable &table, float step, uint8_t border, const Place &to) {
-    std::array<uint8_t, 256> bytes;
-    for (size_t p = 0; p < 256; p++) bytes[p] = static_cast<uint8_t>(128 + static_cast<int>(table[p] / step));
+int32_t code_of(const zob_tensor &t, float x) { return std::clamp(zob_nearest(x / t.scale) + t.zero_point, -128, 127); }
+
+Action read_codes(const zob_tensor &t, const Place &to) {
     return [=](const Block &b) {
-        const uint8_t *x = static_cast<const uint8_t *>(b.inputs);
+        const float *x = static_cast<const float *>(b.inputs);
+        for (size_t image = 0; image < b.images; image++) {
+            for_each_cell(b, to, image, [&](uint8_t *cell, uint32_t) {
+                float *y = reinterpret_cast<float *>(cell);
+                for (uint32_t c = 0; c < t.channels; c++) y[c] = static_cast<float>(code_of(t, *x++) - t.zero_point);
+            });
+        }
+    };
+}
+
+Action read_pixel_codes(const zob_tensor &t, const PixelTable &table, const Place &to) {
+    PixelTable codes;
+    for (size_t p = 0; p < 256; p++) codes[p] = static_cast<float>(code_of(t, table[p]) - t.zero_point);
+    return read_pixels(t, codes, to);
+}
+
+namespace {
+
+// Rows of bytes from rows of input elements, in a border.
+template <class T, class F>
+Action read_rows(const zob_tensor &t, uint8_t border, const Place &to, F byte_of) {
+    return [=](const Block &b) {
+        const T *x = static_cast<const T *>(b.inputs);
         for (size_t image = 0; image < b.images; image++) {
             uint8_t *first = b.arena + to.offset + image * to.image_bytes();
             if (to.bordered()) std::memset(first, border, to.image_bytes());
             for (uint32_t y = 0; y < t.height; y++) {
                 uint8_t *row = first + to.at(y, 0);
-                for (uint32_t i = 0; i < t.width * t.channels; i++) row[i] = bytes[*x++];
+                for (uint32_t i = 0; i < t.width * t.channels; i++) row[i] = byte_of(*x++);
             }
         }
     };
+}
+
+}  // namespace
+
+Action read_bytes(const zob_tensor &t, const ByteTable &table, uint8_t border, const Place &to) {
+    return read_rows<uint8_t>(t, border, to, [table](uint8_t p) { return table[p]; });
+}
+
+Action read_code_bytes(const zob_tensor &t, const Place &to) {
+    const auto byte_of = [t](float x) { return static_cast<uint8_t>(128 + code_of(t, x)); };
+    return read_rows<float>(t, static_cast<uint8_t>(128 + t.zero_point), to, byte_of);
 }
 
 Action write_scores(const zob_tensor &t, const Place &from) {

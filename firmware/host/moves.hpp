@@ -13,8 +13,16 @@ using PixelTable = std::array<float, 256>;
 
 Action read_floats(const zob_tensor &t, const Place &to);
 Action read_pixels(const zob_tensor &t, const PixelTable &table, const Place &to);
-// Pixels as bytes 128 above the whole number of steps that `table` gives; the border reads `border`.
-Action read_steps(const zob_tensor &t, const PixelTable &table, float step, uint8_t border, const Place &to);
+// Pixels as bytes, each by a table; the border reads `border`.
+using ByteTable = std::array<uint8_t, 256>;
+Action read_bytes(const zob_tensor &t, const ByteTable &table, uint8_t border, const Place &to);
+// Floats as bytes: 128 above the numbers of an int8 tensor; the border reads its zero point.
+Action read_code_bytes(const zob_tensor &t, const Place &to);
+// Floats, or what a table makes of pixels, as those numbers less the zero point, in floats.
+Action read_codes(const zob_tensor &t, const Place &to);
+Action read_pixel_codes(const zob_tensor &t, const PixelTable &table, const Place &to);
+// The number of an int8 tensor that stands for x, to the nearest step.
+int32_t code_of(const zob_tensor &t, float x);
 Action write_scores(const zob_tensor &t, const Place &from);
 
 Action thermometer(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);

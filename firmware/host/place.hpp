@@ -44,8 +44,9 @@ struct Place {
     }
 };
 
+// Bits in words, all else in floats.
 inline uint32_t cell_bytes(const zob_tensor &t) {
-    return 4 * (t.kind == ZOB_KIND_REAL ? padded(t.channels) : zob_words(t.channels));
+    return 4 * (t.kind == ZOB_KIND_BINARY ? zob_words(t.channels) : padded(t.channels));
 }
 
 }  // namespace zob

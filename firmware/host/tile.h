@@ -26,7 +26,7 @@ typedef enum {
     /* Heads: compute the tile anew from what a window covers. */
     ZOB_STEP_CONV_BITS,    /* table: words; bias less twice the bits that differ, a row each border class */
     ZOB_STEP_GATED_CONV,   /* the same of two planes, this window and the next; threshold: floats */
-    ZOB_STEP_CONV_BYTES,   /* table: int8, four terms a word; bias plus products, times `low` */
+    ZOB_STEP_CONV_BYTES,   /* table: int8, four terms a word; bias, int32, plus products; times `low` */
     ZOB_STEP_CONV_REAL,    /* table: floats */
     ZOB_STEP_MAX_POOL,
     ZOB_STEP_AVERAGE_POOL,

@@ -99,20 +99,36 @@ static void pack_window(tile *t, const zob_window *w, uint32_t k) {
     }
 }
 
-/* Where a tile's windows begin, for loops over their terms; those of a straight tile lie a step apart. */
+/* Where a tile's windows begin, for loops over their terms. Those of a straight tile lie a step apart: x86 addresses reach
+ * all of them from one pointer with these multiples, if the compiler is kept from working out others. */
 typedef struct {
     const uint8_t *const *start;
-    size_t step;
+    size_t step, step3, step5, step7;
 } view;
 
 static inline view view_of(const tile *t, const zob_window *w, uint32_t window) {
-    const view v = {t->start[window], w->step};
+    const size_t step = w->step;
+    view v = {t->start[window], step, 3u * step, 5u * step, 7u * step};
+    __asm__("" : "+r"(v.step), "+r"(v.step3), "+r"(v.step5), "+r"(v.step7));
     return v;
 }
 
 /* Position i's window, `at` bytes on. */
 INLINED const uint8_t *spot(const view *v, int straight, uint32_t i, ptrdiff_t at) {
-    return (straight ? v->start[0] + i * v->step : v->start[i]) + at;
+    const uint8_t *p = v->start[straight ? 0u : i] + at;
+    if (!straight) return p;
+    switch (i) {
+    case 3:
+        return p + v->step3;
+    case 5:
+        return p + v->step5;
+    case 6:
+        return p + 2u * v->step3;
+    case 7:
+        return p + v->step7;
+    default:
+        return p + i * v->step;
+    }
 }
 
 /* A loop compiled for both kinds of tiles. */
@@ -204,7 +220,6 @@ OUTLINED void count_scattered(words *sum, const tile *t, uint32_t window, const 
 }
 
 INLINED void sum_bytes(words *sum, view x, const zob_window *w, const uint8_t *weights, int straight) {
-    EACH(i) sum[i] = no_words();
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const words filter = load_words(weights);
         const ptrdiff_t at = w->offsets[k];
@@ -361,11 +376,15 @@ static void run_vector(tile *t, uint32_t channel) {
         }
         case ZOB_STEP_CONV_BYTES: {
             const zob_window *w = &pass->windows[s->window];
-            const reals step = all(s->low), base = load(bias);
+            const reals step = all(s->low);
             const view x = view_of(t, w, s->window);
             words sum[ZOB_TILE];
+            EACH(i) sum[i] = load_words(bias);
             FOR_TILE(t, sum_bytes, sum, x, w, weights_at(t, s, w, channel));
-            EACH(i) v[i] = multiply(plus_whole(base, sum[i]), step);
+            EACH(i) v[i] = whole(sum[i]);
+            if (s->low != 1.0f) {
+                EACH(i) v[i] = multiply(v[i], step);
+            }
             break;
         }
         case ZOB_STEP_CONV_REAL: {

@@ -58,7 +58,8 @@ Preparation prepare_reals(const zob_parameter &weight, size_t at) {
     };
 }
 
-Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t> &elements, size_t at, size_t base) {
+Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t> &elements, int32_t zero, size_t at,
+                          size_t base) {
     return [=](const uint8_t *image, uint8_t *parameters) {
         const uint32_t filters = weight.dims[0], count = weight.count / filters;
         const uint32_t terms = static_cast<uint32_t>(elements.size() / 4);
@@ -71,7 +72,7 @@ Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t
                 view<int8_t>(parameters, at)[4 * in_blocks(o, k / 4, terms) + k % 4] = w;
                 sum += w;
             }
-            view<float>(parameters, base)[o] = static_cast<float>(-128 * sum);
+            view<int32_t>(parameters, base)[o] = -zero * sum;
         }
     };
 }

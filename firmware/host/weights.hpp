@@ -17,9 +17,10 @@ Preparation prepare_constant(float value, uint32_t channels, size_t at);
 // Real weights of a convolution, term after term.
 Preparation prepare_reals(const zob_parameter &weight, size_t at);
 
-// Binary weights over real inputs as bytes +1 and -1: `elements` names for each byte of each term the element of a
-// filter, or -1. At `base` go the sums' initial values, -128 times the filter's sum.
-Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t> &elements, size_t at, size_t base);
+// Whole weights as bytes: `elements` names for each byte of each term the element of a filter, or -1. At `base` go the
+// int32 that sums begin with, -zero times the filter's sum: inputs are bytes, `zero` above what they stand for.
+Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t> &elements, int32_t zero, size_t at,
+                          size_t base);
 
 // Binary weights over bits. With `slot` below 32 taps are packed, several to a word of `slot` bits each. At `base` goes
 // a row of initial values for each way a window lies over the border: the number of products, plus twice the bits

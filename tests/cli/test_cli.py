@@ -30,7 +30,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_lists_every_verb_in_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
-    for verb in ("import", "harden", "export", "predict", "show", "boards", "build", "inject", "demo"):
+    for verb in (
+        "import",
+        "harden",
+        "export",
+        "predict",
+        "show",
+        "boards",
+        "build",
+        "inject",
+        "campaign",
+        "report",
+        "demo",
+    ):
         assert f"\n  {verb} " in out
     assert "..." not in out.split("Commands:")[1], "a summary is cut off"
     assert len(out.splitlines()) < 40

@@ -11,7 +11,7 @@ import numpy as np
 
 from zobnn_edge import _engine
 from zobnn_edge.encoding import Binary, Uniform, pack
-from zobnn_edge.engine import fault_set
+from zobnn_edge.engine import random_order
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,4 +37,4 @@ def test_encoding_examples() -> None:
 
 def test_generator_examples() -> None:
     assert " ".join(f"{w:08X}" for w in _engine.philox((0, 0, 0, 0), (0, 0))) == example("philox")
-    assert " ".join(map(str, fault_set(128, [(0, 1024)], 0.01, 7))) == example("fault-set")
+    assert " ".join(map(str, random_order(0, 10, 10, 7))) == example("order")

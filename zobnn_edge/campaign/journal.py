@@ -1,92 +1,260 @@
-"""The journal: SQLite, append-only, one row a trial, committed before the next trial begins.
+"""The journal: SQLite, append-only, one row a trial.
 
-Stop it at any instant, open it again with the same header, and it goes on: nothing twice, nothing lost. A journal made
-for something else is refused.
+What a worker brings is committed at once and before it gets more to do. Stop it at any instant, open it again with the
+same header, and it goes on: what was under way is tried again and gives the same rows, nothing is there twice. A
+journal made for something else is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 
-from zobnn_edge.campaign.outcome import Outcome
-from zobnn_edge.errors import InputError
+import numpy as np
+from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
+from zobnn_edge.campaign.outcome import Outcome
+from zobnn_edge.campaign.plan import Plan
+from zobnn_edge.errors import InputError, ZobnnError
+from zobnn_edge.faults.space import Stratum
+
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS header (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS golden (
+    part INTEGER PRIMARY KEY,
+    scores TEXT NOT NULL,
+    right BLOB NOT NULL,
+    correct INTEGER NOT NULL,
+    inputs INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS trial (
     number INTEGER PRIMARY KEY,
-    rate REAL NOT NULL,
+    point INTEGER NOT NULL,
+    amount REAL NOT NULL,
     seed INTEGER NOT NULL,
+    part INTEGER NOT NULL,
     flips INTEGER NOT NULL,
+    addresses TEXT,
+    stratum INTEGER,
     outcome TEXT NOT NULL,
+    changed INTEGER NOT NULL,
     correct INTEGER NOT NULL,
     inputs INTEGER NOT NULL,
-    instructions INTEGER
+    right BLOB NOT NULL,
+    instructions INTEGER,
+    target TEXT NOT NULL,
+    detail TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS control (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    target TEXT NOT NULL,
+    trials INTEGER NOT NULL,
+    outcome TEXT NOT NULL
 );
 """
+_APPEND_ONLY = "".join(
+    f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb} BEFORE {verb} ON {table} "
+    "BEGIN SELECT RAISE(ABORT, 'a journal is only appended to'); END;"
+    for table in ("header", "golden", "trial", "control")
+    for verb in ("UPDATE", "DELETE")
+)
+
+
+class CampaignInvalid(ZobnnError):
+    """A run without faults gave other scores than the golden run: something but the faults changes results."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The fault-free run on one part of the images: SHA-256 of the scores, which images were right (packed bits)."""
+
+    part: int
+    scores: str
+    right: bytes
+    correct: int
+    inputs: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial: its number, fault rate and seed; how many bits flipped; its outcome; how many inputs were classified
-    rightly, of how many; instructions of the last inference (None where they cannot be counted)."""
+    """One trial: number, number of its amount, amount and seed of its fault set, part of the images; bits inverted,
+    their addresses if they are few, and of models that hit one place the number of its stratum; outcome; images of
+    another class than in the golden run; images right, of how many, and which (packed bits); instructions of the last
+    inference where they are counted; where it ran; details of a failure."""
 
     number: int
-    rate: float
+    point: int
+    amount: float
     seed: int
+    part: int
     flips: int
+    addresses: tuple[int, ...] | None
+    stratum: int | None
     outcome: Outcome
+    changed: int
     correct: int
     inputs: int
+    right: bytes
     instructions: int | None
+    target: str
+    detail: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that were right."""
+        return self.correct / self.inputs
+
+
+@dataclass(frozen=True)
+class Control:
+    """A run without faults, all the way through the target, after so many trials there; valid if masked."""
+
+    target: str
+    trials: int
+    outcome: Outcome
+
+
+Entry = Golden | Row | Control
+
+
+def packed(right: NDArray[np.bool_]) -> bytes:
+    """Which images were right, a bit each, the first the highest of its byte."""
+    return np.packbits(right).tobytes()
+
+
+def unpacked(right: bytes, inputs: int) -> NDArray[np.bool_]:
+    """The reverse of `packed`."""
+    return np.unpackbits(np.frombuffer(right, np.uint8), count=inputs).astype(bool)
 
 
 class Journal:
-    """An open journal. `header` says what it is about: hashes, seed, rates, tool version."""
+    """An open journal. `header` says what it is about: hashes, plan, tool version."""
 
-    def __init__(self, path: Path, header: dict[str, str]) -> None:
-        """Open or create; raises InputError when the file is no journal, or one of another header."""
+    def __init__(self, path: Path, header: dict[str, str] | None = None) -> None:
+        """Open a journal to go on with it, or create it; without `header` open one that is there, to read it.
+
+        Raises InputError when the file is no journal, or one of another header; CampaignInvalid when one of its
+        controls failed.
+        """
         self.path = path
-        header = {"schema": str(SCHEMA_VERSION), **header}
+        if header is None and not path.exists():
+            raise InputError(f"{path}: there is no such file")
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.executescript("PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL;" + _SCHEMA)
-            found = dict(self._db.execute("SELECT key, value FROM header"))
-            if not found:
-                self._db.execute("BEGIN")
-                self._db.executemany("INSERT INTO header VALUES (?, ?)", header.items())
-                self._db.execute("COMMIT")
-                found = header
+            self._db.executescript("PRAGMA synchronous = NORMAL; PRAGMA journal_mode = WAL;")
+            if header is None and not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'trial'").fetchone():
+                raise InputError(f"{path}: not a journal of a campaign")
+            if header is not None:
+                self._db.executescript(_SCHEMA + _APPEND_ONLY)
+            self.header = dict(self._db.execute("SELECT key, value FROM header"))
         except sqlite3.Error as error:
             raise InputError(f"{path}: not usable as a journal: {error}") from None
-        different = sorted(k for k in found.keys() | header.keys() if found.get(k) != header.get(k))
+        wanted = {"schema": str(SCHEMA_VERSION), **(header or self.header)}
+        if not self.header and header is not None:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT INTO header VALUES (?, ?)", wanted.items())
+            self._db.execute("COMMIT")
+            self.header = wanted
+        different = sorted(k for k in self.header.keys() | wanted.keys() if self.header.get(k) != wanted.get(k))
         if different:
             self.close()
             raise InputError(f"{path}: a journal of another campaign ({', '.join(different)} differ); name a new file")
-        self.header = found
 
-    def append(self, row: Row) -> None:
-        """Commit one trial to the disk; raises InputError when its number is there already or the disk is full."""
-        values = (row.number, row.rate, row.seed, row.flips, row.outcome.value, row.correct, row.inputs)
+    @property
+    def strata(self) -> list[tuple[Stratum, int]]:
+        """The strata of the fault space with the number of bits in each."""
+        listed = json.loads(self.header["strata"])
+        return [(Stratum(layer, role, bit), population) for layer, role, bit, population in listed]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the campaign."""
+        return Plan.parse(self.header["plan"])
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Commit what a worker brought, all or nothing.
+
+        Raises InputError when a trial is there already or the disk is full, and CampaignInvalid, after it is recorded,
+        for a control that is not masked or a golden run that differs from the one recorded.
+        """
+        entries = list(entries)
         try:
-            self._db.execute("INSERT INTO trial VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*values, row.instructions))
+            self._db.execute("BEGIN IMMEDIATE")
+            for entry in entries:
+                self._insert(entry)
+            self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise InputError(f"{self.path}: trial {row.number} cannot be recorded: {error}") from None
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            numbers = [str(e.number) for e in entries if isinstance(e, Row)]
+            raise InputError(f"{self.path}: trials {', '.join(numbers)} cannot be recorded: {error}") from None
+        if any(isinstance(e, (Control, Golden)) for e in entries):
+            self.check()
+
+    def _insert(self, entry: Entry) -> None:
+        if isinstance(entry, Row):
+            values = {f.name: getattr(entry, f.name) for f in fields(entry)}
+            few = None if entry.addresses is None else " ".join(map(str, entry.addresses))
+            values.update(addresses=few, outcome=entry.outcome.value)
+            marks = ", ".join("?" * len(values))
+            self._db.execute(f"INSERT INTO trial ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
+        elif isinstance(entry, Control):
+            self._insert_control(entry)
+        else:
+            self._db.execute("INSERT OR IGNORE INTO golden VALUES (?, ?, ?, ?, ?)", astuple(entry))
+            if next(g for g in self.golden() if g.part == entry.part) != entry:
+                self._insert_control(Control("another golden run", 0, Outcome.SDC_BENIGN))
+
+    def _insert_control(self, control: Control) -> None:
+        values = (control.target, control.trials, control.outcome.value)
+        self._db.execute("INSERT INTO control (target, trials, outcome) VALUES (?, ?, ?)", values)
+
+    def check(self) -> None:
+        """Raise CampaignInvalid when a control failed."""
+        bad = [c for c in self.controls() if c.outcome is not Outcome.MASKED]
+        if bad:
+            raise CampaignInvalid(
+                f"{self.path}: a run without faults gave other scores than the golden run ({bad[0].target}, after "
+                f"{bad[0].trials} trials): the campaign is invalid"
+            )
 
     def rows(self) -> Iterator[Row]:
         """The trials so far, in order of their numbers."""
-        for number, rate, seed, flips, outcome, *rest in self._db.execute("SELECT * FROM trial ORDER BY number"):
-            yield Row(number, rate, seed, flips, Outcome(outcome), *rest)
+        names = ", ".join(f.name for f in fields(Row))
+        for values in self._db.execute(f"SELECT {names} FROM trial ORDER BY number"):
+            row = dict(zip((f.name for f in fields(Row)), values, strict=True))
+            few = row["addresses"]
+            row["addresses"] = None if few is None else tuple(map(int, few.split()))
+            row["outcome"] = Outcome(row["outcome"])
+            yield Row(**row)
 
-    def done(self) -> set[int]:
-        """Numbers of the trials that need not be run again."""
-        return {number for (number,) in self._db.execute("SELECT number FROM trial")}
+    def golden(self) -> list[Golden]:
+        """The fault-free runs, by part."""
+        return [Golden(*values) for values in self._db.execute("SELECT * FROM golden ORDER BY part")]
+
+    def controls(self) -> list[Control]:
+        """The runs without faults, in the order they were made."""
+        found = self._db.execute("SELECT target, trials, outcome FROM control ORDER BY number")
+        return [Control(target, trials, Outcome(outcome)) for target, trials, outcome in found]
+
+    def digest(self) -> str:
+        """SHA-256 of header, golden runs and trials.
+
+        Equal for equal campaigns, however often they were stopped, however many workers there were and whichever of
+        the targets ran what.
+        """
+        total = hashlib.sha256(json.dumps(self.header, sort_keys=True).encode())
+        for golden in self.golden():
+            total.update(repr(astuple(golden)).encode())
+        for row in self.rows():
+            total.update(repr(astuple(replace(row, instructions=None, target="", detail=""))).encode())
+        return total.hexdigest()
 
     def close(self) -> None:
         """Close the file."""
@@ -99,8 +267,3 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def header_value(value: object) -> str:
-    """A header entry as text."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -1,81 +1,107 @@
-"""Running a campaign on a target: golden run, trials, control trials."""
+"""Running a campaign: trials go out to lanes, rows come back into the journal, until the schedule is done."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-
-from zobnn_edge import __version__
-from zobnn_edge.campaign.journal import Journal, Row, header_value
-from zobnn_edge.campaign.outcome import Outcome, classify, top1
-from zobnn_edge.encoding import FloatArray, InputArray
+from zobnn_edge.campaign.bench import Batch
+from zobnn_edge.campaign.journal import Journal, Row
+from zobnn_edge.campaign.lanes import Lane
+from zobnn_edge.campaign.plan import Job
+from zobnn_edge.campaign.schedule import Schedule
 from zobnn_edge.errors import TargetError
-from zobnn_edge.model_file import Model
-from zobnn_edge.targets.base import Target
+
+CHUNK_SECONDS = 0.25
+"""What a lane gets at once should take about so long: rows are committed that often."""
+MOST = 1000
+"""Trials a lane gets at once at most."""
 
 
 @dataclass(frozen=True)
-class Campaign:
-    """What is to be tried: at each fault rate, `trials` trials; `seed` fixes every fault set."""
+class Effort:
+    """What a run took: new trials, work in trials in which everything is computed, seconds."""
 
-    rates: tuple[float, ...]
     trials: int
-    seed: int = 0
+    work: float
+    seconds: float
 
-    def plan(self) -> Iterator[tuple[int, float, int]]:
-        """(number, rate, seed of the fault set) of every trial. The seed is `seed * 2^32 + number`, modulo 2^63."""
-        for number in range(len(self.rates) * self.trials):
-            yield number, self.rates[number // self.trials], ((self.seed << 32) + number) % (1 << 63)
 
-    def header(self, model: Model, inputs: InputArray, target: str) -> dict[str, str]:
-        """What a journal of this campaign records about itself."""
-        return {
-            "tool": f"zobnn-edge {__version__}",
-            "network": model.network.name,
-            "model": hashlib.sha256(model.to_bytes()).hexdigest(),
-            "inputs": hashlib.sha256(np.ascontiguousarray(inputs).tobytes()).hexdigest(),
-            "target": target,
-            "rates": header_value(self.rates),
-            "trials": header_value(self.trials),
-            "seed": header_value(self.seed),
-        }
+@contextmanager
+def opened(job: Job, path: Path, lanes: Sequence[Lane]) -> Iterator[Journal]:
+    """Bring the job to every lane and open the journal of what runs there; in the end close them all.
+
+    Raises InputError for an impossible plan or a journal of another campaign, CampaignInvalid for a journal whose
+    controls failed, and what targets raise that cannot be opened.
+    """
+    try:
+        job.plan.check(job.space)
+        opening = [(lane, lane.open()) for lane in lanes]
+        firmware = {lane.spec: future.result() for lane, future in opening}
+        with Journal(path, job.header(firmware)) as journal:
+            journal.check()
+            yield journal
+    finally:
+        for lane in lanes:
+            lane.close()
 
 
 def run(
-    campaign: Campaign,
-    target: Target,
-    inputs: InputArray,
-    labels: InputArray,
+    job: Job,
     journal: Journal,
-    progress: Callable[[int], None] = lambda done: None,
-) -> FloatArray:
-    """Run every trial that the journal lacks; `progress` is told how many are done. Returns the golden scores.
+    lanes: Sequence[Lane],
+    progress: Callable[[Schedule], None] = lambda schedule: None,
+) -> Effort:
+    """Run every trial that the journal lacks; `progress` is called whenever some are done. Returns what it took.
 
-    The target must hold the model already. After the last trial the fault-free run is repeated: if its scores differ,
-    something but the faults has changed them, and TargetError is raised.
+    Raises CampaignInvalid when a run without faults gives other scores than the golden run, and TargetError when a
+    target is lost. Interrupted in any way, the journal holds whole trials only, and the same call goes on.
     """
-    target.restore()
-    target.put_inputs(inputs)
-    golden = target.run().scores
-    done = journal.done()
-    for number, rate, seed in campaign.plan():
-        if number not in done:
-            journal.append(_trial(target, golden, labels, number, rate, seed))
-        progress(number + 1)
-    if classify(golden, target.run().scores) is not Outcome.MASKED:
-        raise TargetError(f"{journal.path}: the fault-free control run gave other scores; the campaign is invalid")
-    return golden
+    schedule = Schedule(job.plan, journal.rows())
+    progress(schedule)
+    paces = {lane: _Pace() for lane in lanes}
+    busy: dict[Future[Batch], tuple[Lane, float, int]] = {}
+    begun, started_with, work = time.monotonic(), schedule.done, 0.0
+    while True:
+        for lane in set(lanes) - {lane for lane, _, _ in busy.values()}:
+            trials = schedule.take(paces[lane].chunk)
+            if trials:
+                busy[lane.run(trials)] = (lane, time.monotonic(), len(trials))
+        if not busy:
+            break
+        done, _ = wait(busy, return_when=FIRST_COMPLETED)
+        for future in done:
+            lane, started, count = busy.pop(future)
+            work += _commit(journal, schedule, future, lane)
+            paces[lane].learn(count, time.monotonic() - started)
+        progress(schedule)
+    for lane, future in [(lane, lane.run([], last=True)) for lane in lanes]:
+        _commit(journal, schedule, future, lane)
+    return Effort(schedule.done - started_with, work, time.monotonic() - begun)
 
 
-def _trial(target: Target, golden: FloatArray, labels: InputArray, number: int, rate: float, seed: int) -> Row:
-    flips = target.inject(rate, seed)
+def _commit(journal: Journal, schedule: Schedule, future: Future[Batch], lane: Lane) -> float:
     try:
-        result = target.run()
-    finally:
-        target.restore()
-    correct = int((top1(result.scores) == labels).sum())
-    outcome = classify(golden, result.scores)
-    return Row(number, rate, seed, flips, outcome, correct, len(labels), result.instructions)
+        batch = future.result()
+    except BrokenExecutor:
+        raise TargetError(f"{lane.spec}: a worker process ended; run the same command again to go on") from None
+    journal.append(batch.entries)
+    for entry in batch.entries:
+        if isinstance(entry, Row):
+            schedule.record(entry)
+    return batch.work
+
+
+class _Pace:
+    """How many trials a lane gets at once: first one, later what takes CHUNK_SECONDS."""
+
+    def __init__(self) -> None:
+        self.chunk = 1
+
+    def learn(self, count: int, seconds: float) -> None:
+        fitting = int(count * CHUNK_SECONDS / max(seconds, 1e-6))
+        self.chunk = max(1, min(MOST, fitting, 4 * count))

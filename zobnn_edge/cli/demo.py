@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
 import typer
@@ -26,6 +26,9 @@ from zobnn_edge.encoding import InputArray
 from zobnn_edge.errors import InputError
 from zobnn_edge.files import write_atomic
 from zobnn_edge.model_file import Model
+
+if TYPE_CHECKING:
+    from zobnn_edge.report.summary import Summary
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 Result = TypeVar("Result")
@@ -65,7 +68,8 @@ def demo(
     (Ctrl-C), the same command goes on where it was.
     """
     from zobnn_edge.boards import board as find_board
-    from zobnn_edge.report import table as report
+    from zobnn_edge.report.page import write_page
+    from zobnn_edge.report.table import points_table
 
     recipes = {"digits": "digits", "mnist": "mnist_tutorial"}
     images = images or (60 if dataset == "digits" else 20)
@@ -81,16 +85,14 @@ def demo(
     models = _import_and_harden(console, settings, keras_file)
     exports = _export(console, settings, models["hardened"])
     x, y = _test_images(settings)
-    summaries, fault_free = {}, {}
-    for variant, model in models.items():
-        summaries[variant], fault_free[variant] = _campaign(console, settings, variant, model, x, y)
+    summaries = {variant: _campaign(console, settings, variant, model, x, y) for variant, model in models.items()}
     console.print()
     title = f"{settings.dataset} on {board}: bit flips in SRAM, {images} test images a trial, seed {seed}"
-    console.print(report.table(title, summaries))
-    fault_free_text = ", ".join(f"{variant} {value:.1f} %" for variant, value in fault_free.items())
+    console.print(points_table(title, summaries))
+    fault_free_text = ", ".join(f"{variant} {s.fault_free.value:.1f} %" for variant, s in summaries.items())
     console.print(f"fault-free accuracy on these images: {fault_free_text}")
     plot = output / "accuracy.html"
-    report.plot(title, summaries, fault_free, plot)
+    write_page(title, summaries, plot)
     console.print("\nfiles made:")
     made = [keras_file, *(output / f"{v}.zob" for v in models), *exports]
     for path in [*made, *(output / f"{v}.{kind}" for v in models for kind in ("elf", "db")), plot]:
@@ -153,28 +155,24 @@ def _test_images(s: Settings) -> tuple[InputArray, InputArray]:
     return data.x[chosen], data.y[chosen]
 
 
-def _campaign(
-    console: Console, s: Settings, variant: str, model: Model, x: InputArray, y: InputArray
-) -> tuple[list, float]:  # type: ignore[type-arg]
-    """Build and boot the board, run the trials that the journal lacks; (summaries, fault-free accuracy in percent)."""
+def _campaign(console: Console, s: Settings, variant: str, model: Model, x: InputArray, y: InputArray) -> Summary:
+    """Build and boot the board, run the trials that the journal lacks, sum up."""
     from zobnn_edge import firmware
-    from zobnn_edge.campaign.journal import Journal
-    from zobnn_edge.campaign.outcome import top1
-    from zobnn_edge.campaign.runner import Campaign, run
-    from zobnn_edge.report.table import summarise
-    from zobnn_edge.targets import open_target
+    from zobnn_edge.campaign.lanes import lanes
+    from zobnn_edge.campaign.plan import Job, Plan
+    from zobnn_edge.campaign.runner import opened, run
+    from zobnn_edge.report.summary import summarise
 
     elf = s.folder / f"{variant}.elf"
     _stage(console, f"building {elf}", lambda: firmware.build(model, s.board, elf))
-    campaign = Campaign(RATES, s.trials, s.seed)
-    spec = f"qemu:{s.board}"
+    job = Job(Plan(RATES, s.trials, s.seed), model.to_bytes(), x, y, f"{s.dataset}, {s.images} images a trial")
+    places = lanes(job, [f"qemu:{s.board}"])
     with (
-        _stage(console, f"booting {spec} with {variant} parameters", lambda: open_target(spec, model)) as target,
-        Journal(s.folder / f"{variant}.db", campaign.header(model, x, spec)) as journal,
-        _bar(console, f"flipping bits, {variant} parameters", len(RATES) * s.trials) as advance,
+        opened(job, s.folder / f"{variant}.db", places) as journal,
+        _bar(console, f"flipping bits, {variant} parameters", job.plan.total) as advance,
     ):
-        golden = run(campaign, target, x, y, journal, advance)
-        return summarise(journal.rows()), 100 * float((top1(golden) == y).mean())
+        run(job, journal, places, lambda schedule: advance(schedule.done))
+        return summarise(journal)
 
 
 def _stage(console: Console, what: str, work: Callable[[], Result]) -> Result:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from zobnn_edge import __version__
-from zobnn_edge.cli import demo, hardware, models, verify
+from zobnn_edge.cli import campaign, demo, hardware, models, verify, worst_case
 from zobnn_edge.errors import ZobnnError
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
@@ -25,6 +25,8 @@ app = typer.Typer(
 models.register(app)
 hardware.register(app)
 verify.register(app)
+campaign.register(app)
+worst_case.register(app)
 demo.register(app)
 
 

@@ -58,6 +58,9 @@ def harden(
     range: Annotated[
         str, typer.Option(help="Range of codes: error (of least squared error) or minmax (all values).")
     ] = "error",
+    byte_inputs: Annotated[
+        bool, typer.Option(help="Keep inputs in bytes where that is exact for the network's --pixels.")
+    ] = True,
 ) -> None:
     """Harden real-valued parameters after ZOBNN.
 
@@ -67,7 +70,8 @@ def harden(
     from zobnn_edge.harden import harden as apply
 
     before = read_model(net)
-    after = model_file.save(apply(before.network, Policy(bits, range)), output)  # type: ignore[arg-type]
+    policy = Policy(bits, range, byte_inputs)  # type: ignore[arg-type]
+    after = model_file.save(apply(before.network, policy), output)
     saved = 100 * (1 - len(after.image.data) / max(1, len(before.image.data)))
     typer.echo(f"{output}: {_summary(after)}; {saved:.1f} % fewer bytes of parameters")
 
@@ -131,9 +135,15 @@ def describe(model: Model) -> dict[str, Any]:
     net = model.network
     layout = lay_out(net, model.work)
     fused = {op.name for group in layout.groups for op in group[1:]}
+    scratch = {
+        op.name: need
+        for group in layout.groups
+        for op, need in zip(group, scratch_bytes(net, group, layout.work), strict=True)
+    }
     return {
         "name": net.name,
         "input": net.input_shape,
+        "input_kind": net.tensors[net.input].kind,
         "outputs": net.outputs,
         "parameter_bytes": len(model.image.data),
         "fault_bits": model.image.bits,
@@ -148,7 +158,7 @@ def describe(model: Model) -> dict[str, Any]:
                 "fused": op.name in fused,
                 "macs": net.macs(op),
                 "algorithm": layout.work[op.name].algorithm if op.name in layout.work else None,
-                "scratch_bytes": scratch_bytes(net, op, layout.work),
+                "scratch_bytes": scratch[op.name],
                 "ram_bytes": tensor_bytes(net.tensors[op.output]) if op.output in layout.offsets else 0,
             }
             for op in net.ops
@@ -179,7 +189,7 @@ def encoding_text(encoding: Encoding) -> str:
 
 def _summary(model: Model) -> str:
     net = model.network
-    shape = "x".join(map(str, net.input_shape))
+    shape = "x".join(map(str, net.input_shape)) + (" bytes" if net.tensors[net.input].kind == "int8" else "")
     return (
         f"input {shape}, {net.outputs} scores, parameters {len(model.image.data):,} bytes, "
         f"arena {model.arena_bytes:,} bytes, {sum(net.macs(op) for op in net.ops):,} MACs"

@@ -1,98 +1,70 @@
-"""Trials summed up a fault rate at a time, as data, as a terminal table and as a plot."""
+"""Summaries as tables for the terminal."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 
-import numpy as np
 from rich import box
 from rich.table import Table
 
-from zobnn_edge.campaign.journal import Row
 from zobnn_edge.campaign.outcome import Outcome
-from zobnn_edge.faults.statistics import Estimate, mean
-from zobnn_edge.files import write_atomic
+from zobnn_edge.faults.statistics import Estimate
+from zobnn_edge.report.summary import FAILURES, StratumSummary, Summary
 
-SHOWN = {Outcome.MASKED: "masked", Outcome.SDC_BENIGN: "benign", Outcome.SDC_CRITICAL: "critical"}
-
-
-@dataclass(frozen=True)
-class RateSummary:
-    """All trials at one fault rate: how many, bits flipped a trial, accuracy in percent with its interval, outcomes."""
-
-    rate: float
-    trials: int
-    flips: float
-    accuracy: Estimate
-    outcomes: dict[str, int]
+LARGEST_STRATA = 15
 
 
-def summarise(rows: Iterable[Row]) -> list[RateSummary]:
-    """One summary a fault rate, in ascending order; harness errors are left out."""
-    groups: dict[float, list[Row]] = {}
-    for row in rows:
-        if row.outcome is not Outcome.HARNESS_ERROR:
-            groups.setdefault(row.rate, []).append(row)
-    return [
-        RateSummary(
-            rate,
-            len(group),
-            float(np.mean([r.flips for r in group])),
-            mean(np.array([100 * r.correct / r.inputs for r in group])),
-            dict(Counter(r.outcome.value for r in group)),
-        )
-        for rate, group in sorted(groups.items())
-    ]
-
-
-def table(title: str, variants: dict[str, list[RateSummary]]) -> Table:
-    """A terminal table: one line a variant (such as float32, hardened) and rate."""
-    out = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+def points_table(title: str, summaries: Mapping[str, Summary]) -> Table:
+    """One line a variant (such as float32, hardened) and amount."""
+    out = _table(title)
     out.add_column("variant", no_wrap=True)
-    for name in ("rate", "trials", "flips", "accuracy % (95 %)", *SHOWN.values()):
+    unit = next(iter(summaries.values())).amount if summaries else "fault rate"
+    columns = ("rate" if unit == "fault rate" else "bits", "trials", "flips", "accuracy % (95 %)", "median", "5-95 %")
+    for name in (*columns, "fail"):
         out.add_column(name, justify="right", no_wrap=True)
-    for variant, summaries in variants.items():
-        for s in summaries:
-            estimate, low, high = s.accuracy
+    for variant, summary in summaries.items():
+        for p in summary.points:
+            outcomes = {Outcome(name): count for name, count in p.outcomes.items()}
             out.add_row(
                 variant,
-                f"{s.rate:g}",
-                str(s.trials),
-                f"{s.flips:.3g}" if s.flips < 100 else f"{s.flips:.0f}",
-                f"{estimate:.1f} ({low:.1f}-{high:.1f})",
-                *(str(s.outcomes.get(o.value, 0)) for o in SHOWN),
+                f"{p.amount:.3g}",
+                str(p.trials),
+                f"{p.flips:.3g}" if p.flips < 100 else f"{p.flips:.0f}",
+                interval(p.accuracy),
+                f"{p.median.value:.1f}",
+                f"{p.quantiles[0]:.0f}-{p.quantiles[-1]:.0f}",
+                str(sum(outcomes.get(outcome, 0) for outcome in FAILURES)),
             )
         out.add_section()
-    out.caption = "masked: same scores; benign: other scores, same classes; critical: the class of some image changed"
+    out.caption = "fail: trials in which the class of an image changed, or that hung or crashed"
     out.caption_justify = "left"
     return out
 
 
-def plot(title: str, variants: dict[str, list[RateSummary]], fault_free: dict[str, float], path: Path) -> None:
-    """Write an interactive page: accuracy over fault rate with intervals, one line a variant; needs no network."""
-    import plotly.graph_objects as go  # slow to import, and only needed here
+def strata_table(title: str, strata: list[StratumSummary]) -> Table:
+    """The strata that fail most often."""
+    out = _table(title)
+    out.add_column("layer, role, bit")
+    for name in ("bits", "tried", "fails % (95 %)"):
+        out.add_column(name, justify="right", no_wrap=True)
+    for s in strata[:LARGEST_STRATA]:
+        out.add_row(s.name, f"{s.bits:,}", str(s.trials), percent(s.failures))
+    left = len(strata) - LARGEST_STRATA
+    if left > 0:
+        out.caption = f"and {left} more"
+        out.caption_justify = "left"
+    return out
 
-    figure = go.Figure()
-    for variant, summaries in variants.items():
-        rates = [s.rate for s in summaries]
-        centre, low, high = (np.array([s.accuracy[i] for s in summaries]) for i in range(3))
-        figure.add_scatter(
-            x=rates,
-            y=centre,
-            error_y={"type": "data", "array": high - centre, "arrayminus": centre - low},
-            mode="lines+markers",
-            name=f"{variant} (fault-free {fault_free[variant]:.1f} %)",
-        )
-    ticks = sorted({s.rate for summaries in variants.values() for s in summaries})
-    figure.update_xaxes(
-        title="fault rate (probability that a stored parameter bit is flipped)",
-        type="log",
-        tickvals=ticks,
-        ticktext=[f"{rate:g}" for rate in ticks],
-    )
-    figure.update_yaxes(title="accuracy, %", range=[0, 102])
-    figure.update_layout(title=title, template="simple_white", legend={"x": 0.02, "y": 0.05}, hovermode="x unified")
-    write_atomic(path, figure.to_html(include_plotlyjs=True, default_height="95vh"))
+
+def percent(share: Estimate) -> str:
+    """A share with its interval, in percent."""
+    return interval(Estimate(*(100 * x for x in share)))
+
+
+def interval(estimate: Estimate) -> str:
+    """An estimate with its interval."""
+    return f"{estimate.value:.1f} ({estimate.low:.1f}-{estimate.high:.1f})"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from zobnn_edge.encoding import FloatArray, InputArray
+from zobnn_edge.faults.space import Addresses
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network, as_inputs
 
@@ -19,7 +20,11 @@ Counter = Literal["nothing", "instructions", "cycles"]
 
 @dataclass(frozen=True)
 class TargetInfo:
-    """What a target is. Of the host, which has no serial line and no clock of interest, the numbers are 0."""
+    """What a target is. Of the host, which has no serial line and no clock of interest, the numbers are 0.
+
+    `firmware` names the code that runs there: the SHA-256 of the host's engine or of an emulated board's firmware; of a
+    real board the CRC-32s of plan and image that it reports.
+    """
 
     name: str
     board: str
@@ -28,6 +33,7 @@ class TargetInfo:
     memory_address: int = 0
     input_bytes: int = 0
     boots: int = 0
+    firmware: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,12 @@ class Flip:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Scores (N, outputs) of the inputs; what the last inference took, in units of `TargetInfo.counter`, if counted."""
+    """Scores (N, outputs) of the inputs; what the last inference took, in units of `TargetInfo.counter`, if counted;
+    and the share of the operations that had to be computed."""
 
     scores: FloatArray
     instructions: int | None
+    work: float = 1.0
 
 
 class Target(ABC):
@@ -75,9 +83,20 @@ class Target(ABC):
     def run(self) -> RunResult:
         """Run the network on all inputs with the memory as it is now."""
 
+    def expect_many_runs(self) -> None:  # noqa: B027 - most targets have nothing to prepare
+        """Many runs on these inputs follow, most of them with few bits changed: a target may prepare for that."""
+
+    def run_plainly(self) -> RunResult:
+        """As `run`, without any shortcut that a target may know: every operation is carried out. For controls."""
+        return self.run()
+
     @abstractmethod
     def flip(self, addresses: Iterable[int]) -> list[Flip]:
         """Invert bits, one after the other; all of them or, if one belongs to no parameter (InputError), none."""
+
+    def invert(self, addresses: Addresses) -> int:
+        """Invert bits that are known to belong to parameters, all different; returns how many."""
+        return len(self.flip(addresses.tolist()))
 
     @abstractmethod
     def inject(self, rate: float, seed: int, regions: Sequence[str] | None = None) -> int:

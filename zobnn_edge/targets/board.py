@@ -35,6 +35,7 @@ class BoardTarget(Target):
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._firmware = ""
         self._inputs: InputArray = np.empty((0, 0), np.float32)
         self._on_board = slice(0, 0)
 
@@ -71,6 +72,7 @@ class BoardTarget(Target):
             memory_address=h["memory_address"],
             input_bytes=h["input_bytes"],
             boots=h["boots"],
+            firmware=self._firmware or f"plan {h['plan_crc']:08x}, image {h['image_crc']:08x}",
         )
 
     def put_inputs(self, inputs: InputArray) -> None:

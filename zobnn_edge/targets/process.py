@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import signal
 import socket
@@ -46,6 +47,7 @@ class ProcessTarget(BoardTarget):
 
     def load(self, model: Model) -> None:
         elf = built(model, self._board.name)
+        self._firmware = hashlib.sha256(elf.read_bytes()).hexdigest()
         self.close()
         self._start(elf)
         try:

@@ -1,0 +1,148 @@
+"""Images a second of whole networks on one core of this machine: the engine with every instruction set, the stock LCE
+interpreter with its usual and its fastest kernels, and TensorFlow with the same network in floats.
+
+All in one run, in turns, so that what else the machine does falls on everybody; the best turn of each counts. Input
+coding is included: everybody gets 8-bit pixels, or the floats these stand for.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from converters import lce, lce_interpreter
+from converters.keras import keras
+from zobnn_edge import datasets, reference, zoo
+from zobnn_edge.encoding import InputArray
+from zobnn_edge.engine import Engine, instruction_sets
+from zobnn_edge.errors import ZobnnError
+from zobnn_edge.model_file import Model
+from zobnn_edge.network import Network
+from zobnn_edge.operations import Add, Affine, Clip, Conv, MaxPool, Op, Sign, Threshold, Unpack
+
+NETWORKS = ("fracbnn_cifar10", "cnv_cifar10", "cifar10_bnn")
+TURNS = 12
+Record = dict[str, Any]
+Run = Callable[[InputArray], object]
+
+
+def measure(names: tuple[str, ...] = NETWORKS, turns: int = TURNS) -> list[Record]:
+    """Records {core, case, with, images_per_second, threads}; a network that cannot be had is skipped with a line."""
+    _one_thread()
+    records = []
+    for name in names:
+        try:
+            network = zoo.load(name)
+            pixels = datasets.load(zoo.dataset(name), "test").x[:512]
+        except ZobnnError as error:
+            print(f"skipped {name}: {error}")
+            continue
+        for contender, rate in _in_turns(_contenders(name, network), pixels, turns).items():
+            records.append({"core": "host", "case": name, "with": contender, "images_per_second": rate, "threads": 1})
+    return records
+
+
+def _one_thread() -> None:
+    """Has to come before TensorFlow computes anything."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    tf, _ = keras()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _contenders(name: str, network: Network) -> dict[str, tuple[Run, int]]:
+    """What runs the network, and how many images it gets a turn."""
+    model, blob = Model.of(network), lce.write(network)
+    contenders: dict[str, tuple[Run, int]] = {}
+    for instructions in instruction_sets():
+        engine = Engine(model.plan, instructions)
+        images = 16 if instructions == "portable" else 512
+        contenders[f"engine, {instructions}"] = (lambda x, e=engine: e.run(model.image.data, x, threads=1), images)
+    for kernel, fastest in (("LCE", False), ("LCE, fastest", True)):
+        interpreter = lce_interpreter.Interpreter(blob, exact=False, fastest=fastest)
+        contenders[kernel] = (lambda x, i=interpreter: i.run(network.pixels.apply(x)), 128 if fastest else 32)
+    contenders["TensorFlow"] = (_tensorflow(name, network), 128)
+    return contenders
+
+
+def _in_turns(contenders: dict[str, tuple[Run, int]], pixels: InputArray, turns: int) -> dict[str, float]:
+    """Images a second of each contender's best turn; the first turn only warms up."""
+    best = dict.fromkeys(contenders, 0.0)
+    for turn in range(turns + 1):
+        for contender, (run, images) in contenders.items():
+            x = pixels[:images]
+            started = time.perf_counter()
+            run(x)
+            if turn > 0:
+                best[contender] = max(best[contender], len(x) / (time.perf_counter() - started))
+    return best
+
+
+def _tensorflow(name: str, network: Network) -> Run:
+    """The trained Keras model as one graph; where there is none, the network's operations on floats."""
+    tf, _ = keras()
+    model = zoo.keras_model(name)
+    forward = (lambda x: model(x, training=False)) if model is not None else _graph(tf, network)
+    graph = tf.function(forward)
+    return lambda x: graph(tf.constant(network.pixels.apply(x))).numpy()
+
+
+def _graph(tf: Any, network: Network) -> Callable[[Any], Any]:
+    """A feed-forward network without padding in TensorFlow's floats: bits are +1.0 and -1.0."""
+    values = {p.name: tf.constant(p.values.astype(np.float32)) for p in network.parameters.values()}
+
+    def one(op: Op, x: Any, other: Any) -> Any:
+        if isinstance(op, Conv):
+            return tf.nn.conv2d(x, tf.transpose(values[op.weight], (1, 2, 3, 0)), op.stride, "VALID")
+        if isinstance(op, MaxPool):
+            return tf.nn.max_pool2d(x, op.size, op.stride, "VALID")
+        if isinstance(op, Threshold):
+            return tf.where(x < values[op.threshold], -1.0, 1.0)
+        if isinstance(op, Sign):
+            return tf.where(x < 0, -1.0, 1.0)
+        if isinstance(op, Affine) and op.scale is None and op.bias is None:
+            return x * op.gain
+        if isinstance(op, Clip):
+            return tf.clip_by_value(x, op.low, op.high)
+        assert isinstance(op, (Add, Unpack)), f"{op.name}: not needed so far"
+        return x + other if isinstance(op, Add) else x
+
+    def forward(x: Any) -> Any:
+        tensors = {network.input: x}
+        for op in network.ops:
+            inputs = [tensors[t] for t in op.inputs]
+            tensors[op.output] = one(op, inputs[0], inputs[-1])
+        return tf.reshape(tensors[network.output], (-1, network.outputs))
+
+    return forward
+
+
+def agree(name: str, images: int = 16) -> bool:
+    """Whether all contenders compute the same network: classes of a few images."""
+    network, pixels = zoo.load(name), datasets.load(zoo.dataset(name), "test").x[:images]
+    classes = reference.run(network, pixels).argmax(axis=1)
+    runs = (run(pixels) for run, _ in _contenders(name, network).values())
+    return all((np.asarray(scores).reshape(images, -1).argmax(axis=1) == classes).mean() > 0.9 for scores in runs)
+
+
+def show(records: list[Record], console: Console) -> None:
+    """The records as a table, with ratios to the peers."""
+    table = Table(title="this machine, one core", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("network", "with", "images a second", "of LCE", "of TensorFlow"):
+        table.add_column(column, justify="left" if column in ("network", "with") else "right")
+    rates = {(r["case"], r["with"]): r["images_per_second"] for r in records}
+    for (case, contender), rate in rates.items():
+        ratios = (f"{rate / rates[case, peer]:.2f}" for peer in ("LCE, fastest", "TensorFlow"))
+        table.add_row(case, contender, f"{rate:,.0f}", *ratios)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    show(measure(), Console(width=120))

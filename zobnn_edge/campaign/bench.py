@@ -1,0 +1,188 @@
+"""The bench: one target with a campaign's model in it, on which trials and controls are run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zobnn_edge.campaign.journal import Control, Entry, Golden, Row, packed
+from zobnn_edge.campaign.outcome import Outcome, classify, top1
+from zobnn_edge.campaign.plan import Job, Trial
+from zobnn_edge.encoding import FloatArray
+from zobnn_edge.errors import TargetError
+from zobnn_edge.faults import models
+from zobnn_edge.faults.space import Addresses, stratum_of
+from zobnn_edge.link.client import NoAnswer, Refused, Restarted
+from zobnn_edge.targets import RunResult, open_target
+
+FEW = 16
+"""Addresses of fault sets of at most so many bits are written out in the journal."""
+ATTEMPTS = 3
+"""How often a trial is tried when the harness, not the network, fails."""
+REMEMBERED_BITS, REMEMBERED_BYTES = 1, 1 << 26
+"""Results of fault sets of at most so many bits are kept, up to so many bytes of scores: at low rates most trials have
+none or a single bit."""
+CONTROL_EVERY_ON_HOST, CONTROL_EVERY = 500, 50
+"""A run without faults is made after so many trials at most, on the host and elsewhere, and as the last one."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a lane brings: entries for the journal, and the work it was, in trials in which everything is computed."""
+
+    entries: list[Entry]
+    work: float
+
+
+class Bench:
+    """One target. Not for several threads at once."""
+
+    def __init__(self, job: Job, spec: str) -> None:
+        """Open the target and bring the model; raises what `open_target` raises."""
+        self.job = job
+        self.spec = spec
+        self.target = open_target(spec, job.model)
+        self._on_host = self.target.info.board == "host"
+        self._part: int | None = None
+        self._golden: dict[int, FloatArray] = {}
+        self._strata = {stratum: number for number, (stratum, _) in enumerate(job.space.strata())}
+        self._trials = self._controlled = 0
+        self._work = 0.0
+        self._known: dict[tuple[int, bytes], RunResult] = {}
+
+    def run(self, trials: Sequence[Trial], last: bool = False) -> Batch:
+        """Run trials and the controls due: before the first, after a number of them, and if `last` at the end."""
+        entries: list[Entry] = []
+        before = self._work
+        for trial in trials:
+            entries += self._prepare(trial.part)
+            entries.append(self._try(trial))
+            self._trials += 1
+            if self._trials - self._controlled >= (CONTROL_EVERY_ON_HOST if self._on_host else CONTROL_EVERY):
+                entries.append(self._control())
+        if last and self._trials > self._controlled:
+            entries.append(self._control())
+        return Batch(entries, self._work - before)
+
+    def close(self) -> None:
+        """Give the target back."""
+        self.target.close()
+
+    def _prepare(self, part: int) -> list[Entry]:
+        """Bring the images of a part; when it is the first time, make the golden run, and again as a control."""
+        if part == self._part:
+            return []
+        inputs, labels = self.job.images(part)
+        self.target.restore()
+        self.target.put_inputs(inputs)
+        self.target.expect_many_runs()
+        self._part = part
+        if part in self._golden:
+            return []
+        scores = self._golden[part] = self.target.run_plainly().scores
+        right = top1(scores) == labels
+        digest = hashlib.sha256(scores.tobytes()).hexdigest()
+        return [Golden(part, digest, packed(right), int(right.sum()), len(labels)), self._control()]
+
+    def _control(self) -> Control:
+        """A run without faults on the images at hand, computed in full."""
+        assert self._part is not None
+        scores = self.target.run_plainly().scores
+        self._controlled = self._trials
+        return Control(self.spec, self._trials, classify(self._golden[self._part], scores))
+
+    def _try(self, trial: Trial) -> Row:
+        """A trial, tried again while the harness fails; it is a harness error if it always does."""
+        for _ in range(ATTEMPTS):
+            row = self._attempt(trial)
+            if row.outcome is not Outcome.HARNESS_ERROR:
+                break
+        return row
+
+    def _attempt(self, trial: Trial) -> Row:
+        addresses = trial.faults.addresses(self.job.space)
+        try:
+            return self._row(trial, addresses, *self._observe(trial, addresses))
+        except TargetError as error:  # before or after the run: says nothing about the network
+            self.target.reset()
+            return self._row(trial, addresses, None, Outcome.HARNESS_ERROR, str(error))
+
+    def _observe(self, trial: Trial, addresses: Addresses) -> tuple[RunResult | None, Outcome, str]:
+        """What the network does with these bits inverted; on the host, equal fault sets are computed once."""
+        key = (trial.part, addresses.tobytes())
+        result = self._known.get(key)
+        if result is None:
+            self._invert(trial, addresses)
+            try:
+                result = self.target.run()
+            except TargetError as error:
+                self.target.reset()
+                return None, failure(error), str(error)
+            self.target.restore()
+            self._work += result.work
+            if self._may_come_again(addresses, result):
+                self._known[key] = result
+        return result, classify(self._golden[trial.part], result.scores), ""
+
+    def _may_come_again(self, addresses: Addresses, result: RunResult) -> bool:
+        """Whether a result is worth keeping. Models that hit one place never hit the same one twice."""
+        room = len(self._known) * result.scores.nbytes < REMEMBERED_BYTES
+        few = len(addresses) <= REMEMBERED_BITS
+        return self._on_host and room and few and not models.model(self.job.plan.model).one_place
+
+    def _invert(self, trial: Trial, addresses: Addresses) -> None:
+        """Invert the bits. A board draws independent flips itself, which a few bytes tell it to."""
+        faults, regions = trial.faults, self.job.space.regions
+        if faults.model == "rate" and regions is not None and not self._on_host:
+            flips = self.target.inject(faults.amount, faults.seed, regions)
+        else:
+            flips = self.target.invert(addresses)
+        if flips != len(addresses):
+            raise TargetError(f"{self.spec}: {flips} bits were inverted, not {len(addresses)}")
+
+    def _row(self, trial: Trial, addresses: Addresses, result: RunResult | None, outcome: Outcome, detail: str) -> Row:
+        _, labels = self.job.images(trial.part)
+        right, changed, instructions = np.zeros(len(labels), bool), len(labels), None
+        if result is not None:
+            classes = top1(result.scores)
+            right = classes == labels
+            changed = int((classes != top1(self._golden[trial.part])).sum())
+            instructions = result.instructions
+        return Row(
+            number=trial.number,
+            point=trial.point,
+            amount=trial.faults.amount,
+            seed=trial.faults.seed,
+            part=trial.part,
+            flips=len(addresses),
+            addresses=tuple(addresses.tolist()) if len(addresses) <= FEW else None,
+            stratum=self._stratum(addresses),
+            outcome=outcome,
+            changed=changed,
+            correct=int(right.sum()),
+            inputs=len(labels),
+            right=packed(right),
+            instructions=instructions,
+            target=self.spec,
+            detail=detail,
+        )
+
+    def _stratum(self, addresses: Addresses) -> int | None:
+        """The number of the stratum that was hit, of models that hit one place."""
+        if not models.model(self.job.plan.model).one_place:
+            return None
+        return self._strata[stratum_of(self.job.model.image, int(addresses[0]))]
+
+
+def failure(error: TargetError) -> Outcome:
+    """The outcome of a run that gave no scores."""
+    if isinstance(error, NoAnswer):
+        return Outcome.HANG
+    if isinstance(error, Restarted) and error.exception:
+        return Outcome.CRASH
+    if isinstance(error, Refused) and error.error == "engine":
+        return Outcome.DETECTED
+    return Outcome.HARNESS_ERROR

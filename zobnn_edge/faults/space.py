@@ -1,0 +1,194 @@
+"""The fault space: which stored bits may be hit, and their numbering (docs/spec.md, "Faults")."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zobnn_edge.encoding import row_bits
+from zobnn_edge.errors import InputError
+from zobnn_edge.image import ParameterImage, Region
+
+Addresses = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The first `size` bits of a region that lie at `first + period * i + offset`, in ascending order."""
+
+    region: Region
+    first: int
+    period: int
+    offsets: tuple[int, ...]
+    size: int
+
+    def addresses(self, positions: Addresses) -> Addresses:
+        """The bit addresses of some of its bits, counted from 0."""
+        i, at = np.divmod(positions, len(self.offsets))
+        out: Addresses = self.first + self.period * i + np.asarray(self.offsets, np.int64)[at]
+        return out
+
+    def contains(self, addresses: Addresses) -> NDArray[np.bool_]:
+        """Which addresses are among its bits."""
+        i, offset = np.divmod(addresses - self.first, self.period)
+        position = i * len(self.offsets) + np.searchsorted(self.offsets, offset)
+        return np.isin(offset, self.offsets) & (position >= 0) & (position < self.size)
+
+
+def _part(region: Region, bits: Collection[int] | None) -> Part:
+    """All stored bits of a region, or those at some bit positions of its codes."""
+    encoding = region.encoding
+    if bits is None:
+        return Part(region, region.first_bit, 1, (0,), region.bits)
+    chosen = sorted(j for j in bits if 0 <= j < encoding.bits)
+    if not encoding.row:
+        return Part(region, region.first_bit, encoding.bits, tuple(chosen), region.count * len(chosen))
+    offsets = tuple(i * encoding.bits + j for i in range(encoding.row) for j in chosen)
+    return _in_rows(region, offsets)
+
+
+def _in_rows(region: Region, offsets: tuple[int, ...]) -> Part:
+    """The bits at some places of every row."""
+    period = row_bits(region.encoding)
+    return Part(region, region.first_bit, period, offsets, region.bits // period * len(offsets))
+
+
+def _padding(region: Region) -> Part | None:
+    """The bits that fill up the rows of a region."""
+    encoding = region.encoding
+    if not encoding.row:
+        return None
+    offsets = tuple(range(encoding.row * encoding.bits, row_bits(encoding)))
+    return _in_rows(region, offsets) if offsets else None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A choice of stored bits; None chooses everything. Written into a journal's header as it is.
+
+    Types are binary, L (real weights) and S (all other reals); bit positions are those of the code, 0 the lowest. With
+    bit positions given, bits that fill up rows are left out.
+    """
+
+    parameters: tuple[str, ...] | None = None
+    types: tuple[str, ...] | None = None
+    layers: tuple[str, ...] | None = None
+    roles: tuple[str, ...] | None = None
+    bits: tuple[int, ...] | None = None
+
+    def of(self, image: ParameterImage) -> FaultSpace:
+        """The bits chosen; raises InputError for a name that there is not, or when nothing is left."""
+        wanted = (
+            ("parameter", self.parameters, [r.name for r in image.regions]),
+            ("type", self.types, [r.type for r in image.regions]),
+            ("layer", self.layers, [r.layer for r in image.regions]),
+            ("role", self.roles, [r.role for r in image.regions]),
+        )
+        keep = [True] * len(image.regions)
+        for what, names, have in wanted:
+            for name in names or ():
+                if name not in have:
+                    known = ", ".join(dict.fromkeys(have))
+                    raise InputError(f"there is no {what} {name}; there are {known}")
+            keep = [k and (names is None or h in names) for k, h in zip(keep, have, strict=True)]
+        parts = [_part(r, self.bits) for r, k in zip(image.regions, keep, strict=True) if k]
+        parts = [part for part in parts if part.size]
+        if not parts:
+            raise InputError("no stored bit is of the types, layers, roles and bit positions asked for, all at once")
+        return FaultSpace(image, tuple(parts))
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Bits alike: of one layer, one role and one bit position; position None stands for bits that fill up rows."""
+
+    layer: str
+    role: str
+    bit: int | None
+
+    def __str__(self) -> str:
+        return f"{self.layer}, {self.role}, " + ("row padding" if self.bit is None else f"bit {self.bit}")
+
+
+@dataclass(frozen=True)
+class FaultSpace:
+    """Stored bits of an image, numbered from 0 in ascending order of their addresses."""
+
+    image: ParameterImage
+    parts: tuple[Part, ...]
+
+    @cached_property
+    def _ends(self) -> Addresses:
+        """The number of the first bit that lies behind each part."""
+        return np.cumsum([part.size for part in self.parts], dtype=np.int64)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of bits."""
+        return sum(part.size for part in self.parts)
+
+    @cached_property
+    def regions(self) -> list[str] | None:
+        """The names of its regions if it is made of whole ones, else None."""
+        whole = all(part.size == part.region.bits for part in self.parts)
+        return [part.region.name for part in self.parts] if whole else None
+
+    @cached_property
+    def ranges(self) -> list[tuple[int, int]]:
+        """(first bit, number of bits) of the regions it has bits of."""
+        return [(part.region.first_bit, part.region.bits) for part in self.parts]
+
+    def addresses(self, positions: Addresses) -> Addresses:
+        """The bit addresses of some of its bits, by their numbers."""
+        out = np.empty(len(positions), np.int64)
+        at = np.searchsorted(self._ends, positions, side="right")
+        for i in set(at.tolist()):
+            part, here = self.parts[i], at == i
+            out[here] = part.addresses(positions[here] - (self._ends[i] - part.size))
+        return out
+
+    def contains(self, addresses: Addresses) -> NDArray[np.bool_]:
+        """Which addresses are among its bits."""
+        hits = np.zeros(len(addresses), bool)
+        for part in self.parts:
+            hits |= part.contains(addresses)
+        return hits
+
+    def starts(self, length: int) -> FaultSpace:
+        """Those of its bits from which `length` bits in a row lie in one region; raises InputError if there is none."""
+        parts = []
+        for part in self.parts:
+            last = part.region.first_bit + part.region.bits - length
+            i, offset = divmod(last - part.first, part.period)
+            fit = i * len(part.offsets) + sum(o <= offset for o in part.offsets)
+            if fit > 0:
+                parts.append(replace(part, size=min(fit, part.size)))
+        if not parts:
+            raise InputError(f"no parameter of the fault space has {length} bits in a row")
+        return replace(self, parts=tuple(parts))
+
+    def strata(self) -> Iterator[tuple[Stratum, FaultSpace]]:
+        """Its bits sorted by layer, role and bit position; every bit is in one stratum."""
+        groups: dict[Stratum, list[Part]] = {}
+        for part in self.parts:
+            region = part.region
+            whole = part.size == region.bits
+            step = region.encoding.bits
+            bits = range(step) if whole else sorted({offset % step for offset in part.offsets})
+            for bit in bits:
+                groups.setdefault(Stratum(region.layer, region.role, bit), []).append(_part(region, (bit,)))
+            padding = _padding(region) if whole else None
+            if padding:
+                groups.setdefault(Stratum(region.layer, region.role, None), []).append(padding)
+        for stratum, parts in groups.items():
+            yield stratum, replace(self, parts=tuple(parts))
+
+
+def stratum_of(image: ParameterImage, address: int) -> Stratum:
+    """The stratum of one bit address."""
+    at = image.locate(address)
+    return Stratum(at.region.layer, at.region.role, at.bit)
