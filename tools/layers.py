@@ -104,10 +104,9 @@ def instructions(model: Model, board: Board) -> int:
 
 
 def code_bytes(model: Model, board: Board) -> int:
-    """Bytes of flash in the firmware of a model, but for the model itself."""
+    """Bytes of code in the firmware of a model."""
     with built(model, board.name).open("rb") as file:
-        text = int(ELFFile(file).get_section_by_name(".text")["sh_size"])
-    return text - len(model.plan) - len(model.image.data)
+        return int(ELFFile(file).get_section_by_name(".text")["sh_size"])
 
 
 def count(case: str, board: Board) -> int:

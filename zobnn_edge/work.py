@@ -129,7 +129,9 @@ def _cost(s: _Shape, memory: int, block: int) -> float:
             continue
         windows = -(-s.taps // taps)
         bands = -(-height // rows) if windows > 1 else 1
-        best = min(best, bands * s.taps * s.words * s.lookups * 90 + windows * s.planes * s.pixels * 60)
+        best = min(
+            best, bands * s.taps * s.words * s.lookups * 90 + windows * s.planes * (s.pixels * 60 + height * 300)
+        )
     looking_up = s.planes * s.pixels * (s.taps * s.words * s.lookups * 7 + 100)
     return s.groups * -(-s.filters // block) * (best + looking_up)
 
