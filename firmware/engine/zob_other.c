@@ -173,7 +173,7 @@ void zob_pad(const zob_context *c, const zob_sink *sink) {
 static void set_bits(uint32_t *words, uint32_t first, uint32_t count) {
     for (words += first / 32u, first %= 32u; count > 0u; words++, first = 0u) {
         const uint32_t n = count < 32u - first ? count : 32u - first;
-        *words |= (0xFFFFFFFFu >> (32u - n)) << first;
+        *words |= (n < 32u ? ((uint32_t)1 << n) - 1u : 0xFFFFFFFFu) << first;
         count -= n;
     }
 }

@@ -138,11 +138,11 @@ void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32
     const uint32_t reals = sink->count - (sink->binary ? 1u : 0u);
     const uint32_t element = pixel * sink->channels + channel;
     for (uint32_t i = 0; i < reals; i++) take(&sink->steps[i], element, channel, x, count);
-    if (sink->real) {
+    if (sink->binary) {
+        put_bits(sink, pixel, channel, count, bits_of(&sink->steps[reals], channel, x, count));
+    } else {
         float *to = sink->real + element;
         if (to != x) copy(to, x, count);
-    } else {
-        put_bits(sink, pixel, channel, count, bits_of(&sink->steps[reals], channel, x, count));
     }
 }
 
