@@ -66,7 +66,8 @@ def write(net: Network) -> bytes:
 def writable(net: Network) -> bool:
     """Whether a flatbuffer is written of a network: not of one that computes in 8-bit integers, all or in part."""
     hybrid = any(isinstance(op, DynamicRange) for op in net.ops)
-    return not hybrid and all(tensor.kind != "int8" for tensor in net.tensors.values())
+    whole = all(isinstance(op, Conv) for op in net.consumers(net.input))  # of an int8 input
+    return not hybrid and all(t.kind != "int8" or (t.name == net.input and whole) for t in net.tensors.values())
 
 
 class _Writer:
@@ -75,10 +76,14 @@ class _Writer:
     def __init__(self, net: Network) -> None:
         self.net = net
         self.graph = Graph()
-        self.at = {net.input: self.graph.tensor((1, *net.input_shape), name=net.input)}
+        self.input = self.graph.tensor((1, *net.input_shape), name=net.input)
+        self.at = {net.input: self.input}
         self.fused: set[str] = set()
 
     def file(self) -> bytes:
+        source = self.net.tensors[self.net.input]
+        if source.kind == "int8":
+            self.at[source.name] = self.graph.rounded(self.input, (1, *source.shape), source.quantization)
         for op in self.net.ops:
             if op.output not in self.fused:
                 self.emit(op)
@@ -86,7 +91,7 @@ class _Writer:
         if self.net.tensors[self.net.output].shape[:2] == (1, 1):
             flat = (1, self.net.outputs)
             scores = self.graph.op("RESHAPE", [scores], flat, options=reshape(flat))
-        return self.graph.file(self.net.name, self.at[self.net.input], scores)
+        return self.graph.file(self.net.name, self.input, scores)
 
     def emit(self, op: Op) -> None:
         if isinstance(op, Conv) and self.net.tensors[op.input].kind == "binary":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from converters.flatbuffer import OPERATORS, TYPES, VERSION, Node, node, write
 from zobnn_edge.encoding import Binary, Float32, Int32, Uniform, pack
 from zobnn_edge.errors import ModelError
-from zobnn_edge.tensor import Parameter
+from zobnn_edge.tensor import Parameter, Quantization
 
 CODE_BITS = "zobnn_code_bits"
 """Name of the metadata that says which tensors are parameters: one byte a tensor, the bits of its codes, 0 for none."""
@@ -48,6 +48,10 @@ class Graph:
     def op(self, name: str, inputs: Sequence[int], shape: Shape, type: str = "float32", options: Options = None) -> int:
         """Append an operator, builtin (upper case) or LCE's own; returns its output, a new tensor."""
         output = self.tensor(shape, type)
+        self._append(name, inputs, output, options)
+        return output
+
+    def _append(self, name: str, inputs: Sequence[int], output: int, options: Options = None) -> None:
         if name not in self.opcodes:
             self.opcodes.append(name)
         custom = bytes(flexbuffers.Dumps(options)) if isinstance(options, dict) else None
@@ -62,7 +66,6 @@ class Graph:
                 custom_options=custom,
             )
         )
-        return output
 
     def constant(self, values: NDArray[np.float32] | NDArray[np.int32] | float) -> int:
         """A tensor of numbers that are part of the structure (a single one as float32); equal tensors are one."""
@@ -91,6 +94,13 @@ class Graph:
         if key not in self.parameters:
             self.parameters[key] = self._decoded(parameter, tuple(shape), halved)
         return self.parameters[key]
+
+    def rounded(self, x: int, shape: Shape, to: Quantization) -> int:
+        """A float32 tensor rounded to int8 and back."""
+        quantization = node("QuantizationParameters", scale=(to.scale,), zero_point=(to.zero_point,))
+        bytes_ = self._tensor(tuple(shape), "int8", quantization=quantization)
+        self._append("QUANTIZE", [x], bytes_)
+        return self.op("DEQUANTIZE", [bytes_], shape)
 
     def _decoded(self, parameter: Parameter, shape: tuple[int, ...], halved: bool) -> int:
         encoding = parameter.encoding

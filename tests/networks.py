@@ -51,9 +51,11 @@ def dyadic_inputs(net: Network, n: int, seed: int = 0) -> np.ndarray:
 class Author:
     """A Builder with random parameters and running names: every method appends one operation."""
 
-    def __init__(self, shape: Shape, seed: int = 0, pixels: Pixels = DYADIC) -> None:
+    def __init__(
+        self, shape: Shape, seed: int = 0, pixels: Pixels = DYADIC, quantization: Quantization | None = None
+    ) -> None:
         self.rng: Rng = np.random.default_rng(seed)
-        self.b = Builder("test", shape, pixels)
+        self.b = Builder("test", shape, pixels, quantization)
         self.x = self.b.input
         self.n = 0
 
@@ -85,7 +87,7 @@ class Author:
         groups: int = 1,
         dilation: tuple[int, int] = (1, 1),
     ) -> Author:
-        """`weight`: "binary", or the encoding (bits of a min-max code) of real weights."""
+        """`weight`: "binary", or the encoding (bits of a min-max code, whole if over int8) of real weights."""
         name = self._name("conv")
         kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
         strides = (stride, stride) if isinstance(stride, int) else stride
@@ -94,6 +96,10 @@ class Author:
         if weight == "binary":
             row = c if self.b.tensors[self.x].kind == "binary" else 0
             p = self._parameter(name, "weight", self.rng.choice([-1.0, 1.0], shape), Binary(row=row))
+        elif isinstance(weight, int) and self.b.tensors[self.x].kind == "int8":
+            zero_point = int(self.rng.integers(-1, 1 << weight))
+            codes = self.rng.integers(0, 1 << weight, shape)
+            p = self._parameter(name, "weight", codes - zero_point, Uniform(weight, 1.0, zero_point))
         else:
             p = self._parameter(name, "weight", self.rng.normal(size=shape), weight)  # type: ignore[arg-type]
         return self._add(Conv(name, self.x, name, p, strides, padding, pad_value, groups, dilation))  # type: ignore[arg-type]
@@ -110,9 +116,13 @@ class Author:
         name = self._name("gain")
         return self._add(Affine(name, self.x, name, gain=gain))
 
-    def threshold(self, encoding: Encoding | int | None = None, spread: float = 8.0) -> Author:
+    def threshold(
+        self, encoding: Encoding | int | None = None, spread: float = 8.0, values: np.ndarray | None = None
+    ) -> Author:
+        """Whole thresholds of the given spread, or the given ones."""
         name, c = self._name("threshold"), self.shape[2]
-        values = np.rint(self.rng.normal(size=c) * spread)
+        if values is None:
+            values = np.rint(self.rng.normal(size=c) * spread)
         return self._add(Threshold(name, self.x, name, self._parameter(name, "threshold", values, encoding)))
 
     def prelu(self, encoding: Encoding | int | None = None, by_element: bool = False) -> Author:
@@ -294,6 +304,16 @@ def two_bits(seed: int = 0, bits: int | None = None) -> Network:
     return a.global_pool().dense(10, weight=bits).affine(bits, scale=False).network()
 
 
+def bytes_in(seed: int = 0, bits: int | None = None) -> Network:
+    """A real first layer with a slope a channel before batch norm, and a real branch of the same pixels."""
+    a = Author((9, 8, 3), seed).conv(33, 5, padding="half", weight=bits).prelu(bits).affine(bits).sign().max_pool()
+    a.conv(16, 3, padding="same", pad_value=1).affine(bits)
+    left = a.x
+    a.x = a.b.input
+    a.conv(16, 2, 2).affine(bits)
+    return a.add(left).dense(10, weight=bits).affine(bits).network()
+
+
 def integer(seed: int = 0) -> Network:
     """8-bit integers: strides, a depthwise convolution, a shortcut, both pools, a dense layer, softmax."""
     a = Author((9, 8, 3), seed).quantize().conv_int8(16, (3, 3), (2, 2), "same", limits=(-20, 127))
@@ -326,6 +346,8 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "real-12": lambda: real(4, 12),
     "two_bits-float32": lambda: two_bits(8),
     "two_bits-hardened-8": lambda: harden(two_bits(8), Policy(8)),
+    "bytes_in-hardened-8": lambda: harden(bytes_in(8), Policy(8)),
+    "bytes_in-hardened-6": lambda: harden(bytes_in(8), Policy(6)),
     "integer": lambda: integer(6),
     "hybrid": lambda: hybrid(7),
     "real-hardened-5": lambda: harden(real(4, None), Policy(5)),

@@ -1,18 +1,24 @@
-"""Speed and memory of the demo's network, and of larger ones on this machine (bench_host.py): ratios of this one
-run; also written to build/bench.json.
+"""Speed and memory of binary layers, of the demo's network, and of larger ones on this machine (bench_host.py); also
+written to build/bench.json.
 
-Instructions are exact counts of an emulated core. Images a second are of this machine, one thread, best of five.
+    python tools/bench.py              measure all
+    python tools/bench.py --baseline   write tests/baseline.json anew: the counts that a test holds later ones against
+
+Instructions are exact counts of an emulated core. Images a second are of this machine, one thread, best of five, and
+meant as ratios within one run.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import bench_host
+import layers
 import numpy as np
 from rich import box
 from rich.console import Console
@@ -22,11 +28,13 @@ from converters import lce, lce_interpreter
 from zobnn_edge import datasets, reference, zoo
 from zobnn_edge.boards import boards
 from zobnn_edge.engine import Engine
+from zobnn_edge.errors import ZobnnError
 from zobnn_edge.harden import Policy, harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.targets import open_target
 
 OUTPUT = Path("build/bench.json")
+BASELINE = Path("tests/baseline.json")
 Record = dict[str, Any]
 
 
@@ -78,13 +86,52 @@ def on_host(models: dict[str, Model], inputs: np.ndarray) -> list[Record]:
     return records
 
 
+def binary_layers(console: Console) -> list[Record]:
+    """Every layer on every core that has the memory for it, as a table of instructions a multiply-accumulate."""
+    cores = list(layers.cores().values())
+    table = Table(
+        title="instructions a MAC, thresholds and packing included", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.add_column("layer")
+    for board in cores:
+        table.add_column(board.core.removeprefix("cortex-"), justify="right")
+    records = []
+    for case in layers.LAYERS:
+        cells = []
+        for board in cores:
+            try:
+                record = layers.measure(case, board)
+            except ZobnnError:
+                cells.append("too large")
+                continue
+            records.append(record)
+            cells.append(f"{record['instructions'] / record['macs']:.3f}" + " c" * (record["algorithm"] == "count"))
+        table.add_row(case, *cells)
+    table.caption, table.caption_justify = "c: by counting, for want of memory or of pixels; others by tables", "left"
+    console.print(table)
+    return records
+
+
+def write_baseline() -> None:
+    """Count the cases of tests/baseline.json again and write it."""
+    cases = json.loads(BASELINE.read_text())
+    for core, counts in cases.items():
+        for case in counts:
+            counts[case] = layers.count(case, layers.cores()[core])
+    BASELINE.write_text(json.dumps(cases, indent=2) + "\n")
+
+
 def main() -> None:
     """Measure, print, write."""
+    if sys.argv[1:] == ["--baseline"]:
+        write_baseline()
+        return
     network = zoo.load("digits")
     models = {"float32": Model.of(network), "hardened 8 bit": Model.of(harden(network, Policy(8)))}
     inputs = datasets.load("digits", "test").x[:200]
-    board_records, host_records = on_boards(models, inputs), on_host(models, inputs)
     console = Console()
+    layer_records = binary_layers(console)
+    board_records, host_records = on_boards(models, inputs), on_host(models, inputs)
 
     counts = Table(title="one inference, digits", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("board", "parameters", "instructions", "a MAC", "of float32", "RAM bytes"):
@@ -109,7 +156,7 @@ def main() -> None:
     bench_host.show(whole, console)
 
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(board_records + host_records + whole, indent=2))
+    OUTPUT.write_text(json.dumps(layer_records + board_records + host_records + whole, indent=2))
     console.print(f"written to {OUTPUT}")
 
 

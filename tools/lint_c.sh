@@ -6,12 +6,14 @@ cd "$(dirname "$0")/.."
 venv=$1
 warnings=(-std=c99 -O2 -ffp-contract=off -Wall -Wextra -Wconversion -Wshadow -Wpedantic -Werror -fsyntax-only)
 cortex=(-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16)
+vectors=(-mcpu=cortex-m55 -mthumb -mfloat-abi=hard)
 includes=(-Ifirmware/engine -Ifirmware/agent -Ifirmware/boards -Ifirmware/boards/common)
 portable=(firmware/engine/*.c firmware/agent/frame.c)
 
 for source in "${portable[@]}"; do
     gcc "${warnings[@]}" "${includes[@]}" "$source"
     arm-none-eabi-gcc "${cortex[@]}" "${warnings[@]}" "${includes[@]}" "$source"
+    arm-none-eabi-gcc "${vectors[@]}" "${warnings[@]}" "${includes[@]}" "$source"
 done
 host=("${warnings[@]/-std=c99/-std=c11}")
 gcc "${host[@]}" -mavx2 "${includes[@]}" firmware/host/tile_avx2.c

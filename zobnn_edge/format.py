@@ -9,7 +9,7 @@ from zobnn_edge.records import Field, Record
 
 FILE_MAGIC = 0x4E424F5A  # "ZOBN"
 PLAN_MAGIC = 0x4E4C505A  # "ZPLN"
-VERSION = 2
+VERSION = 3
 NONE = 0xFFFFFFFF
 
 MAX_TENSORS = 4096
@@ -49,6 +49,7 @@ ROLES = {"weight": 0, "scale": 1, "bias": 2, "slope": 3, "threshold": 4}
 KINDS = {"real": 0, "binary": 1, "int8": 2}
 ENCODINGS = {"float32": 0, "binary": 1, "uniform": 2, "int32": 3}
 PADDINGS = {"valid": 0, "same": 1, "half": 2}
+ALGORITHMS = {"none": 0, "count": 1, "table": 2}
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED = 1
 
@@ -149,6 +150,8 @@ OP = Record(
         ),
         Field("high", "f32", "clip, conv_int8, add_int8: upper bound"),
         Field("scratch", "u32", "byte offset in the arena of the decoded parameters, a multiple of 8"),
+        Field("scratch_bytes", "u32", "conv, binary input: bytes of the arena to work in"),
+        Field("algorithm", "u32", "conv, binary input: 1 count, 2 table; else 0"),
     ),
 )
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from zobnn_edge.encoding import Float32, FloatArray, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.network import Network, rebuilt
-from zobnn_edge.operations import Affine, Clip, Conv, MaxPool, Op, Reshape, Sign, Threshold
+from zobnn_edge.operations import Affine, Clip, Conv, MaxPool, Op, PRelu, Reshape, Sign, Threshold
+from zobnn_edge.rewrite import on_bytes
 from zobnn_edge.tensor import Parameter
 
 
@@ -27,11 +28,13 @@ class Policy:
 
     "minmax" runs from the smallest to the largest value; "error" is the range within it whose codes are off by the
     least sum of squares. Coded are all S-type parameters and all real-valued (L-type) weights, that is the first and
-    the last layer's.
+    the last layer's. `byte_inputs`: let inputs stay bytes where the first layer can compute in integers
+    (`rewrite.on_bytes`); then float32 inputs are rounded to what pixels stand for.
     """
 
     bits: int = 8
     range: Literal["error", "minmax"] = "error"
+    byte_inputs: bool = True
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:
@@ -49,7 +52,8 @@ def harden(net: Network, policy: Policy | None = None) -> Network:
     policy = policy or Policy()
     folded = _equalised(_centred(fold_thresholds(net)))
     parameters = {name: _coded(p, policy) for name, p in folded.parameters.items()}
-    return _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
+    coded = _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
+    return (on_bytes(coded) if policy.byte_inputs else None) or coded
 
 
 def _coded(p: Parameter, policy: Policy) -> Parameter:
@@ -59,11 +63,9 @@ def _coded(p: Parameter, policy: Policy) -> Parameter:
     whole = p.encoded(Uniform.of_range(low, high, policy.bits))
     if policy.range == "minmax":
         return whole
-    narrower = (
-        p.encoded(Uniform.of_range(low * below if low < 0 else low, high * above if high > 0 else high, policy.bits))
-        for below in SHRINKAGES
-        for above in SHRINKAGES
-    )
+    lows = [low * s for s in SHRINKAGES if low * s <= high] if low < 0 else [low]
+    highs = [high * s for s in SHRINKAGES if high * s >= low] if high > 0 else [high]
+    narrower = (p.encoded(Uniform.of_range(a, b, policy.bits)) for a in lows for b in highs)
     return min((whole, *narrower), key=lambda coded: _squared_error(coded.values, p.values))
 
 
@@ -112,7 +114,7 @@ def _affine_and_sign(net: Network, op: Op) -> tuple[Conv, Affine, Sign] | None:
     sign = _only_reader(net, affine.output)
     if not isinstance(sign, Sign):
         return None
-    if net.tensors[op.input].kind == "real" and op.input != net.input:
+    if net.tensors[op.input].kind != "binary" and op.input != net.input:
         return None
     return None if isinstance(net.parameters[op.weight].encoding, Uniform) else (op, affine, sign)
 
@@ -137,7 +139,7 @@ def _thresholds(net: Network, conv: Conv, scale: FloatArray, bias: FloatArray) -
     that a code which is off by less than half the distance of sums decides the same.
     """
     weights = net.parameters[conv.weight].values
-    if net.tensors[conv.input].kind == "real":
+    if net.tensors[conv.input].kind != "binary":
         with np.errstate(divide="ignore", invalid="ignore"):
             exact = -bias.astype(np.float64) / np.abs(scale.astype(np.float64))
         pixels = net.pixels.apply(np.array([0, 255]))
@@ -237,7 +239,7 @@ def _rescale(parameters: dict[str, Parameter], name: str, factor: float) -> None
 def _scale_taker(net: Network, conv: Conv) -> Affine | Threshold | None:
     """The affine or threshold that a positive factor on the convolution's output can be moved to, if it is its own."""
     op = _only_reader(net, conv.output)
-    while isinstance(op, (MaxPool, Reshape)) or (isinstance(op, Clip) and (op.low, op.high) == (0.0, float("inf"))):
+    while isinstance(op, (MaxPool, Reshape, PRelu)) or (isinstance(op, Clip) and (op.low, op.high) == (0, np.inf)):
         op = _only_reader(net, op.output)
     if not isinstance(op, (Affine, Threshold)):
         return None

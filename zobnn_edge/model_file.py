@@ -11,7 +11,9 @@ from zobnn_edge import plan as planner
 from zobnn_edge.errors import ModelError
 from zobnn_edge.files import read_bytes, write_atomic
 from zobnn_edge.image import ParameterImage
+from zobnn_edge.layout import choose
 from zobnn_edge.network import Network
+from zobnn_edge.work import Work
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,18 @@ class Model:
     image: ParameterImage
 
     @staticmethod
-    def of(net: Network) -> Model:
-        """Lay out a network; raises ModelError when it is inconsistent or too large for the format."""
+    def of(net: Network, arena_limit: int | None = None) -> Model:
+        """Lay out a network; raises ModelError when it is inconsistent or too large for the format.
+
+        `arena_limit`: bytes of arena up to which binary convolutions may trade memory for speed (`layout.choose`).
+        """
         image = ParameterImage.of(net.validate())
-        return Model(net, planner.encode(net, image), image)
+        return Model(net, planner.encode(net, image, choose(net, arena_limit)), image)
+
+    @property
+    def work(self) -> dict[str, Work]:
+        """How the plan computes its binary convolutions, by name."""
+        return planner.work(self.plan, planner.Names.of(self.network))
 
     @property
     def arena_bytes(self) -> int:
@@ -96,6 +106,7 @@ def _parse(data: bytes) -> Model:
     names = planner.Names.decode(sections["names"], *planner.counts(sections["plan"]))
     network = planner.decode(sections["plan"], names, sections["image"])
     image = ParameterImage.of(network)
-    if image.data != sections["image"] or planner.encode(network, image) != sections["plan"]:
+    work = planner.work(sections["plan"], names)
+    if image.data != sections["image"] or planner.encode(network, image, work) != sections["plan"]:
         raise ValueError("plan and image contradict each other")
     return Model(network, sections["plan"], image)

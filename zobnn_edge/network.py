@@ -6,20 +6,23 @@ NumPy only; knows nothing of files, engines or boards.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from zobnn_edge.encoding import Encoding, FloatArray, InputArray, Int32
 from zobnn_edge.errors import InputError, ModelError
 from zobnn_edge.operations import AveragePool, Conv, ConvInt8, GatedConv, Op, Pad, Reshape, Softmax
-from zobnn_edge.shapes import infer
-from zobnn_edge.tensor import Parameter, Role, Shape, Tensor
+from zobnn_edge.shapes import check_input, infer
+from zobnn_edge.tensor import Parameter, Quantization, Role, Shape, Tensor
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What an 8-bit input stands for: `x = p * scale + offset`, each step rounded to float32."""
+    """What an 8-bit input stands for: `x = p * scale + offset`, each step rounded to float32.
+
+    Where the network's input is an int8 tensor, that x is rounded to it, as a float32 input is.
+    """
 
     scale: float = 1.0
     offset: float = 0.0
@@ -27,6 +30,17 @@ class Pixels:
     def apply(self, pixels: InputArray) -> FloatArray:
         """The float32 input of uint8 pixels."""
         return np.asarray(pixels, np.uint8).astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
+
+    def quantization(self) -> Quantization | None:
+        """That of an int8 tensor which holds exactly what the 256 pixels stand for, in steps of a power of two.
+
+        Pixel p is then the number `p - 128`. None where there is no such tensor.
+        """
+        mantissa, _ = np.frexp(np.float32(self.scale))
+        zero_point = -128 - self.offset / self.scale if mantissa == 0.5 else np.nan
+        if zero_point not in range(-128, 128):
+            return None
+        return Quantization(self.scale, int(zero_point))
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,7 @@ class Network:
             raise ModelError(f"{self.name}: the input or the output is not among the tensors")
         if not self.ops:
             raise ModelError(f"{self.name}: a network without operations")
+        check_input(self.tensors[self.input])
         if self.tensors[self.output].kind != "real":
             raise ModelError(f"{self.name}: the scores must be real; the network ends in a sign")
         known = {self.input}
@@ -110,11 +125,17 @@ class Builder:
     3
     """
 
-    def __init__(self, name: str, input_shape: Shape, pixels: Pixels | None = None) -> None:
+    def __init__(
+        self, name: str, input_shape: Shape, pixels: Pixels | None = None, quantization: Quantization | None = None
+    ) -> None:
+        """`quantization`: that of an int8 input; without it the input is real."""
         self.name = name
         self.input = "input"
         self.pixels = pixels or Pixels()
-        self.tensors: dict[str, Tensor] = {"input": Tensor("input", input_shape)}
+        source = Tensor("input", input_shape)
+        if quantization is not None:
+            source = replace(source, kind="int8", quantization=quantization)
+        self.tensors: dict[str, Tensor] = {"input": source}
         self.ops: list[Op] = []
         self.parameters: dict[str, Parameter] = {}
 

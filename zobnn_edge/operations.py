@@ -33,7 +33,8 @@ class Conv(_Op):
     """Convolution without bias; a dense layer is one whose kernel covers its input.
 
     On a binary input with binary weights it counts differing bits; on a real input it adds products in the order
-    (kernel row, kernel column, channel). Outside a padded input it reads `pad_value`: 1, or 0 (no contribution).
+    (kernel row, kernel column, channel); on an int8 input, with whole weights, it adds integers and multiplies the sum
+    by the input's scale. Outside a padded input it reads `pad_value`: 1, or 0 (no contribution).
     Of `groups` groups each reads its share of the input channels and makes its share of the output channels; as many
     groups as input channels are a depthwise convolution. `dilation` is the distance of the kernel's elements.
     """

@@ -6,7 +6,7 @@ docs/spec.md; the records are declared in `format.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -48,6 +48,7 @@ from zobnn_edge.operations import (
 )
 from zobnn_edge.shapes import extent, window_geometry
 from zobnn_edge.tensor import Quantization, Tensor
+from zobnn_edge.work import Algorithm, Work
 
 _OPCODE_OF: dict[type, int] = {
     Conv: fmt.OPCODES["conv"],
@@ -77,10 +78,13 @@ _OPCODE_OF: dict[type, int] = {
 }
 
 
-def encode(net: Network, image: ParameterImage | None = None) -> bytes:
-    """The plan of a network as bytes (docs/spec.md, "Plan")."""
+def encode(net: Network, image: ParameterImage | None = None, work: Mapping[str, Work] | None = None) -> bytes:
+    """The plan of a network as bytes (docs/spec.md, "Plan").
+
+    `work`: how binary convolutions are computed, by name; by default what `layout.choose` chooses.
+    """
     image = image or ParameterImage.of(net)
-    layout = lay_out(net)
+    layout = lay_out(net, work)
     tensors = list(net.tensors.values())
     index = {t.name: i for i, t in enumerate(tensors)}
     parameter = {name: i for i, name in enumerate(net.parameters)}
@@ -98,7 +102,8 @@ def encode(net: Network, image: ParameterImage | None = None) -> bytes:
     records += b"".join(_parameter_record(r) for r in image.regions)
     for group in layout.groups:
         for place, op in enumerate(group):
-            records += _op_record(net, op, place > 0, layout.scratch[op.name], index, parameter)
+            how = layout.work.get(op.name)
+            records += _op_record(net, op, place > 0, layout.scratch[op.name], how, index, parameter)
     header = fmt.PLAN_HEADER.pack(
         magic=fmt.PLAN_MAGIC,
         version=fmt.VERSION,
@@ -147,7 +152,13 @@ def _parameter_record(region: Region) -> bytes:
 
 
 def _op_record(
-    net: Network, op: Op, fused: bool, scratch: int, index: dict[str, int], parameter: dict[str, int]
+    net: Network,
+    op: Op,
+    fused: bool,
+    scratch: int,
+    work: Work | None,
+    index: dict[str, int],
+    parameter: dict[str, int],
 ) -> bytes:
     f: dict[str, Any] = {
         "opcode": _OPCODE_OF[type(op)],
@@ -168,6 +179,8 @@ def _op_record(
         "low": 0.0,
         "high": 0.0,
         "scratch": scratch,
+        "scratch_bytes": work.bytes if work else 0,
+        "algorithm": fmt.ALGORITHMS[work.algorithm if work else "none"],
     }
     if isinstance(op, (Conv, GatedConv, ConvInt8, MaxPool, AveragePool)):
         kernel = op.size if isinstance(op, (MaxPool, AveragePool)) else net.parameters[op.weight].shape[1:3]
@@ -293,6 +306,19 @@ def decode(data: bytes, names: Names, image_data: bytes) -> Network:
         {r.name: image.parameter(r.name) for r in regions},
         Pixels(h["pixel_scale"], h["pixel_offset"]),
     ).validate()
+
+
+def work(data: bytes, names: Names) -> dict[str, Work]:
+    """How a plan computes its binary convolutions, by name; raises ValueError where it names no algorithm."""
+    n_tensors, n_parameters, n_ops = counts(data)
+    at = fmt.PLAN_HEADER.size + n_tensors * fmt.TENSOR.size + n_parameters * fmt.PARAMETER.size
+    records = [fmt.OP.unpack(data, at + i * fmt.OP.size) for i in range(n_ops)]
+    algorithms = {code: name for name, code in fmt.ALGORITHMS.items()}
+    return {
+        name: Work(cast(Algorithm, _named(algorithms, r["algorithm"], "algorithm")), r["scratch_bytes"])
+        for name, r in zip(names.ops, records, strict=True)
+        if r["algorithm"] != fmt.ALGORITHMS["none"]
+    }
 
 
 def _named(table: dict[int, str], code: int, what: str) -> str:

@@ -58,6 +58,8 @@ def run(net: Network, inputs: InputArray, image: ParameterImage | None = None) -
     x = as_inputs(net, inputs)
     values: dict[str, NDArray[Any]] = {net.input: net.pixels.apply(x) if x.dtype == np.uint8 else x}
     with np.errstate(all="ignore"):
+        if net.tensors[net.input].kind == "int8":
+            values[net.input] = _quantize(values[net.input], net.tensors[net.input].quantization)
         for op in net.ops:
             values[op.output] = _run_op(net, image, op, [values[t] for t in op.inputs])
     scores = np.array(values[net.output].reshape(len(x), net.outputs), np.float32)
@@ -73,7 +75,7 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[An
     if net.tensors[op.output].kind == "int8":
         return _run_int8(net, image, op, inputs)
     if isinstance(op, Conv):
-        conv = _binary_conv if net.tensors[op.input].kind == "binary" else _real_conv
+        conv = {"binary": _binary_conv, "real": _real_conv, "int8": _whole_conv}[net.tensors[op.input].kind]
         return conv(net, image, op, x)
     if isinstance(op, GatedConv):
         first, second = (_binary_conv(net, image, op, plane) for plane in inputs)
@@ -186,7 +188,13 @@ def _nearest(x: FloatArray) -> integers.Integers:
     return np.asarray(whole + (x - whole >= 0.5) - (x - whole <= -0.5)).astype(np.int64)
 
 
-def _int8_sums(net: Network, image: ParameterImage, op: ConvInt8, x: NDArray[Any]) -> integers.Integers:
+def _whole_conv(net: Network, image: ParameterImage, op: Conv, x: NDArray[Any]) -> FloatArray:
+    """Sums below 2^24, which float32 holds exactly, times the input's scale."""
+    scale = np.float32(net.tensors[op.input].quantization.scale)
+    return np.multiply(_int8_sums(net, image, op, x).astype(np.float32), scale)
+
+
+def _int8_sums(net: Network, image: ParameterImage, op: Conv | ConvInt8, x: NDArray[Any]) -> integers.Integers:
     """Sums of products, in float64, which holds them exactly."""
     out, weight = net.tensors[op.output], image.values(op.weight).astype(np.float64)
     shifted = (x - net.tensors[op.input].quantization.zero_point).astype(np.float64)

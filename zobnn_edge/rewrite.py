@@ -13,26 +13,28 @@ from dataclasses import replace
 import numpy as np
 
 from zobnn_edge.encoding import Binary, Float32
-from zobnn_edge.network import Network, rebuilt
+from zobnn_edge.network import Network, Pixels, rebuilt
 from zobnn_edge.operations import (
     Add,
     Affine,
     Clip,
     Concat,
     Conv,
+    Dequantize,
     GatedConv,
     LowBit,
     MaxPool,
     Mul,
     Op,
     PRelu,
+    Quantize,
     Reshape,
     Sign,
     Threshold,
     Unpack,
 )
-from zobnn_edge.shapes import extent
-from zobnn_edge.tensor import Parameter, Shape
+from zobnn_edge.shapes import MAX_PRODUCTS, extent, is_whole, largest_sum
+from zobnn_edge.tensor import Parameter, Quantization, Shape
 
 Rule = Callable[[Network], "Network | None"]
 
@@ -251,7 +253,53 @@ def in_chains(net: Network) -> Network:
     return rebuilt(net, ordered, net.parameters)
 
 
+def on_bytes(net: Network) -> Network | None:
+    """A real input -> an int8 one, where only convolutions with whole weights read it: the scores of pixels are equal.
+
+    None where pixels stand for no numbers in steps of a power of two, where sums might be inexact, and for a network
+    with the default `Pixels()`: its inputs need not be pixels. Float32 inputs are rounded to pixels; hence no rule of
+    `simplify`.
+    """
+    quantization = net.pixels.quantization()
+    if net.tensors[net.input].kind != "real" or quantization is None or net.pixels == Pixels():
+        return None
+    if not all(_sums_bytes(net, op, quantization) for op in net.consumers(net.input)):
+        return None
+    return _reading_bytes(net, list(net.ops), quantization)
+
+
+def rounded_input(net: Network) -> Network | None:
+    """The input rounded to int8 and back, then convolutions with whole weights -> an int8 input.
+
+    Exact where its steps are a power of two. So a flatbuffer that was written of an int8 input comes back.
+    """
+    quantize = next(iter(net.consumers(net.input)), None)
+    if not isinstance(quantize, Quantize) or np.frexp(quantize.to.scale)[0] != 0.5:
+        return None
+    chain = _chain(net, net.input, lambda op: isinstance(op, (Quantize, Dequantize)))
+    convs = net.consumers(chain[-1].output) if len(chain) == 2 else []
+    if not convs or chain[-1].output == net.output or not all(_sums_bytes(net, op, quantize.to) for op in convs):
+        return None
+    ops = [replace(op, input=net.input) if op in convs else op for op in net.ops if op not in chain]
+    return _reading_bytes(net, ops, quantize.to)
+
+
+def _sums_bytes(net: Network, op: Op, inputs: Quantization) -> bool:
+    """Whether an operation is a convolution that could add up int8 inputs exactly."""
+    if not isinstance(op, Conv) or op.pad_value != 0:
+        return False
+    weight = net.parameters[op.weight]
+    return is_whole(weight.encoding) and largest_sum(inputs, weight) < MAX_PRODUCTS
+
+
+def _reading_bytes(net: Network, ops: list[Op], inputs: Quantization) -> Network:
+    """`net` with an int8 input and other operations."""
+    source = replace(net.tensors[net.input], kind="int8", quantization=inputs)
+    return rebuilt(replace(net, tensors={**net.tensors, net.input: source}), ops, net.parameters)
+
+
 RULES: tuple[Rule, ...] = (
+    rounded_input,
     without_dead_ops,
     without_identities,
     strided,

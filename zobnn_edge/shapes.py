@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from zobnn_edge.encoding import INT8, Binary, Int32
+from zobnn_edge.encoding import INT8, Binary, Encoding, Int32, Uniform
 from zobnn_edge.errors import ModelError
 from zobnn_edge.operations import (
     Add,
@@ -92,7 +92,12 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
             want(weight.encoding == Binary(row=i), "binary inputs need binary weights packed in rows")
             want(op.groups == 1 or i % 32 == 0, f"groups of {i} packed channels; they must be multiples of 32")
         else:
-            want(weight.encoding.row == 0, "real inputs need weights packed without rows")
+            want(weight.encoding.row == 0, f"{x.kind} inputs need weights packed without rows")
+        if x.kind == "int8":
+            want(op.pad_value == 0, "int8 inputs are padded with nothing (pad value 0)")
+            want(is_whole(weight.encoding), f"int8 inputs need whole weights, which those of {op.weight} are not")
+            sums = largest_sum(x.quantization, weight)
+            want(sums < MAX_PRODUCTS, f"sums up to {sums} over int8 inputs; float32 holds those below {MAX_PRODUCTS}")
         want(min(op.dilation) >= 1, f"dilation {op.dilation} must be positive")
         return Tensor(op.output, (*_window(op, x, extent((kh, kw), op.dilation), op.stride, op.padding), o))
     if isinstance(op, GatedConv):
@@ -101,7 +106,8 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
         want(same, "gates two binary planes of one shape")
         want(weight.values.ndim == 4 and weight.encoding == Binary(row=c), "needs binary weights packed in rows")
         o, kh, kw, _ = weight.shape
-        want(kh * kw * c <= MAX_PRODUCTS // 3, f"{kh * kw * c} products a sum; at most {MAX_PRODUCTS // 3} are exact")
+        bits = kh * kw * 32 * -(-c // 32)
+        want(bits <= MAX_GATED_BITS, f"{bits} bits a sum; a gated convolution takes at most {MAX_GATED_BITS}")
         want(parameters[op.threshold].shape == (o,), f"{op.threshold} is no threshold for each of {o} channels")
         return Tensor(op.output, (*_window(op, x, (kh, kw), op.stride, op.padding), o))
     if isinstance(op, (MaxPool, AveragePool)):
@@ -159,6 +165,31 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
     return Tensor(op.output, x.shape, "binary" if binary else "real")
 
 
+MAX_GATED_BITS = 32767
+"""Most bits, those that fill up words included, whose sums of the high plane fit 16 bits."""
+
+
+def is_whole(encoding: Encoding) -> bool:
+    """Whether every code stands for a whole number."""
+    return isinstance(encoding, Binary) or (isinstance(encoding, Uniform) and encoding.scale == 1)
+
+
+def largest_sum(inputs: Quantization, weight: Parameter) -> int:
+    """A bound on sums of products of int8 inputs and whole weights, whatever inputs and codes are."""
+    taps = int(np.prod(weight.shape[1:]))
+    reach = max(127 - inputs.zero_point, inputs.zero_point + 128)
+    e = weight.encoding
+    return taps * reach * (max(abs(e.zero_point), abs(e.levels - 1 - e.zero_point)) if isinstance(e, Uniform) else 1)
+
+
+def check_input(x: Tensor) -> None:
+    """Raises ModelError where a tensor cannot be a network's input: real ones can, and int8."""
+    if x.kind == "binary":
+        raise ModelError(f"{x.name}: a network's input is real or int8, not binary")
+    if x.kind == "int8" and not _is_quantization(x.quantization):
+        raise ModelError(f"{x.name}: int8 with scale {x.quantization.scale} and zero point {x.quantization.zero_point}")
+
+
 MAX_INT8_PRODUCTS = 65000
 """Most products of an int8 activation and weight whose sum stays below 2^31."""
 
@@ -166,9 +197,12 @@ MAX_INT8_PRODUCTS = 65000
 SOFTMAX_INT8 = Quantization(1 / 256, -128)
 
 
+def _is_quantization(q: Quantization) -> bool:
+    return bool(0 < q.scale < np.inf) and np.float32(q.scale) == q.scale and -128 <= q.zero_point <= 127
+
+
 def _check_quantization(q: Quantization, want: Callable[[bool, str], None]) -> None:
-    positive = bool(0 < q.scale < np.inf) and np.float32(q.scale) == q.scale
-    want(positive and -128 <= q.zero_point <= 127, f"int8 with scale {q.scale} and zero point {q.zero_point}")
+    want(_is_quantization(q), f"int8 with scale {q.scale} and zero point {q.zero_point}")
 
 
 def _infer_int8(

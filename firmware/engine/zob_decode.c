@@ -3,13 +3,18 @@
 
 #include "zob_internal.h"
 
+/* A code of at most 16 bits. */
 static uint32_t code_at(const uint8_t *bytes, uint32_t bit, uint32_t bits) {
-    uint32_t value = 0;
-    const uint32_t shift = bit % 8u;
-    const uint32_t need = (shift + bits + 7u) / 8u;
     const uint8_t *p = bytes + bit / 8u;
-    for (uint32_t i = 0; i < need; i++) value |= (uint32_t)p[i] << (8u * i);
+    const uint32_t shift = bit % 8u;
+    uint32_t value = p[0];
+    if (shift + bits > 8u) value |= (uint32_t)p[1] << 8;
+    if (shift + bits > 16u) value |= (uint32_t)p[2] << 16;
     return (value >> shift) & (((uint32_t)1 << bits) - 1u);
+}
+
+static float value_of(const zob_parameter *p, uint32_t code) {
+    return p->scale * (float)((int32_t)code - p->zero_point);
 }
 
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
@@ -26,12 +31,12 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
         }
         return;
     }
+    if (p->encoding == ZOB_ENCODING_UNIFORM && p->bits == 8u) {
+        for (uint32_t i = 0; i < count; i++) out[i] = value_of(p, bytes[first + i]);
+        return;
+    }
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t q = code_at(bytes, (first + i) * p->bits, p->bits);
-        if (p->encoding == ZOB_ENCODING_BINARY) {
-            out[i] = q ? -1.0f : 1.0f;
-        } else {
-            out[i] = p->scale * (float)((int32_t)q - p->zero_point);
-        }
+        out[i] = p->encoding == ZOB_ENCODING_BINARY ? (q ? -1.0f : 1.0f) : value_of(p, q);
     }
 }

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define ZOB_PLAN_MAGIC 0x4E4C505Au
-#define ZOB_VERSION 2u
+#define ZOB_VERSION 3u
 #define ZOB_NONE 0xFFFFFFFFu
 #define ZOB_FLAG_FUSED 1u
 #define ZOB_MAX_TENSORS 4096u
@@ -49,12 +49,16 @@
 #define ZOB_ENCODING_UNIFORM 2u
 #define ZOB_ENCODING_INT32 3u
 
+#define ZOB_ALGORITHM_NONE 0u
+#define ZOB_ALGORITHM_COUNT 1u
+#define ZOB_ALGORITHM_TABLE 2u
+
 #define ZOB_INPUT_FLOAT32 0u
 #define ZOB_INPUT_UINT8 1u
 
 struct zob_plan_header {
     uint32_t magic; /* `ZPLN` (0x4E4C505A) */
-    uint32_t version; /* format version, 2 */
+    uint32_t version; /* format version, 3 */
     uint32_t plan_bytes; /* length of the plan */
     uint32_t image_bytes; /* length of the parameter image */
     uint32_t arena_bytes; /* length of the arena */
@@ -112,7 +116,9 @@ struct zob_op {
     float low; /* clip, *_int8: lower bound; affine, thermometer: gain; pad: border; dynamic_range: 1 symmetric; low_bit */
     float high; /* clip, conv_int8, add_int8: upper bound */
     uint32_t scratch; /* byte offset in the arena of the decoded parameters, a multiple of 8 */
+    uint32_t scratch_bytes; /* conv, binary input: bytes of the arena to work in */
+    uint32_t algorithm; /* conv, binary input: 1 count, 2 table; else 0 */
 };
-typedef char zob_op_size_check[sizeof(struct zob_op) == 60 ? 1 : -1];
+typedef char zob_op_size_check[sizeof(struct zob_op) == 68 ? 1 : -1];
 
 #endif

@@ -61,10 +61,7 @@ static void quantize(const zob_context *c) {
     const float *x = (const float *)(const void *)(c->arena + c->in->offset);
     const uint32_t count = zob_pixels(c->in) * c->in->channels;
     int8_t *y = result(c);
-    for (uint32_t i = 0; i < count; i++) {
-        const int32_t q = zob_nearest(x[i] / c->out->scale) + c->out->zero_point;
-        y[i] = (int8_t)(q < INT8_MIN ? INT8_MIN : q > INT8_MAX ? INT8_MAX : q);
-    }
+    for (uint32_t i = 0; i < count; i++) y[i] = zob_quantized(c->out, x[i]);
 }
 
 /* The sum of `count` products; stored weights have the sign bit inverted. */

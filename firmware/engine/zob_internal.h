@@ -8,6 +8,13 @@
 #error "plans and images are little-endian and used in place"
 #endif
 
+/* Functions whose frames need not be on the stack together, or that need all registers. */
+#if defined(__GNUC__)
+#define ZOB_NOINLINE __attribute__((noinline))
+#else
+#define ZOB_NOINLINE
+#endif
+
 typedef struct zob_tensor zob_tensor;
 typedef struct zob_parameter zob_parameter;
 typedef struct zob_op zob_op;
@@ -21,13 +28,19 @@ typedef struct {
     uint32_t by_element; /* prelu, mul: one value an element instead of one a channel */
 } zob_step;
 
+/* The whole numbers n with (uint32_t)n - first < width; it may wrap around: the sums of a channel that give +1. */
+typedef struct {
+    uint32_t first, width;
+} zob_interval;
+
 /* Where the elements of a group go. */
 typedef struct {
     zob_step steps[ZOB_MAX_STEPS];
     uint32_t count;
     uint32_t channels, words; /* elements and words a pixel */
     float *real;              /* one of the two is null */
-    uint32_t *binary;         /* zeroed before the first element */
+    uint32_t *binary;         /* zeroed before the first element; then the last step is one to bits */
+    const zob_interval *intervals; /* one a channel, instead of steps; or null */
 } zob_sink;
 
 /* One operation with its tensors resolved. */
@@ -55,64 +68,74 @@ static inline int32_t zob_nearest(float x) {
 
 static inline uint32_t zob_words(uint32_t channels) { return (channels + 31u) / 32u; }
 
+#define ZOB_MAX_BLOCK 32u /* filters that are computed together, at most */
+
 static inline uint32_t zob_pixels(const zob_tensor *t) { return t->height * t->width; }
+
+/* Bytes of the sums of the high plane that a gated convolution keeps, in the first part of its scratch: of a block of
+ * filters, sixteen bits each, sixteen or thirty-two at every pixel. */
+static inline uint64_t zob_kept_bytes(const zob_tensor *out) {
+    return (out->channels <= 16u ? 32u : 64u) * (uint64_t)zob_pixels(out);
+}
 
 /* The kernel positions [begin, end) of one axis that fall inside the input, and the input position of the first. */
 typedef struct {
     uint32_t begin, end, at;
 } zob_span;
 
+/* n / step, rounded up. Most steps are 1, and not every core divides. */
+static inline uint32_t zob_steps(uint32_t n, uint32_t step) { return step == 1u ? n : (n + step - 1u) / step; }
+
 /* `start` and `edge` are counted from `pad` before the input: the first kernel position's place, the input's end. */
 static inline zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
     const uint32_t kernel = op->kernel[axis], pad = op->pad[axis], step = op->dilation[axis];
     const uint32_t start = out * op->stride[axis], edge = size + pad;
     zob_span s;
-    s.begin = start < pad ? (pad - start + step - 1u) / step : 0u;
-    s.end = edge > start ? (edge - start + step - 1u) / step : 0u;
+    if (start >= pad && start + (kernel - 1u) * step < edge) {
+        s.begin = 0u;
+        s.end = kernel;
+        s.at = start - pad;
+        return s;
+    }
+    s.begin = start < pad ? zob_steps(pad - start, step) : 0u;
+    s.end = edge > start ? zob_steps(edge - start, step) : 0u;
     if (s.end > kernel) s.end = kernel;
     if (s.begin > s.end) s.begin = s.end;
     s.at = start + s.begin * step - pad;
     return s;
 }
 
-/* Take element `channel` of pixel `pixel` through the steps and store it. */
+/* The number of an int8 tensor that stands for x, to the nearest step. */
+static inline int8_t zob_quantized(const zob_tensor *t, float x) {
+    const int32_t q = zob_nearest(x / t->scale) + t->zero_point;
+    return (int8_t)(q < INT8_MIN ? INT8_MIN : q > INT8_MAX ? INT8_MAX : q);
+}
+
+/* A bound on sums of products of an int8 tensor and whole weights, whatever both hold. */
+static inline uint64_t zob_largest_sum(const zob_tensor *in, const zob_parameter *w) {
+    const int32_t least = in->zero_point - INT8_MIN, most = INT8_MAX - in->zero_point;
+    int32_t weight = 1;
+    if (w->encoding == ZOB_ENCODING_UNIFORM) {
+        const int32_t low = w->zero_point, high = (int32_t)(((uint32_t)1 << w->bits) - 1u) - w->zero_point;
+        weight = low < 0 ? high : high < 0 ? low : low > high ? low : high;
+    }
+    return (uint64_t)(w->count / w->dims[0]) * (uint32_t)(least > most ? least : most) * (uint32_t)weight;
+}
+
+/* What element `channel` of a pixel becomes, the last step included: of bits +1 or -1. `element` counts from the tensor's
+ * first. */
+float zob_through(const zob_step *steps, uint32_t count, uint32_t element, uint32_t channel, float x);
+
+/* Take `count` consecutive channels of a pixel, from `channel` on, through the steps and store them; at most
+ * ZOB_MAX_BLOCK. Changes x, unless the only step is one to bits. */
+void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, float *x);
+
+/* The same of whole numbers; and of any number of floats, which stay as they are. */
+void zob_emit_block(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const int32_t *sums);
+void zob_emit_reals(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const float *x);
+
 static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t channel, float x) {
-    const uint32_t element = pixel * sink->channels + channel;
-    for (uint32_t i = 0; i < sink->count; i++) {
-        const zob_step *s = &sink->steps[i];
-        switch (s->opcode) {
-        case ZOB_OP_AFFINE:
-            x = x * (s->table ? s->table[channel] : s->low);
-            if (s->bias) x = x + s->bias[channel];
-            break;
-        case ZOB_OP_PRELU:
-            if (!(x >= 0.0f)) x = x * s->table[s->by_element ? element : channel];
-            break;
-        case ZOB_OP_CLIP:
-            if (x < s->low) x = s->low;
-            if (x > s->high) x = s->high;
-            break;
-        case ZOB_OP_LOW_BIT:
-            x = x < (x < 0.0f ? -s->low : s->low) ? -1.0f : 1.0f;
-            break;
-        case ZOB_OP_THRESHOLD:
-            x = x < s->table[channel] ? -1.0f : 1.0f;
-            break;
-        case ZOB_OP_ADD:
-            x = x + s->table[element];
-            break;
-        case ZOB_OP_MUL:
-            x = x * s->table[s->by_element ? element : channel];
-            break;
-        default: /* sign: the bit is taken below */
-            break;
-        }
-    }
-    if (sink->real) {
-        sink->real[element] = x;
-    } else if (x < 0.0f) {
-        sink->binary[pixel * sink->words + channel / 32u] |= (uint32_t)1 << (channel % 32u);
-    }
+    zob_emit_row(sink, pixel, channel, 1u, &x);
 }
 
 /* Decode `count` elements of a parameter without rows, beginning with element `first`, to float32. */
@@ -122,14 +145,20 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
 void zob_conv_binary(const zob_context *c, const zob_sink *sink);
 void zob_conv_gated(const zob_context *c, const zob_sink *sink);
 void zob_conv_real(const zob_context *c, const zob_sink *sink);
+void zob_conv_bytes(const zob_context *c, const zob_sink *sink); /* int8 with whole weights, of one bit or more */
 void zob_pool_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_binary(const zob_context *c);
 void zob_copy(const zob_context *c, const zob_sink *sink);
 void zob_concat(const zob_context *c, const zob_sink *sink);
 void zob_pad(const zob_context *c, const zob_sink *sink);
-void zob_thermometer(const zob_context *c, const zob_sink *sink);
+void zob_thermometer(const zob_context *c);
 void zob_dynamic_range(const zob_context *c, const zob_sink *sink);
 void zob_softmax(const zob_context *c);
+
+/* Whether integers alone decide the bits of the group [op, end), each channel's by an interval of sums; and these, made
+ * in the scratch of its head. */
+int zob_decides(const zob_model *m, const zob_op *op, const zob_op *end);
+const zob_interval *zob_find_intervals(const zob_context *c, const zob_op *op, const zob_op *end);
 
 /* Any operation whose result is int8 (zob_int8.c; docs/spec.md, "Integers"). */
 void zob_int8(const zob_context *c);

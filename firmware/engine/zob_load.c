@@ -5,6 +5,7 @@
 
 #define MAX_ZERO_POINT 8388608 /* q - zero_point stays exact in float32 */
 #define MAX_INT8_PRODUCTS 65000u
+#define MAX_GATED_BITS 32767u
 #define MAX_PRODUCTS 16777216u /* and so does the sum of that many products of +-1 */
 
 /* Half-open ranges of bytes in the arena. */
@@ -98,6 +99,12 @@ static int per_channel(const zob_parameter *p, uint32_t channels) {
     return p && p->row == 0u && p->rank == 1u && p->count == channels;
 }
 
+/* Whole numbers whose sums float32 holds. */
+static int whole_ok(const zob_tensor *in, const zob_parameter *w) {
+    return (w->encoding == ZOB_ENCODING_BINARY || (w->encoding == ZOB_ENCODING_UNIFORM && w->scale == 1.0f)) &&
+           zob_largest_sum(in, w) < MAX_PRODUCTS;
+}
+
 static int conv_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
     const zob_parameter *w = parameter_at(m, op->parameter);
     if (!w || w->rank != 4u || w->dims[0] != out->channels || op->pad_value > 1u || op->groups < 1u) return 0;
@@ -106,6 +113,7 @@ static int conv_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, c
     if (w->count / w->dims[0] > MAX_PRODUCTS || out->kind != ZOB_KIND_REAL) return 0;
     if (!dilated_ok(op, 0, in->height, out->height) || !dilated_ok(op, 1, in->width, out->width)) return 0;
     if (in->kind == ZOB_KIND_REAL) return w->row == 0u;
+    if (in->kind == ZOB_KIND_INT8) return w->row == 0u && op->pad_value == 0u && whole_ok(in, w);
     return w->encoding == ZOB_ENCODING_BINARY && w->row == w->dims[3] && (op->groups == 1u || w->row % 32u == 0u);
 }
 
@@ -113,7 +121,7 @@ static int gated_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, 
     const zob_tensor *low = op->other < m->header->tensors ? &m->tensors[op->other] : NULL;
     if (!low || low->kind != ZOB_KIND_BINARY || in->kind != ZOB_KIND_BINARY || !same_shape(in, low)) return 0;
     return op->groups == 1u && op->pad_value == 0u && conv_ok(m, op, in, out) &&
-           3u * (uint64_t)in->channels * op->kernel[0] * op->kernel[1] <= MAX_PRODUCTS &&
+           32u * (uint64_t)zob_words(in->channels) * op->kernel[0] * op->kernel[1] <= MAX_GATED_BITS &&
            per_channel(parameter_at(m, op->bias), out->channels);
 }
 
@@ -303,25 +311,51 @@ static zob_status check_order(const zob_model *m, uint32_t index, uint32_t head)
     return ZOB_OK;
 }
 
-/* The part of the arena where an operation's parameters are decoded, or a binary convolution gathers what it reads. */
-static extent scratch_extent(const zob_model *m, const zob_op *op) {
-    uint64_t floats = 0; /* or words */
+/* What a binary convolution needs at least: room to gather what a filter reads. */
+static uint64_t patch_bytes(const zob_parameter *weight) {
+    return weight->count / weight->dims[0] / weight->dims[3] * 4u * (uint64_t)zob_words(weight->dims[3]);
+}
+
+static int algorithm_ok(const zob_model *m, const zob_op *op) {
+    const int gated = op->opcode == ZOB_OP_GATED_CONV;
+    if (!gated && (op->opcode != ZOB_OP_CONV || m->tensors[op->input].kind != ZOB_KIND_BINARY)) {
+        return op->algorithm == ZOB_ALGORITHM_NONE && op->scratch_bytes == 0u;
+    }
+    return op->algorithm >= ZOB_ALGORITHM_COUNT && op->algorithm <= ZOB_ALGORITHM_TABLE &&
+           op->scratch_bytes >= patch_bytes(&m->parameters[op->parameter]) +
+                                    (gated ? zob_kept_bytes(&m->tensors[op->output]) : 0u);
+}
+
+/* Bytes that a convolution decodes, gathers or works in (docs/spec.md, "Operations"). */
+static uint64_t conv_bytes(const zob_model *m, const zob_op *op) {
+    const zob_parameter *w = &m->parameters[op->parameter];
+    const uint64_t taps = w->count / w->dims[0], quads = (taps + 3u) / 4u;
+    switch (m->tensors[op->input].kind) {
+    case ZOB_KIND_INT8:
+        return quads * (w->encoding == ZOB_ENCODING_BINARY ? 160u : 40u);
+    case ZOB_KIND_BINARY:
+        return op->scratch_bytes;
+    default:
+        return 4u * taps;
+    }
+}
+
+/* The part of the arena where an operation of a group decodes its parameters, or a convolution works. */
+static extent scratch_extent(const zob_model *m, const zob_op *op, int decides) {
+    uint64_t bytes = 0;
     extent e;
     if (op->opcode == ZOB_OP_CONV_INT8) {
         /* integers are used as they are stored */
     } else if (op->opcode == ZOB_OP_GATED_CONV) {
-        const zob_parameter *w = &m->parameters[op->parameter];
-        floats = 2u * (w->count / w->dims[0] / w->dims[3] * zob_words(w->dims[3])) + w->dims[0];
+        bytes = op->scratch_bytes;
     } else if (op->opcode == ZOB_OP_CONV) {
-        const zob_parameter *w = &m->parameters[op->parameter];
-        floats = w->count / w->dims[0];
-        if (m->tensors[op->input].kind == ZOB_KIND_BINARY) floats = floats / w->dims[3] * zob_words(w->dims[3]);
-    } else {
-        if (op->parameter != ZOB_NONE) floats += m->parameters[op->parameter].count;
-        if (op->bias != ZOB_NONE) floats += m->parameters[op->bias].count;
+        bytes = conv_bytes(m, op) + (decides ? 8u * (uint64_t)m->tensors[op->output].channels : 0u);
+    } else if (!decides) {
+        if (op->parameter != ZOB_NONE) bytes += 4u * (uint64_t)m->parameters[op->parameter].count;
+        if (op->bias != ZOB_NONE) bytes += 4u * (uint64_t)m->parameters[op->bias].count;
     }
     e.begin = op->scratch;
-    e.end = op->scratch + 4u * floats;
+    e.end = op->scratch + bytes;
     return e;
 }
 
@@ -336,14 +370,15 @@ static int same_place(const zob_tensor *a, const zob_tensor *b) {
 static zob_status check_memory(const zob_model *m, uint32_t head, uint32_t end) {
     const zob_tensor *source = &m->tensors[m->ops[head].input], *target = &m->tensors[m->ops[end - 1u].output];
     const extent in = tensor_extent(source), out = tensor_extent(target);
+    const int decides = zob_decides(m, &m->ops[head], &m->ops[end]);
     if (m->ops[head].opcode == ZOB_OP_RESHAPE) return ZOB_OK;
     if (overlaps(in, out) && !(is_step(m->ops[head].opcode) && same_place(source, target))) return ZOB_E_OVERLAP;
     for (uint32_t i = head; i < end; i++) {
-        const extent scratch = scratch_extent(m, &m->ops[i]);
+        const extent scratch = scratch_extent(m, &m->ops[i], decides);
         if (scratch.begin % ZOB_ALIGN || scratch.end > m->header->arena_bytes) return ZOB_E_ARENA;
         if (overlaps(scratch, in) || overlaps(scratch, out)) return ZOB_E_OVERLAP;
         for (uint32_t j = head; j < end; j++) {
-            if (j != i && overlaps(scratch, scratch_extent(m, &m->ops[j]))) return ZOB_E_OVERLAP;
+            if (j != i && overlaps(scratch, scratch_extent(m, &m->ops[j], decides))) return ZOB_E_OVERLAP;
             if (reads_other(m->ops[j].opcode)) {
                 const zob_tensor *tensor = &m->tensors[m->ops[j].other];
                 const extent other = tensor_extent(tensor);
@@ -362,6 +397,7 @@ static zob_status check_ops(const zob_model *m, uint32_t *where) {
         *where = i;
         if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_GATED_CONV) return ZOB_E_OPCODE;
         if (!unused_ok(&m->ops[i]) || !operands_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
+        if (!algorithm_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
         if (!is_fused(m, i)) head = i;
         status = check_order(m, i, head);
         if (status == ZOB_OK && !is_fused(m, i + 1u)) status = check_memory(m, head, i + 1u);
@@ -384,7 +420,7 @@ static zob_status check_header(const struct zob_plan_header *h, uint32_t plan_by
 
 static zob_status check_ends(const zob_model *m) {
     const zob_tensor *in = &m->tensors[m->header->input], *out = &m->tensors[m->header->output];
-    if (in->kind != ZOB_KIND_REAL || in->offset == ZOB_NONE || out->kind != ZOB_KIND_REAL) return ZOB_E_TENSOR;
+    if (in->kind == ZOB_KIND_BINARY || in->offset == ZOB_NONE || out->kind != ZOB_KIND_REAL) return ZOB_E_TENSOR;
     return is_filled(m, m->header->output, m->header->ops) ? ZOB_OK : ZOB_E_ORDER;
 }
 

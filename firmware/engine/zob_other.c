@@ -44,12 +44,22 @@ static float pool(const zob_context *c, window w, uint32_t channel) {
     return mean ? sum / (float)((w.y1 - w.y0) * (w.x1 - w.x0)) : best;
 }
 
+/* Channels of a row that begins at `channel`. */
+static uint32_t row_of(uint32_t channels, uint32_t channel) {
+    return channels - channel < ZOB_MAX_BLOCK ? channels - channel : ZOB_MAX_BLOCK;
+}
+
 void zob_pool_real(const zob_context *c, const zob_sink *sink) {
     uint32_t pixel = 0;
     for (uint32_t oy = 0; oy < c->out->height; oy++) {
         for (uint32_t ox = 0; ox < c->out->width; ox++, pixel++) {
             const window w = window_at(c, oy, ox);
-            for (uint32_t ch = 0; ch < c->out->channels; ch++) zob_emit(sink, pixel, ch, pool(c, w, ch));
+            for (uint32_t ch = 0; ch < c->out->channels; ch += ZOB_MAX_BLOCK) {
+                float row[ZOB_MAX_BLOCK];
+                const uint32_t n = row_of(c->out->channels, ch);
+                for (uint32_t i = 0; i < n; i++) row[i] = pool(c, w, ch + i);
+                zob_emit_row(sink, pixel, ch, n, row);
+            }
         }
     }
 }
@@ -102,20 +112,32 @@ void zob_pool_int8(const zob_context *c) {
     }
 }
 
+/* The floats of `count` elements, from element `channel` of `pixel` on. */
+static void read_row(const zob_context *c, uint32_t pixel, uint32_t channel, uint32_t count, float *row) {
+    const uint32_t element = pixel * c->in->channels + channel;
+    if (c->in->kind == ZOB_KIND_INT8) {
+        const int8_t *q = (const int8_t *)(c->arena + c->in->offset) + element;
+        for (uint32_t i = 0; i < count; i++) row[i] = (float)(q[i] - c->in->zero_point) * c->in->scale;
+    } else if (c->in->kind == ZOB_KIND_REAL) {
+        memcpy(row, real_input(c) + element, 4u * (size_t)count);
+    } else { /* rows begin at words */
+        uint32_t bits = binary_input(c)[pixel * zob_words(c->in->channels) + channel / 32u];
+        for (uint32_t i = 0; i < count; i++, bits >>= 1) row[i] = bits & 1u ? -1.0f : 1.0f;
+    }
+}
+
 void zob_copy(const zob_context *c, const zob_sink *sink) {
-    const uint32_t words = zob_words(c->in->channels), pixels = zob_pixels(c->in);
+    const uint32_t pixels = zob_pixels(c->in), channels = c->in->channels;
+    const int only_bits = sink->binary && sink->count == 1u;
+    float *const input = (float *)(void *)(c->arena + c->in->offset);
+    /* Where nothing is changed, or what is changed is the result, rows need not be copied. */
+    const int at_place = c->in->kind == ZOB_KIND_REAL && (only_bits || sink->real == input);
     for (uint32_t p = 0; p < pixels; p++) {
-        for (uint32_t ch = 0; ch < c->in->channels; ch++) {
-            float x;
-            if (c->in->kind == ZOB_KIND_INT8) {
-                const int32_t q = ((const int8_t *)(c->arena + c->in->offset))[p * c->in->channels + ch];
-                x = (float)(q - c->in->zero_point) * c->in->scale;
-            } else if (c->in->kind == ZOB_KIND_REAL) {
-                x = real_input(c)[p * c->in->channels + ch];
-            } else {
-                x = (binary_input(c)[p * words + ch / 32u] >> (ch % 32u)) & 1u ? -1.0f : 1.0f;
-            }
-            zob_emit(sink, p, ch, x);
+        for (uint32_t ch = 0; ch < channels; ch += ZOB_MAX_BLOCK) {
+            float row[ZOB_MAX_BLOCK], *x = at_place ? input + p * channels + ch : row;
+            const uint32_t n = row_of(channels, ch);
+            if (!at_place) read_row(c, p, ch, n, row);
+            zob_emit_row(sink, p, ch, n, x);
         }
     }
 }
@@ -126,8 +148,8 @@ void zob_concat(const zob_context *c, const zob_sink *sink) {
     const float *first = real_input(c), *second = (const float *)(const void *)(c->arena + tail->offset);
     const uint32_t pixels = zob_pixels(c->in), split = c->in->channels;
     for (uint32_t p = 0; p < pixels; p++, first += split, second += tail->channels) {
-        for (uint32_t ch = 0; ch < split; ch++) zob_emit(sink, p, ch, first[ch]);
-        for (uint32_t ch = 0; ch < tail->channels; ch++) zob_emit(sink, p, split + ch, second[ch]);
+        zob_emit_reals(sink, p, 0u, split, first);
+        zob_emit_reals(sink, p, split, tail->channels, second);
     }
 }
 
@@ -138,22 +160,37 @@ void zob_pad(const zob_context *c, const zob_sink *sink) {
     for (uint32_t y = 0; y < c->out->height; y++) {
         for (uint32_t x = 0; x < c->out->width; x++, pixel++) {
             const int inside = y >= top && y - top < c->in->height && x >= left && x - left < c->in->width;
-            for (uint32_t ch = 0; ch < channels; ch++) {
-                const float value = inside ? input[((y - top) * c->in->width + x - left) * channels + ch] : c->op->low;
-                zob_emit(sink, pixel, ch, value);
+            if (inside) {
+                zob_emit_reals(sink, pixel, 0u, channels, input + ((y - top) * c->in->width + x - left) * channels);
+            } else {
+                for (uint32_t ch = 0; ch < channels; ch++) zob_emit(sink, pixel, ch, c->op->low);
             }
         }
     }
 }
 
+/* Set `count` bits, from bit `first` on. */
+static void set_bits(uint32_t *words, uint32_t first, uint32_t count) {
+    for (words += first / 32u, first %= 32u; count > 0u; words++, first = 0u) {
+        const uint32_t n = count < 32u - first ? count : 32u - first;
+        *words |= (0xFFFFFFFFu >> (32u - n)) << first;
+        count -= n;
+    }
+}
+
 /* Plane k of a channel is +1 where k is below the channel's rounded level. */
-void zob_thermometer(const zob_context *c, const zob_sink *sink) {
+void zob_thermometer(const zob_context *c) {
     const float *input = real_input(c);
-    const uint32_t pixels = zob_pixels(c->in), planes = c->out->channels / c->in->channels;
-    for (uint32_t p = 0; p < pixels; p++) {
-        for (uint32_t ch = 0; ch < c->in->channels; ch++) {
+    const uint32_t channels = c->in->channels, planes = c->out->channels / channels, words = zob_words(c->out->channels);
+    uint32_t *out = (uint32_t *)(void *)(c->arena + c->out->offset), pixels = zob_pixels(c->in);
+    memset(out, 0, 4u * (size_t)pixels * words);
+    for (; pixels > 0u; pixels--, out += words) {
+        for (uint32_t ch = 0; ch < channels; ch++) {
             const float level = zob_round(*input++ * c->op->low);
-            for (uint32_t k = 0; k < planes; k++) zob_emit(sink, p, ch * planes + k, (float)k < level ? 1.0f : -1.0f);
+            uint32_t below = 0;
+            if (level >= (float)planes) below = planes;
+            else if (level > 0.0f) below = (uint32_t)level;
+            set_bits(out, ch * planes + below, planes - below);
         }
     }
 }

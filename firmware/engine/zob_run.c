@@ -52,22 +52,25 @@ static int is_head(uint32_t opcode) {
 }
 
 /* The group's operations that work element by element, and where their results go. */
-static zob_sink make_sink(const zob_context *c, const zob_op *op, const zob_op *end) {
-    zob_sink sink;
+static void make_sink(const zob_context *c, const zob_op *op, const zob_op *end, zob_sink *sink) {
     const zob_tensor *out = &c->model->tensors[end[-1].output];
-    sink.count = 0;
-    sink.channels = out->channels;
-    sink.words = zob_words(out->channels);
-    sink.real = NULL;
-    sink.binary = NULL;
+    sink->count = 0;
+    sink->channels = out->channels;
+    sink->words = zob_words(out->channels);
+    sink->real = NULL;
+    sink->binary = NULL;
+    sink->intervals = NULL;
     if (out->kind == ZOB_KIND_REAL) {
-        sink.real = (float *)(void *)(c->arena + out->offset);
+        sink->real = (float *)(void *)(c->arena + out->offset);
     } else {
-        sink.binary = (uint32_t *)(void *)(c->arena + out->offset);
-        memset(sink.binary, 0, 4u * (size_t)zob_pixels(out) * sink.words);
+        sink->binary = (uint32_t *)(void *)(c->arena + out->offset);
+        memset(sink->binary, 0, 4u * (size_t)zob_pixels(out) * sink->words);
     }
-    for (op += is_head(op->opcode); op < end; op++) sink.steps[sink.count++] = make_step(c, op);
-    return sink;
+    if (zob_decides(c->model, op, end)) {
+        sink->intervals = zob_find_intervals(c, op, end);
+        return;
+    }
+    for (op += is_head(op->opcode); op < end; op++) sink->steps[sink->count++] = make_step(c, op);
 }
 
 /* Compute the elements of a group's head and send each through the sink. */
@@ -76,6 +79,8 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
     case ZOB_OP_CONV:
         if (c->in->kind == ZOB_KIND_BINARY) {
             zob_conv_binary(c, sink);
+        } else if (c->in->kind == ZOB_KIND_INT8) {
+            zob_conv_bytes(c, sink);
         } else {
             zob_conv_real(c, sink);
         }
@@ -92,9 +97,6 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
         break;
     case ZOB_OP_PAD:
         zob_pad(c, sink);
-        break;
-    case ZOB_OP_THERMOMETER:
-        zob_thermometer(c, sink);
         break;
     case ZOB_OP_DYNAMIC_RANGE:
         zob_dynamic_range(c, sink);
@@ -114,26 +116,50 @@ static void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
     }
     if (c->out->kind == ZOB_KIND_INT8) {
         zob_int8(c);
+    } else if (op->opcode == ZOB_OP_THERMOMETER) {
+        zob_thermometer(c);
     } else if (op->opcode == ZOB_OP_SOFTMAX) {
         zob_softmax(c);
     } else if (op->opcode == ZOB_OP_MAX_POOL && c->in->kind == ZOB_KIND_BINARY) {
         zob_pool_binary(c);
     } else {
-        const zob_sink sink = make_sink(c, op, end);
+        zob_sink sink;
+        make_sink(c, op, end, &sink);
         run_elements(c, &sink);
     }
 }
 
-static void read_input(const zob_model *m, const void *input, uint32_t format, uint8_t *arena) {
+static float of_pixel(const zob_model *m, uint32_t p) {
+    return (float)p * m->header->pixel_scale + m->header->pixel_offset;
+}
+
+static void read_real(const zob_model *m, const void *input, uint32_t format, float *x) {
     const uint32_t count = zob_input_count(m);
-    float *x = (float *)(void *)(arena + m->tensors[m->header->input].offset);
     if (format == ZOB_INPUT_FLOAT32) {
         memcpy(x, input, 4u * (size_t)count);
-        return;
+    } else {
+        for (uint32_t i = 0; i < count; i++) x[i] = of_pixel(m, ((const uint8_t *)input)[i]);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        const float p = (float)((const uint8_t *)input)[i];
-        x[i] = p * m->header->pixel_scale + m->header->pixel_offset;
+}
+
+static void read_int8(const zob_model *m, const void *input, uint32_t format, int8_t *q) {
+    const zob_tensor *t = &m->tensors[m->header->input];
+    const uint32_t count = zob_input_count(m);
+    int8_t of[256];
+    if (format == ZOB_INPUT_FLOAT32) {
+        for (uint32_t i = 0; i < count; i++) q[i] = zob_quantized(t, ((const float *)input)[i]);
+    } else {
+        for (uint32_t p = 0; p < 256u; p++) of[p] = zob_quantized(t, of_pixel(m, p));
+        for (uint32_t i = 0; i < count; i++) q[i] = of[((const uint8_t *)input)[i]];
+    }
+}
+
+static void read_input(const zob_model *m, const void *input, uint32_t format, uint8_t *arena) {
+    const zob_tensor *t = &m->tensors[m->header->input];
+    if (t->kind == ZOB_KIND_INT8) {
+        read_int8(m, input, format, (int8_t *)(arena + t->offset));
+    } else {
+        read_real(m, input, format, (float *)(void *)(arena + t->offset));
     }
 }
 

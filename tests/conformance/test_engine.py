@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +14,9 @@ from zobnn_edge import reference
 from zobnn_edge.engine import Engine, fault_set
 from zobnn_edge.harden import Policy, harden
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import Builder, Network
+from zobnn_edge.network import Builder, Network, Pixels
 from zobnn_edge.operations import LowBit, Unpack
+from zobnn_edge.tensor import Quantization
 
 CHANNELS = st.sampled_from([1, 31, 32, 33, 64])
 ENCODING = st.sampled_from([None, 2, 5, 8, 12, 16])
@@ -78,6 +81,69 @@ def test_convolutions(
     if binary_input:
         a.sign()
     a.conv(filters, kernel, stride, padding, pad_value, weight, groups, dilation).affine(encoding)
+    check(a.network())
+
+
+INPUTS = st.builds(
+    Quantization, st.sampled_from([1.0, 1 / 64, float(np.float32(2 / 255))]), st.sampled_from([-128, -3, 0, 127])
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    channels=st.tuples(st.sampled_from([1, 2, 3, 5, 32]), CHANNELS),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.sampled_from(["valid", "same", "half"]),
+    weight=st.sampled_from(["binary", *range(2, 17)]),
+    inputs=INPUTS,
+    ends=st.sampled_from(
+        [
+            "sums",
+            "affine",
+            "affine sign",
+            "threshold",
+            "prelu affine sign",
+            "prelu clip threshold",
+            "affine affine sign",
+            "prelu_element affine sign",
+            "add sign",
+        ]
+    ),
+    encoding=ENCODING,
+    groups=st.sampled_from([1, 1, 2, "depthwise"]),
+    dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+)
+def test_convolutions_of_bytes(
+    seed, size, channels, kernel, stride, padding, weight, inputs, ends, encoding, groups, dilation
+) -> None:
+    """In integers, over shapes, strides, paddings, groups, dilations, codes; then steps, or bits that they decide."""
+    if padding != "same":
+        size = tuple(max(s, (k - 1) * d + 1) for s, k, d in zip(size, kernel, dilation, strict=True))
+    depth, filters = channels
+    groups = depth if groups == "depthwise" else groups
+    depth, filters = -(-depth // groups) * groups, -(-filters // groups) * groups
+    a = Author((*size, depth), seed, Pixels(inputs.scale, -128 * inputs.scale), inputs)
+    if weight != "binary":  # so that no sum can reach 2^24
+        weight = min(weight, int(math.log2(2**24 / (kernel[0] * kernel[1] * depth // groups * 256))))
+    a.conv(filters, kernel, stride, padding, 0, weight, groups, dilation)
+    for step in ends.split():
+        if step == "add":
+            a.add(a.x)
+        elif step == "sign":
+            a.sign()
+        elif step == "clip":
+            a.clip(-20.0, 30.0)
+        elif step == "prelu_element":
+            a.prelu(encoding, by_element=True)
+        elif step == "threshold":
+            a.threshold(encoding, 100.0)
+        elif step != "sums":
+            getattr(a, step)(encoding)
+    if a.b.tensors[a.x].kind == "binary":
+        a.unpack()
     check(a.network())
 
 

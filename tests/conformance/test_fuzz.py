@@ -23,7 +23,10 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@pytest.mark.parametrize("name", ["binary_chain-8", "thresholds-hardened-8", "residual-hardened-12", "real-hardened-5"])
+@pytest.mark.parametrize(
+    "name",
+    ["binary_chain-8", "thresholds-hardened-8", "residual-hardened-12", "real-hardened-5", "bytes_in-hardened-8"],
+)
 def test_mutated_plans(name: str, fuzzer: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan"
     plan.write_bytes(Model.of(NETWORKS[name]()).plan)

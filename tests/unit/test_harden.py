@@ -15,7 +15,8 @@ from zobnn_edge.encoding import Binary, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.harden import Policy, fold_thresholds, harden
 from zobnn_edge.image import ParameterImage
-from zobnn_edge.network import rebuilt
+from zobnn_edge.model_file import Model
+from zobnn_edge.network import Network, Pixels, rebuilt
 from zobnn_edge.operations import Affine, Conv, Sign, Threshold
 
 
@@ -79,6 +80,23 @@ def test_weight_scales_move_to_where_they_cost_nothing() -> None:
     x = dyadic_inputs(net.network(), 30)
     before, after = reference.run(net.network(), x), reference.run(hardened, x)
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.99
+
+
+def small_cifar(weight: str | None = None) -> Network:
+    """Like the zoo's SmallCifar up to its first bits: 5x5 convolution of pixels, slopes, batch norm, sign, pool."""
+    a = Author((32, 32, 3), 1, Pixels(1 / 64, -2.0)).conv(32, 5, padding="same", weight=weight).prelu().affine().sign()
+    return a.max_pool().dense(10).affine().network()
+
+
+def test_the_first_layer_of_pixels_works_on_bytes() -> None:
+    """Weight scales pass the slopes; scores of pixels are those of a real first layer; working memory is below 8 KB."""
+    net = small_cifar()
+    bytes_in, floats_in = harden(net), harden(net, Policy(byte_inputs=False))
+    assert (bytes_in.tensors["input"].kind, floats_in.tensors["input"].kind) == ("int8", "real")
+    x = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(reference.run(bytes_in, x).view("u4"), reference.run(floats_in, x).view("u4"))
+    assert Model.of(bytes_in).arena_bytes < 8192
+    assert harden(small_cifar("binary")).tensors["input"].kind == "int8"
 
 
 def test_shared_weights_are_left_in_place() -> None:
@@ -146,3 +164,14 @@ def test_the_range_of_least_error_is_never_worse_than_the_whole_one(seed: int, b
 def test_an_unknown_range_is_refused() -> None:
     with pytest.raises(InputError, match="there is no range 'middle'; there are error and minmax"):
         Policy(8, "middle")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 0.2])
+def test_values_of_one_sign_have_a_range(sign: int, spread: float) -> None:
+    """Ends of the range must not be pulled past each other."""
+    net = Author((1, 1, 9), 0).affine().network()
+    values = (sign * (1 + spread * np.arange(9) / 9)).astype(np.float32)
+    net = rebuilt(net, list(net.ops), {n: replace(p, values=values) for n, p in net.parameters.items()})
+    for p in harden(net, Policy(8)).parameters.values():
+        np.testing.assert_allclose(p.values, values, atol=0.01)

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.lce_lowering import as_tflite_knows
-from tests.networks import NETWORKS, Author, dyadic_inputs
+from tests.networks import DYADIC, NETWORKS, Author, dyadic_inputs
 from zobnn_edge import layout, reference, rewrite
-from zobnn_edge.encoding import Binary
-from zobnn_edge.network import Network, rebuilt
+from zobnn_edge.encoding import Binary, Uniform
+from zobnn_edge.network import Network, Pixels, rebuilt
 from zobnn_edge.operations import Conv
 
 INPUTS = 6
@@ -374,3 +374,53 @@ def test_a_gate_of_other_weights_stays_as_it_is() -> None:
     ops = [replace(op, weight="other") if op == conv else op for op in spelled.ops]
     net = rebuilt(spelled, ops, parameters)
     assert "GatedConv" not in kinds(rewrite.simplify(net))
+
+
+# --- inputs in bytes ---
+
+
+def whole_first_layer(pixels: Pixels = DYADIC, bits: int = 8, kernel: int = 3) -> Author:
+    """Whole weights of a code over pixels, then batch norm and sign."""
+    a = Author((6, 6, 3), 3, pixels)
+    codes = a.rng.integers(0, 1 << bits, (5, kernel, kernel, 3))
+    weight = a.b.parameter("w", "conv", "weight", codes - 100.0, Uniform(bits, 1.0, 100))
+    a.x = a.b.add(Conv("conv", a.x, "conv", weight, padding="same"))
+    return a.affine()
+
+
+@pytest.mark.parametrize("pixels", [DYADIC, Pixels(1 / 64, -2.0), Pixels(2.0, -254.0), Pixels(1.0, -255.0)])
+def test_bytes_are_exact_for_every_pixel(pixels: Pixels) -> None:
+    """As int8 input, as an int8 tensor dequantized before a real convolution, and as float32 input: the same bits."""
+    a = whole_first_layer(pixels)
+    net = a.network()
+    better = rewrite.on_bytes(net)
+    assert better is not None
+    assert better.tensors["input"].kind == "int8"
+    x = np.random.default_rng(0).permutation(np.arange(6 * 6 * 3 * 20) % 256).astype(np.uint8).reshape(20, 6, 6, 3)
+    expected = reference.run(net, x)
+    assert reference.run(better, x).tobytes() == expected.tobytes()
+    assert reference.run(better, pixels.apply(x)).tobytes() == expected.tobytes()
+    b = Author((6, 6, 3), 3, pixels, better.tensors["input"].quantization).dequantize()
+    b.b.parameters.update(net.parameters)
+    ops = [replace(op, input=b.x) if op.input == "input" else op for op in net.ops]
+    dequantized = rebuilt(b.network(), [*b.b.ops, *ops], net.parameters, net.output)
+    assert reference.run(dequantized, x).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        whole_first_layer(Pixels()).network(),
+        whole_first_layer(Pixels(1 / 100, -1.0)).network(),
+        whole_first_layer(Pixels(1 / 128, -1.001)).network(),
+        whole_first_layer(Pixels(1 / 128, 1.0)).network(),
+        whole_first_layer(bits=12, kernel=6).network(),
+        whole_first_layer().global_pool().add(whole_first_layer().global_pool().x).network(),
+        Author((4, 4, 3)).conv(5, 3, weight=8).affine().network(),
+        Author((4, 4, 3)).conv(5, 3, 1, "same", 1).affine().network(),
+        Author((4, 4, 3)).clip().conv(5, 3).affine().network(),
+    ],
+    ids=["no pixels", "thirds", "between", "beyond", "sums", "fine", "scaled", "ones outside", "another reader"],
+)
+def test_inputs_that_stay_real(net: Network, request: pytest.FixtureRequest) -> None:
+    assert (rewrite.on_bytes(net) is not None) == ("fine" in request.node.name)

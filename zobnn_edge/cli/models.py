@@ -26,7 +26,7 @@ from zobnn_edge.cli.common import (
 from zobnn_edge.encoding import Binary, Encoding, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.files import write_atomic
-from zobnn_edge.layout import lay_out, tensor_bytes
+from zobnn_edge.layout import lay_out, scratch_bytes, tensor_bytes
 from zobnn_edge.model_file import Model
 
 ZobOption = Annotated[Path, typer.Option("-o", "--output", metavar="NET.zob", help="The model file to write.")]
@@ -58,6 +58,9 @@ def harden(
     range: Annotated[
         str, typer.Option(help="Range of codes: error (of least squared error) or minmax (all values).")
     ] = "error",
+    byte_inputs: Annotated[
+        bool, typer.Option(help="Keep inputs in bytes where that is exact for the network's --pixels.")
+    ] = True,
 ) -> None:
     """Harden real-valued parameters after ZOBNN.
 
@@ -67,7 +70,8 @@ def harden(
     from zobnn_edge.harden import harden as apply
 
     before = read_model(net)
-    after = model_file.save(apply(before.network, Policy(bits, range)), output)  # type: ignore[arg-type]
+    policy = Policy(bits, range, byte_inputs)  # type: ignore[arg-type]
+    after = model_file.save(apply(before.network, policy), output)
     saved = 100 * (1 - len(after.image.data) / max(1, len(before.image.data)))
     typer.echo(f"{output}: {_summary(after)}; {saved:.1f} % fewer bytes of parameters")
 
@@ -129,11 +133,17 @@ def show(net: NetArgument, json: JsonOption = False) -> None:
 def describe(model: Model) -> dict[str, Any]:
     """What `show` prints, as data: bits are stored bits; bytes of RAM are those of one inference."""
     net = model.network
-    layout = lay_out(net)
+    layout = lay_out(net, model.work)
     fused = {op.name for group in layout.groups for op in group[1:]}
+    scratch = {
+        op.name: need
+        for group in layout.groups
+        for op, need in zip(group, scratch_bytes(net, group, layout.work), strict=True)
+    }
     return {
         "name": net.name,
         "input": net.input_shape,
+        "input_kind": net.tensors[net.input].kind,
         "outputs": net.outputs,
         "parameter_bytes": len(model.image.data),
         "fault_bits": model.image.bits,
@@ -147,6 +157,8 @@ def describe(model: Model) -> dict[str, Any]:
                 "kind": net.tensors[op.output].kind,
                 "fused": op.name in fused,
                 "macs": net.macs(op),
+                "algorithm": layout.work[op.name].algorithm if op.name in layout.work else None,
+                "scratch_bytes": scratch[op.name],
                 "ram_bytes": tensor_bytes(net.tensors[op.output]) if op.output in layout.offsets else 0,
             }
             for op in net.ops
@@ -177,7 +189,7 @@ def encoding_text(encoding: Encoding) -> str:
 
 def _summary(model: Model) -> str:
     net = model.network
-    shape = "x".join(map(str, net.input_shape))
+    shape = "x".join(map(str, net.input_shape)) + (" bytes" if net.tensors[net.input].kind == "int8" else "")
     return (
         f"input {shape}, {net.outputs} scores, parameters {len(model.image.data):,} bytes, "
         f"arena {model.arena_bytes:,} bytes, {sum(net.macs(op) for op in net.ops):,} MACs"
@@ -191,13 +203,16 @@ def _operations(rows: list[dict[str, Any]]) -> Table:
         ("operation", "left"),
         ("output", "left"),
         ("MACs", "right"),
+        ("by", "left"),
+        ("scratch", "right"),
         ("RAM", "right"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         shape = "x".join(map(str, row["output"])) + (" bits" if row["kind"] == "binary" else "")
         operation = ("+ " if row["fused"] else "") + row["operation"]
-        table.add_row(row["name"], operation, shape, _number(row["macs"]), _number(row["ram_bytes"]))
+        memory = (_number(row["scratch_bytes"]), _number(row["ram_bytes"]))
+        table.add_row(row["name"], operation, shape, _number(row["macs"]), row["algorithm"] or "", *memory)
     table.caption = "+ is carried out element by element with the operation before it, without storing its input"
     table.caption_justify = "left"
     return table

@@ -17,7 +17,8 @@ from zobnn_edge import datasets
 from zobnn_edge.encoding import Binary, Float32
 from zobnn_edge.errors import ModelError
 from zobnn_edge.network import Builder, Network, Pixels
-from zobnn_edge.operations import Add, Affine, Clip, Conv, MaxPool, Sign, Threshold, Unpack
+from zobnn_edge.operations import Conv, MaxPool, Threshold
+from zobnn_edge.tensor import Quantization
 
 FILE = "bnn_pynq/cnv_w1a1_cifar10.npz"
 SHAPES = (
@@ -26,7 +27,7 @@ SHAPES = (
 )
 """Kernels (height, width, in, out) of the layers; the last three are dense."""
 PIXELS = Pixels(1.0, -127.5)
-"""What the network reads; its first operations make `pixel_levels` of it."""
+"""What the network reads; rounded to whole numbers, away from 0 from the middle between two, that is `pixel_levels`."""
 POOLED = (1, 3)
 """Layers whose activations are max-pooled over 2x2."""
 
@@ -38,8 +39,8 @@ def cnv_cifar10(arrays: Mapping[str, NDArray[Any]], name: str = "cnv_cifar10") -
     is +1 where the `(s + n) / 2` agreeing bits are `t` or more; in the first layer, which reads `pixel_levels`, where
     `2 * s >= t`. The scores are the sums of the last layer.
     """
-    b = Builder(name, (32, 32, 3), PIXELS)
-    x = _pixel_levels(b)
+    b = Builder(name, (32, 32, 3), PIXELS, Quantization(1.0, 0))
+    x = b.input
     for i, shape in enumerate(SHAPES):
         weight, products = arrays[f"w{i}"].reshape(shape).transpose(3, 0, 1, 2), int(np.prod(shape[:3]))
         layer, first, last = f"layer{i}", i == 0, i == len(SHAPES) - 1
@@ -75,11 +76,3 @@ def load(path: Path | None = None) -> Network:
         return cnv_cifar10(arrays)
     except (KeyError, ValueError) as error:
         raise ModelError(f"{path or FILE}: not the arrays of CNV ({error})") from None
-
-
-def _pixel_levels(b: Builder) -> str:
-    """`pixel_levels` as operations on the input `p - 127.5`: half a step up above the middle, half down below it."""
-    x = b.input
-    upper = b.add(Unpack("half", b.add(Sign("upper", x, "upper")), "half"))
-    x = b.add(Add("levels", b.add(Affine("half_step", upper, "half_step", gain=0.5)), "levels", x))
-    return b.add(Clip("levels/clip", x, "levels/clip", -128.0, 127.0))

@@ -1,0 +1,224 @@
+/* Convolutions over int8 with weights of codes of 2 to 16 bits.
+ *
+ * A sum is that of x * (code - zero_point), x = q - the input's zero point. Four pixels' taps are widened to 16 bits,
+ * quad by quad and pixel by pixel, each quad in the order 0 2 1 3, in which bytes widen two at a time; codes are used as
+ * they are stored, and the weights' zero point times the sum of x is subtracted at the start. */
+#include <string.h>
+
+#include "zob_bytes.h"
+
+#if defined(__ARM_FEATURE_DSP)
+#include <arm_acle.h>
+#define DUAL_MAC(x, w, acc) __smlad((int16x2_t)(x), (int16x2_t)(w), acc)
+#else
+#define LOW(x) ((int32_t)(int16_t)(x))
+#define HIGH(x) ((int32_t)(int16_t)((x) >> 16))
+#define DUAL_MAC(x, w, acc) ((acc) + LOW(x) * LOW(w) + HIGH(x) * HIGH(w))
+#endif
+
+#if defined(__ARM_FEATURE_DSP)
+
+#define WIDEN                                                                                                          \
+    "ldr %[bytes], [%[patch]], #4\n\t"                                                                                 \
+    "sxtb16 %[even], %[bytes]\n\t"                                                                                     \
+    "sxtb16 %[odd], %[bytes], ror #8\n\t"                                                                              \
+    "ssub16 %[even], %[even], %[zeros]\n\t"                                                                            \
+    "ssub16 %[odd], %[odd], %[zeros]\n\t"                                                                              \
+    "strd %[even], %[odd], [%[x]], #32\n\t"                                                                            \
+    "smlad %[sum], %[even], %[ones], %[sum]\n\t"                                                                       \
+    "smlad %[sum], %[odd], %[ones], %[sum]\n\t"
+
+static int32_t widen(const int8_t *patch, uint32_t quads, int32_t zero_point, uint32_t *x) {
+    const uint32_t zeros = ((uint32_t)zero_point & 0xFFFFu) | (uint32_t)zero_point << 16, ones = 0x00010001u;
+    uint32_t bytes = 0, even = 0, odd = 0;
+    int32_t sum = 0;
+    __asm__ __inline__("lsrs %[n], %[n], #1\n\t"
+            "bcc 0f\n\t" WIDEN "0:\n\t"
+            "beq 2f\n"
+            "1:\n\t" WIDEN WIDEN "subs %[n], %[n], #1\n\t"
+            "bne 1b\n"
+            "2:"
+            : [patch] "+r"(patch), [x] "+r"(x), [n] "+r"(quads), [sum] "+r"(sum), [bytes] "=&r"(bytes),
+              [even] "=&r"(even), [odd] "=&r"(odd)
+            : [zeros] "r"(zeros), [ones] "r"(ones)
+            : "cc", "memory");
+    return sum;
+}
+
+/* One quad of bytes at four pixels: 13 instructions for 16 products. GCC would load the taps word by word. */
+#define QUAD                                                                                                           \
+    "ldr %[even], [%[w]], #4\n\t"                                                                                      \
+    "ldmia %[x]!, {r4, r5, r6, r8}\n\t"                                                                                \
+    "uxtb16 %[odd], %[even], ror #8\n\t"                                                                               \
+    "uxtb16 %[even], %[even]\n\t"                                                                                      \
+    "smlad %[s0], r4, %[even], %[s0]\n\t"                                                                              \
+    "smlad %[s1], r6, %[even], %[s1]\n\t"                                                                              \
+    "smlad %[s0], r5, %[odd], %[s0]\n\t"                                                                               \
+    "smlad %[s1], r8, %[odd], %[s1]\n\t"                                                                               \
+    "ldmia %[x]!, {r4, r5, r6, r8}\n\t"                                                                                \
+    "smlad %[s2], r4, %[even], %[s2]\n\t"                                                                              \
+    "smlad %[s3], r6, %[even], %[s3]\n\t"                                                                              \
+    "smlad %[s2], r5, %[odd], %[s2]\n\t"                                                                               \
+    "smlad %[s3], r8, %[odd], %[s3]\n\t"
+
+/* `dot_codes` of codes that are bytes, as they are stored. */
+static ZOB_NOINLINE void dot_bytes(const uint8_t *w, const uint32_t *x, uint32_t quads, zob_sums *sums) {
+    uint32_t even = 0, odd = 0;
+    int32_t s0 = sums->of[0], s1 = sums->of[1], s2 = sums->of[2], s3 = sums->of[3];
+    __asm__ __inline__("lsrs %[n], %[n], #1\n\t"
+            "bcc 0f\n\t" QUAD "0:\n\t"
+            "lsrs %[n], %[n], #1\n\t"
+            "bcc 0f\n\t" QUAD QUAD "0:\n\t"
+            "beq 2f\n"
+            "1:\n\t" QUAD QUAD QUAD QUAD "subs %[n], %[n], #1\n\t"
+            "bne 1b\n"
+            "2:"
+            : [w] "+r"(w), [x] "+r"(x), [n] "+r"(quads), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3),
+              [even] "=&r"(even), [odd] "=&r"(odd)
+            :
+            : "r4", "r5", "r6", "r8", "cc", "memory");
+    sums->of[0] = s0;
+    sums->of[1] = s1;
+    sums->of[2] = s2;
+    sums->of[3] = s3;
+}
+
+#else
+
+static uint32_t even_bytes(uint32_t x, int32_t zero_point) {
+    const uint32_t low = (uint32_t)((int8_t)x - zero_point), high = (uint32_t)((int8_t)(x >> 16) - zero_point);
+    return (low & 0xFFFFu) | high << 16;
+}
+
+/* One pixel's taps, widened, to every fourth pair of words; returns their sum. */
+static int32_t widen(const int8_t *patch, uint32_t quads, int32_t zero_point, uint32_t *x) {
+    int32_t sum = 0;
+    for (; quads > 0u; quads--, patch += 4, x += 8u) {
+        uint32_t bytes;
+        memcpy(&bytes, patch, 4u);
+        x[0] = even_bytes(bytes, zero_point);
+        x[1] = even_bytes(bytes >> 8, zero_point);
+        sum = DUAL_MAC(x[1], 0x00010001u, DUAL_MAC(x[0], 0x00010001u, sum));
+    }
+    return sum;
+}
+
+/* `dot_codes` of codes that are bytes, as they are stored. */
+static void dot_bytes(const uint8_t *w, const uint32_t *x, uint32_t quads, zob_sums *sums) {
+    for (; quads > 0u; quads--, w += 4, x += 8) {
+        const uint32_t even = w[0] | (uint32_t)w[2] << 16, odd = w[1] | (uint32_t)w[3] << 16;
+        for (uint32_t i = 0; i < 4u; i++) sums->of[i] = DUAL_MAC(x[2u * i + 1u], odd, DUAL_MAC(x[2u * i], even, sums->of[i]));
+    }
+}
+
+#endif
+
+/* What every code is taken less, so that it fits 16 bits with a sign. */
+static int32_t middle(const zob_parameter *p) { return p->bits == 16u ? 32768 : 0; }
+
+/* Two codes, `apart` bits apart, as halves of a word. */
+static uint32_t two_codes(uint32_t window, uint32_t bits, uint32_t apart) {
+    const uint32_t mask = ((uint32_t)1 << bits) - 1u;
+    return (window & mask) | (window >> apart & mask) << 16;
+}
+
+/* A filter's codes, widened, in the order of the taps. Where it ends within a quad, whatever follows it is taken in. */
+static void decode_filter(const zob_byte_conv *b, uint32_t filter, uint32_t *w) {
+    const uint32_t bits = b->weight->bits;
+    uint32_t at = filter * b->taps * bits;
+    for (uint32_t quad = 0; quad < b->quads; quad++, w += 2, at += 4u * bits) {
+        if (bits <= 8u) {
+            const uint32_t window = zob_weight_bits(b, at);
+            w[0] = two_codes(window, bits, 2u * bits);
+            w[1] = two_codes(window >> bits, bits, 2u * bits);
+        } else {
+            const uint32_t front = two_codes(zob_weight_bits(b, at), bits, bits);
+            const uint32_t back = two_codes(zob_weight_bits(b, at + 2u * bits), bits, bits);
+            const uint32_t less = 0x00010001u * (uint32_t)middle(b->weight);
+            w[0] = ((front & 0xFFFFu) | back << 16) ^ less;
+            w[1] = (front >> 16 | (back & 0xFFFF0000u)) ^ less;
+        }
+    }
+}
+
+static void dot_codes(const uint32_t *w, const uint32_t *x, uint32_t quads, zob_sums *sums) {
+    int32_t s0 = sums->of[0], s1 = sums->of[1], s2 = sums->of[2], s3 = sums->of[3];
+    for (; quads > 0u; quads--, w += 2, x += 8u) {
+        s0 = DUAL_MAC(x[1], w[1], DUAL_MAC(x[0], w[0], s0));
+        s1 = DUAL_MAC(x[3], w[1], DUAL_MAC(x[2], w[0], s1));
+        s2 = DUAL_MAC(x[5], w[1], DUAL_MAC(x[4], w[0], s2));
+        s3 = DUAL_MAC(x[7], w[1], DUAL_MAC(x[6], w[0], s3));
+    }
+    sums->of[0] = s0;
+    sums->of[1] = s1;
+    sums->of[2] = s2;
+    sums->of[3] = s3;
+}
+
+/* Whether filters up to `end` can be read as words: codes are bytes, and the image holds the last word. */
+static int are_words(const zob_byte_conv *b, uint32_t end) {
+    return b->weight->bits == 8u && b->rest - (end - 1u) * b->taps >= 4u * b->quads;
+}
+
+/* Gather and widen a block's taps; returns what sums begin with. Missing pixels repeat the last one. */
+static zob_sums prepare(const zob_byte_conv *b, const zob_four *block, uint32_t group, uint32_t *x) {
+    const int32_t zero_point = b->weight->zero_point - middle(b->weight);
+    int8_t *patch = (int8_t *)(x + 8u * b->quads);
+    zob_place place = block->place;
+    zob_sums start;
+    memset(patch + 4u * (b->quads - 1u), b->c->in->zero_point, 4u);
+    for (uint32_t i = 0; i < 4u; i++, x += 2) {
+        zob_gather_bytes(b, &place, group * b->channels, patch);
+        start.of[i] = -zero_point * widen(patch, b->quads, b->c->in->zero_point, x);
+        if (i + 1u < block->count) zob_advance(b, &place);
+    }
+    return start;
+}
+
+/* Decide `count` filters from their bytes, the last one first. */
+static zob_bits decide_bytes(const uint8_t *bytes, uint32_t taps, const uint32_t *x, uint32_t quads, zob_sums start,
+                             const zob_interval *intervals, uint32_t count) {
+    zob_bits bits = {{0, 0, 0, 0}};
+    bytes += count * taps;
+    intervals += count;
+    for (; count > 0u; count--) {
+        zob_sums sums = start;
+        bytes -= taps;
+        dot_bytes(bytes, x, quads, &sums);
+        zob_decide(*--intervals, &sums, &bits);
+    }
+    return bits;
+}
+
+void zob_block_of_codes(const zob_byte_conv *b, const zob_four *block, uint32_t group) {
+    uint32_t *x = (uint32_t *)(void *)b->scratch, *w = x + 8u * b->quads;
+    const uint32_t first = group * b->filters, end = first + b->filters;
+    const zob_interval *intervals = b->sink->intervals;
+    const int words = are_words(b, end);
+    const zob_sums start = prepare(b, block, group, x);
+    for (uint32_t o = end; o > first;) {
+        const uint32_t begin = zob_word_begin(first, o);
+        zob_bits bits = {{0, 0, 0, 0}};
+        if (words && intervals) {
+            const uint8_t *bytes = b->codes + begin * b->taps;
+            bits = decide_bytes(bytes, b->taps, x, b->quads, start, intervals + begin, o - begin);
+            o = begin;
+        }
+        while (o > begin) {
+            zob_sums sums = start;
+            o--;
+            if (words) {
+                dot_bytes(b->codes + o * b->taps, x, b->quads, &sums);
+            } else {
+                decode_filter(b, o, w);
+                dot_codes(w, x, b->quads, &sums);
+            }
+            if (intervals) {
+                zob_decide(intervals[o], &sums, &bits);
+            } else {
+                zob_emit_sums(b, block, o, sums);
+            }
+        }
+        if (intervals) zob_put_pixel_bits(b, block, begin, bits);
+    }
+}

@@ -1,0 +1,100 @@
+/* Counting differing bits (zob_count.c) on Armv7-M and Armv8-M Mainline, with and without the DSP extension.
+ *
+ *     uint32_t zob_count_differing(const uint32_t *x, const uint32_t *w, uint32_t words);
+ *
+ * The steps are those of the C version; the masks are in registers, where a shift of the other operand is free.
+ *   r0 x   r1 w   r2 words left, less 3   r3-r8 work   r9 0x55555555   r10 0x33333333   r11 0x0F0F0F0F
+ *   r12 sum of counts of four bits   lr sum of the upper ones of each byte   [sp] the count so far */
+#include "zob_core.h"
+
+#if defined(ZOB_THUMB2) || defined(ZOB_MVE)
+
+    .syntax unified
+    .thumb
+
+/* Three words. */
+.macro triple
+    ldmia   r0!, {r3, r4, r5}
+    ldmia   r1!, {r6, r7, r8}
+    eor     r3, r3, r6
+    eor     r4, r4, r7
+    eor     r5, r5, r8
+    and     r6, r9, r3, lsr #1
+    sub     r3, r3, r6
+    and     r6, r9, r4
+    add     r3, r3, r6              /* sixteen counts of two bits */
+    and     r6, r9, r5, lsr #1
+    sub     r5, r5, r6
+    and     r6, r9, r4, lsr #1
+    add     r5, r5, r6              /* and sixteen more */
+    and     r6, r10, r3, lsr #2
+    and     r7, r10, r5, lsr #2
+    add     r6, r6, r7
+    add     r3, r3, r5
+    sub     r3, r3, r6
+    sub     r3, r3, r6, lsl #1      /* eight counts of four bits, at most 12 */
+    add     r12, r12, r3
+    and     r3, r11, r3, lsr #4
+    add     lr, lr, r3
+.endm
+
+/* The count so far += the sum of the bytes of r12 - 15 * lr, each at most 144. */
+.macro flush
+    rsb     lr, lr, lr, lsl #4
+    sub     r12, r12, lr
+    ldr     r4, [sp]
+#ifdef __ARM_FEATURE_DSP
+    mov     r3, #0
+    usada8  r4, r12, r3, r4
+#else
+    and     r3, r12, #0x00FF00FF
+    and     r12, r12, #0xFF00FF00
+    add     r3, r3, r12, lsr #8
+    add     r3, r3, r3, lsl #16
+    add     r4, r4, r3, lsr #16
+#endif
+    str     r4, [sp]
+.endm
+
+    .section .text.zob_count_differing, "ax", %progbits
+    .global zob_count_differing
+    .type   zob_count_differing, %function
+    .thumb_func
+zob_count_differing:
+    push    {r4-r11, lr}
+    mov     r3, #0
+    push    {r3}
+    mov     r9, #0x55555555
+    mov     r10, #0x33333333
+    mov     r11, #0x0F0F0F0F
+    subs    r2, r2, #3
+    blo     3f
+1:  mov     r12, #0
+    mov     lr, #0
+    .rept 6                         /* so many triples fit counts of eight bits */
+    triple
+    subs    r2, r2, #3
+    blo     2f
+    .endr
+    flush
+    b       1b
+2:  flush
+3:  adds    r2, r2, #3
+    beq     5f
+4:  ldr     r12, [r0], #4           /* one or two words are left */
+    ldr     r3, [r1], #4
+    mov     lr, #0
+    eor     r12, r12, r3
+    and     r3, r9, r12, lsr #1
+    sub     r12, r12, r3
+    and     r3, r10, r12, lsr #2
+    and     r12, r12, #0x33333333
+    add     r12, r12, r3
+    and     lr, r11, r12, lsr #4
+    flush
+    subs    r2, r2, #1
+    bne     4b
+5:  pop     {r0, r4-r11, pc}
+    .size   zob_count_differing, . - zob_count_differing
+
+#endif

@@ -1,0 +1,152 @@
+/* Rows of floats on Armv7E-M and Armv8-M with a single-precision unit: contracts in zob_steps.h.
+ *
+ * Eight elements a turn, so that loading or storing eight registers is one instruction. A comparison leaves "not below"
+ * in the carry flag, also for NaN, and RRX shifts it into the result from above. */
+#include "zob_steps.h"
+#ifdef ZOB_FP
+    .syntax unified
+    .thumb
+    .text
+
+.macro FUNCTION name
+    .global \name
+    .type \name, %function
+    .thumb_func
+\name:
+.endm
+
+/* op s<i>, s<i>, s<j> for eight elements */
+.macro BY_8 op
+    \op s0, s0, s8
+    \op s1, s1, s9
+    \op s2, s2, s10
+    \op s3, s3, s11
+    \op s4, s4, s12
+    \op s5, s5, s13
+    \op s6, s6, s14
+    \op s7, s7, s15
+.endm
+
+FUNCTION zob_fp_scale_shift
+1:  vldmia r0, {s0-s7}
+    vldmia r1!, {s8-s15}
+    BY_8 vmul.f32
+    vldmia r2!, {s8-s15}
+    BY_8 vadd.f32
+    vstmia r0!, {s0-s7}
+    subs  r3, r3, #8
+    bne   1b
+    bx    lr
+
+.macro BINARY name, op
+FUNCTION \name
+1:  vldmia r0, {s0-s7}
+    vldmia r1!, {s8-s15}
+    BY_8 \op
+    vstmia r0!, {s0-s7}
+    subs  r2, r2, #8
+    bne   1b
+    bx    lr
+.endm
+    BINARY zob_fp_mul, vmul.f32
+    BINARY zob_fp_add, vadd.f32
+
+.macro PRELU x, slope
+    vcmp.f32 \x, #0.0
+    vmrs  APSR_nzcv, fpscr
+    it    lt                        /* less, or NaN */
+    vmullt.f32 \x, \x, \slope
+.endm
+FUNCTION zob_fp_prelu
+1:  vldmia r0, {s0-s7}
+    vldmia r1!, {s8-s15}
+    PRELU s0, s8
+    PRELU s1, s9
+    PRELU s2, s10
+    PRELU s3, s11
+    PRELU s4, s12
+    PRELU s5, s13
+    PRELU s6, s14
+    PRELU s7, s15
+    vstmia r0!, {s0-s7}
+    subs  r2, r2, #8
+    bne   1b
+    bx    lr
+
+FUNCTION zob_fp_of_int
+1:  vldmia r1!, {s0-s7}
+    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+    vcvt.f32.s32 \x, \x
+    .endr
+    vstmia r0!, {s0-s7}
+    subs  r2, r2, #8
+    bne   1b
+    bx    lr
+
+FUNCTION zob_fp_copy
+1:  vldmia r1!, {s0-s7}
+    vstmia r0!, {s0-s7}
+    subs  r2, r2, #8
+    bne   1b
+    bx    lr
+
+/* The result is complete but for its place: r3 has "not below" of the last element in bit 31; r12 elements in all. */
+.macro FINISH
+    rsb   r12, r12, #32
+    mvn   r0, r3
+    lsr   r0, r0, r12
+    bx    lr
+.endm
+.macro BELOW x, limit
+    vcmp.f32 \x, \limit
+    vmrs  APSR_nzcv, fpscr
+    rrx   r3, r3
+.endm
+FUNCTION zob_fp_below
+    mov   r12, r2
+1:  vldmia r0!, {s0-s7}
+    vldmia r1!, {s8-s15}
+    BELOW s0, s8
+    BELOW s1, s9
+    BELOW s2, s10
+    BELOW s3, s11
+    BELOW s4, s12
+    BELOW s5, s13
+    BELOW s6, s14
+    BELOW s7, s15
+    subs  r2, r2, #8
+    bne   1b
+    FINISH
+
+FUNCTION zob_fp_negative
+    mov   r12, r1
+1:  vldmia r0!, {s0-s7}
+    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+    BELOW \x, #0.0
+    .endr
+    subs  r1, r1, #8
+    bne   1b
+    FINISH
+
+/* The bound with the sign of x: below it, or not. */
+.macro LOW x
+    vcmp.f32 \x, #0.0
+    vmrs  APSR_nzcv, fpscr
+    ite   cc
+    vcmpcc.f32 \x, s9
+    vcmpcs.f32 \x, s8
+    vmrs  APSR_nzcv, fpscr
+    rrx   r3, r3
+.endm
+FUNCTION zob_fp_low
+    vldr  s8, [r1]
+    vneg.f32 s9, s8
+    mov   r12, r2
+1:  vldmia r0!, {s0-s7}
+    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+    LOW   \x
+    .endr
+    subs  r2, r2, #8
+    bne   1b
+    FINISH
+#endif

@@ -1,0 +1,169 @@
+/* What a group does to the elements that its head has computed, row by row: consecutive channels of a pixel. */
+#include "zob_internal.h"
+#include "zob_steps.h"
+
+/* Elements from the start of a row that zob_fp.S takes. */
+static uint32_t fast(uint32_t count) {
+#ifdef ZOB_FP
+    return count - count % ZOB_FP_ROW;
+#else
+    (void)count;
+    return 0u;
+#endif
+}
+
+static void scale_shift(float *x, const float *scale, const float *bias, uint32_t count) {
+    uint32_t i = fast(count);
+#ifdef ZOB_FP
+    if (i) zob_fp_scale_shift(x, scale, bias, i);
+#endif
+    for (; i < count; i++) {
+        const float scaled = x[i] * scale[i];
+        x[i] = scaled + bias[i];
+    }
+}
+
+static void mul(float *x, const float *y, uint32_t count) {
+    uint32_t i = fast(count);
+#ifdef ZOB_FP
+    if (i) zob_fp_mul(x, y, i);
+#endif
+    for (; i < count; i++) x[i] = x[i] * y[i];
+}
+
+static void add(float *x, const float *y, uint32_t count) {
+    uint32_t i = fast(count);
+#ifdef ZOB_FP
+    if (i) zob_fp_add(x, y, i);
+#endif
+    for (; i < count; i++) x[i] = x[i] + y[i];
+}
+
+static void prelu(float *x, const float *slope, uint32_t count) {
+    uint32_t i = fast(count);
+#ifdef ZOB_FP
+    if (i) zob_fp_prelu(x, slope, i);
+#endif
+    for (; i < count; i++) {
+        if (!(x[i] >= 0.0f)) x[i] = x[i] * slope[i];
+    }
+}
+
+static void copy(float *to, const float *x, uint32_t count) {
+    uint32_t i = fast(count);
+#ifdef ZOB_FP
+    if (i) zob_fp_copy(to, x, i);
+#endif
+    for (; i < count; i++) to[i] = x[i];
+}
+
+static void clip(float *x, float low, float high, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (x[i] < low) x[i] = low;
+        if (x[i] > high) x[i] = high;
+    }
+}
+
+static void affine(const zob_step *s, uint32_t channel, float *x, uint32_t count) {
+    if (s->table && s->bias) {
+        scale_shift(x, s->table + channel, s->bias + channel, count);
+    } else if (s->table) {
+        mul(x, s->table + channel, count);
+    } else {
+        for (uint32_t i = 0; s->low != 1.0f && i < count; i++) x[i] = x[i] * s->low; /* a product with 1 is the factor */
+        if (s->bias) add(x, s->bias + channel, count);
+    }
+}
+
+/* Bit i of the result: element i becomes -1. */
+static uint32_t bits_of(const zob_step *s, uint32_t channel, const float *x, uint32_t count) {
+    uint32_t bits = 0, i = fast(count);
+#ifdef ZOB_FP
+    if (i) {
+        bits = s->opcode == ZOB_OP_THRESHOLD ? zob_fp_below(x, s->table + channel, i)
+               : s->opcode == ZOB_OP_LOW_BIT ? zob_fp_low(x, &s->low, i)
+                                             : zob_fp_negative(x, i);
+    }
+#endif
+    for (; i < count; i++) {
+        float limit = 0.0f;
+        if (s->opcode == ZOB_OP_THRESHOLD) limit = s->table[channel + i];
+        if (s->opcode == ZOB_OP_LOW_BIT) limit = x[i] < 0.0f ? -s->low : s->low;
+        bits |= (uint32_t)(x[i] < limit) << i;
+    }
+    return bits;
+}
+
+static void put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits) {
+    uint32_t *word = sink->binary + pixel * sink->words + channel / 32u;
+    const uint32_t shift = channel % 32u;
+    word[0] |= bits << shift;
+    if (shift + count > 32u) word[1] |= bits >> (32u - shift);
+}
+
+static int is_to_bits(const zob_step *s) {
+    return s->opcode == ZOB_OP_SIGN || s->opcode == ZOB_OP_LOW_BIT || s->opcode == ZOB_OP_THRESHOLD;
+}
+
+/* One step that leaves reals. `x` are `count` channels of a pixel, from `channel` on, the tensor's `element`th. */
+static void take(const zob_step *s, uint32_t element, uint32_t channel, float *x, uint32_t count) {
+    switch (s->opcode) {
+    case ZOB_OP_AFFINE:
+        affine(s, channel, x, count);
+        break;
+    case ZOB_OP_PRELU:
+        prelu(x, s->table + (s->by_element ? element : channel), count);
+        break;
+    case ZOB_OP_CLIP:
+        clip(x, s->low, s->high, count);
+        break;
+    case ZOB_OP_ADD:
+        add(x, s->table + element, count);
+        break;
+    default:
+        mul(x, s->table + (s->by_element ? element : channel), count);
+        break;
+    }
+}
+
+float zob_through(const zob_step *steps, uint32_t count, uint32_t element, uint32_t channel, float x) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_to_bits(&steps[i])) return bits_of(&steps[i], channel, &x, 1u) ? -1.0f : 1.0f;
+        take(&steps[i], element, channel, &x, 1u);
+    }
+    return x;
+}
+
+void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, float *x) {
+    const uint32_t reals = sink->count - (sink->binary ? 1u : 0u);
+    const uint32_t element = pixel * sink->channels + channel;
+    for (uint32_t i = 0; i < reals; i++) take(&sink->steps[i], element, channel, x, count);
+    if (sink->real) {
+        float *to = sink->real + element;
+        if (to != x) copy(to, x, count);
+    } else {
+        put_bits(sink, pixel, channel, count, bits_of(&sink->steps[reals], channel, x, count));
+    }
+}
+
+void zob_emit_block(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const int32_t *sums) {
+    float x[ZOB_MAX_BLOCK];
+    uint32_t i = fast(count);
+#ifdef ZOB_FP
+    if (i) zob_fp_of_int(x, sums, i);
+#endif
+    for (; i < count; i++) x[i] = (float)sums[i];
+    zob_emit_row(sink, pixel, channel, count, x);
+}
+
+void zob_emit_reals(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const float *x) {
+    while (count > 0u) {
+        const uint32_t n = count < ZOB_MAX_BLOCK ? count : ZOB_MAX_BLOCK;
+        float row[ZOB_MAX_BLOCK];
+        copy(row, x, n);
+        zob_emit_row(sink, pixel, channel, n, row);
+        channel += n;
+        count -= n;
+        x += n;
+    }
+}

@@ -1,0 +1,30 @@
+/* Element by element, over rows of consecutive channels: what zob_steps.c does in C, and zob_fp.S on cores with a
+ * floating-point unit. No part of the engine's interface. */
+#ifndef ZOB_STEPS_H
+#define ZOB_STEPS_H
+
+#if defined(__ARM_FP) && (__ARM_FP & 4) && defined(__thumb2__)
+#define ZOB_FP 1 /* zob_fp.S: loads of many registers, and bits from flags */
+#endif
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
+
+#define ZOB_FP_ROW 8u /* the functions below take rows of a multiple of so many elements, at least one */
+
+/* x[i] * scale[i] + bias[i], rounded after each; x[i] * y[i]; x[i] + y[i]; x[i] where x[i] >= 0, else x[i] * slope[i];
+ * the floats of whole numbers; a copy. */
+void zob_fp_scale_shift(float *x, const float *scale, const float *bias, uint32_t count);
+void zob_fp_mul(float *x, const float *y, uint32_t count);
+void zob_fp_add(float *x, const float *y, uint32_t count);
+void zob_fp_prelu(float *x, const float *slope, uint32_t count);
+void zob_fp_of_int(float *x, const int32_t *sums, uint32_t count);
+void zob_fp_copy(float *to, const float *x, uint32_t count);
+
+/* Bit i of the result: x[i] < limit[i]; x[i] < 0; x[i] < (x[i] < 0 ? -bound : bound). At most 32 elements. */
+uint32_t zob_fp_below(const float *x, const float *limit, uint32_t count);
+uint32_t zob_fp_negative(const float *x, uint32_t count);
+uint32_t zob_fp_low(const float *x, const float *bound, uint32_t count);
+
+#endif
+#endif

@@ -1,0 +1,357 @@
+/* Binary convolution by tables: dividing the scratch, windows of taps, runs of pixels, borders. */
+#include <string.h>
+
+#include "zob_binary.h"
+#include "zob_rows.h"
+
+#define MAX_COUNT 32767u   /* sums have sixteen bits: a bias of 2^15 and the count */
+#define BIAS 0x8000u       /* sums begin here, less the limit: then their highest bits are the results */
+#define TWICE 0x00010001u  /* times a number: the number in both halves of a word */
+#define WORD_COST 700u     /* instructions that the tables of a word take to build */
+#define PIXEL_COST 60u     /* and that a pixel takes beside the looking up, for each window */
+
+/* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output. */
+typedef struct {
+    const zob_block *b;
+    uint32_t rows, columns, band; /* size of the window, in taps; of the band, in rows of the output */
+    uint32_t line;                /* words from the sums of a row to those of the next; 0: they are complete at once */
+    uint32_t groups;              /* of four bits, a word */
+    uint32_t inner[2], outer[2];  /* output rows and columns whose taps are all inside the input */
+    zob_stretch *stretches;
+    uint32_t *tables;             /* of the window's taps, row by row */
+    uint32_t *zeros;              /* what each of them counts where it reads zeros: ZOB_SUM_WORDS words */
+    uint32_t *sums;               /* ZOB_SUM_WORDS words a pixel */
+    uint32_t start[2][ZOB_SUM_WORDS]; /* sums to begin with; [1] where the missing products are odd */
+} tables;
+
+/* A window of taps. */
+typedef struct {
+    uint32_t y, x, rows, columns;
+    int first, last; /* of the passes over the kernel */
+} window;
+
+static uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+static uint32_t tap_words(const tables *t) { return t->b->words * t->groups * ZOB_GROUP_WORDS; }
+
+/* Most stretches of a window: one a tap, and another each time that counts are widened in between. */
+static uint32_t most_stretches(const zob_block *b, uint32_t taps) { return taps + taps * b->words / ZOB_WIDEN_WORDS; }
+
+/* Divide the scratch for windows of `rows` x `columns` taps. Returns about how many instructions that costs beside
+ * looking up: building the tables of every window, for every band anew if there are several windows, and beginning
+ * every pixel of every window. 0 if it does not fit. */
+static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
+    const zob_context *c = t->b->c;
+    const uint32_t taps = rows * columns, stretches = most_stretches(t->b, taps), room = t->b->memory_bytes / 4u;
+    const uint32_t words = 4u * stretches + taps * (tap_words(t) + ZOB_SUM_WORDS), line = c->out->width * ZOB_SUM_WORDS;
+    const uint32_t windows = ((c->op->kernel[0] - 1u) / rows + 1u) * ((c->op->kernel[1] - 1u) / columns + 1u);
+    uint32_t bands = 1u;
+    if (words > room || (room - words) / line < 1u) return 0u;
+    t->rows = rows;
+    t->columns = columns;
+    t->band = windows == 1u ? c->out->height : (room - words) / line;
+    t->line = windows == 1u ? 0u : line;
+    t->stretches = (zob_stretch *)(void *)t->b->memory;
+    t->tables = (uint32_t *)(void *)(t->stretches + stretches);
+    t->zeros = t->tables + taps * tap_words(t);
+    t->sums = t->zeros + taps * ZOB_SUM_WORDS;
+    bands = (c->out->height - 1u) / t->band + 1u;
+    return (uint64_t)bands * t->b->taps * t->b->words * WORD_COST + (uint64_t)windows * zob_pixels(c->out) * PIXEL_COST;
+}
+
+/* Divide the scratch in the way that costs least: windows of the whole kernel, of rows of it, or of parts of a row.
+ * Returns 0 if none fits. */
+static ZOB_NOINLINE int divide_scratch(tables *t) {
+    const zob_op *op = t->b->c->op;
+    uint32_t best_rows = 0, best_columns = 0, rows = op->kernel[0], columns = op->kernel[1];
+    uint64_t least = 0;
+    while (rows > 0u && columns > 0u) {
+        const uint64_t cost = divide(t, rows, columns);
+        if (cost != 0u && (least == 0u || cost < least)) {
+            least = cost;
+            best_rows = rows;
+            best_columns = columns;
+        }
+        if (rows > 1u) {
+            rows--;
+        } else {
+            columns--;
+        }
+    }
+    return least != 0u && divide(t, best_rows, best_columns) != 0u;
+}
+
+/* The output positions of an axis, from `inner` to before `outer`, whose taps are all inside the input. */
+static void set_inner(tables *t, uint32_t axis, uint32_t in, uint32_t out) {
+    const zob_op *op = t->b->c->op;
+    const uint32_t reach = (op->kernel[axis] - 1u) * op->dilation[axis], edge = in + op->pad[axis];
+    t->inner[axis] = zob_steps(op->pad[axis], op->stride[axis]);
+    t->outer[axis] = edge > reach ? min_u32(zob_steps(edge - reach, op->stride[axis]), out) : 0u;
+}
+
+/* Whether no weight has bits set above the groups that are looked up. */
+static int is_clean(const zob_block *b, uint32_t groups) {
+    uint32_t above = 0;
+    if (groups == 8u) return 1;
+    for (uint32_t i = 0; i < b->filters * b->taps; i++) above |= b->weights[i] >> 16;
+    return above == 0u;
+}
+
+/* The least count n with 2 * n + odd > room, or one that is never reached. */
+static uint32_t limit(int32_t room, int32_t odd) {
+    if (room < odd) return 0u;
+    return min_u32((uint32_t)(room - odd) / 2u + 1u, MAX_COUNT + 1u);
+}
+
+/* Sums begin half of the missing products higher than the count, so that one limit serves all pixels; where these are
+ * odd, it is another. */
+static void set_start(tables *t) {
+    for (uint32_t odd = 0; odd < 2u; odd++) {
+        memset(t->start[odd], 0, sizeof t->start[odd]);
+        for (uint32_t f = 0; f < t->b->filters; f++) {
+            const uint32_t start = BIAS - (t->b->decided ? limit(t->b->room[f], (int32_t)odd) : 0u);
+            t->start[odd][zob_sum_of(f) / 2u] |= start << (16u * (zob_sum_of(f) % 2u));
+        }
+    }
+}
+
+/* Append a stretch of words, in pieces between which counts are widened. `used` is how many words were added since. */
+static zob_stretch *append(zob_stretch *list, const tables *t, uint32_t offset, uint32_t table, uint32_t words,
+                           uint32_t *used) {
+    const uint32_t most = t->groups == 8u ? ZOB_WIDEN_WORDS : ZOB_WIDEN_HALVES;
+    while (words > 0u) {
+        const uint32_t piece = min_u32(words, most);
+        if (*used + piece > most) {
+            list[-1].then = ZOB_WIDEN;
+            *used = 0u;
+        }
+        list->offset = offset;
+        list->words = piece;
+        list->table = table;
+        list->then = 0u;
+        list++;
+        *used += piece;
+        offset += 4u * piece;
+        table += 4u * piece * t->groups * ZOB_GROUP_WORDS;
+        words -= piece;
+    }
+    return list;
+}
+
+/* List the taps of a window that are inside the input, v x h of the kernel's. Returns the list's end. */
+static zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_span h) {
+    const zob_context *c = t->b->c;
+    const uint32_t pixel = 4u * zob_words(t->b->in->channels), line = t->b->in->width * pixel, words = t->b->words;
+    const uint32_t left = max_u32(h.begin, w->x), right = min_u32(h.end, w->x + w->columns);
+    const uint32_t together = c->op->dilation[1] == 1u && c->op->groups == 1u && right > left ? right - left : 1u;
+    zob_stretch *end = t->stretches;
+    uint32_t used = 0;
+    for (uint32_t ky = max_u32(v.begin, w->y); ky < min_u32(v.end, w->y + w->rows); ky++) {
+        for (uint32_t kx = left; kx < right; kx += together) {
+            const uint32_t tap = (ky - w->y) * w->columns + kx - w->x;
+            const uint32_t down = (ky - v.begin) * c->op->dilation[0], across = (kx - h.begin) * c->op->dilation[1];
+            end = append(end, t, down * line + across * pixel, 4u * tap * tap_words(t), together * words, &used);
+        }
+    }
+    if (end > t->stretches) end[-1].then = ZOB_END;
+    return end;
+}
+
+static void add_sums(uint32_t *sums, const uint32_t *more) {
+    for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) sums[i] += more[i];
+}
+
+static void add_rows(const tables *t, const zob_pixel_run *run) {
+    if (t->groups == 8u) {
+        zob_add_words(run);
+    } else {
+        zob_add_halves(run);
+    }
+}
+
+/* What every tap of a window counts where it reads zeros. */
+static void set_zeros(const tables *t, const window *w) {
+    static const uint32_t zeros[ZOB_WIDEN_HALVES], none[ZOB_SUM_WORDS];
+    zob_pixel_run run = {t->stretches, NULL, t->tables, (const uint8_t *)zeros, 0u, none, 0u, 1u, t->zeros};
+    uint32_t used = 0;
+    zob_stretch *end = append(t->stretches, t, 0u, 0u, t->b->words, &used);
+    for (zob_stretch *s = t->stretches; s < end; s++) s->offset = 0u;
+    end[-1].then = ZOB_END;
+    run.end = end;
+    for (uint32_t tap = 0; tap < w->rows * w->columns; tap++) {
+        add_rows(t, &run);
+        run.tables += tap_words(t);
+        run.sums += ZOB_SUM_WORDS;
+    }
+}
+
+/* Bits that fill a word, or half of one. */
+static void put_whole(const tables *t, uint32_t pixel, uint32_t pixels, const uint32_t *sums) {
+    const size_t line = 4u * (size_t)t->b->sink->words;
+    uint8_t *to = (uint8_t *)t->b->sink->binary + pixel * line + t->b->first / 8u;
+    for (; pixels > 0u; pixels--, to += line, sums += ZOB_SUM_WORDS) {
+        const uint32_t bits = zob_signs(sums);
+        memcpy(to, &bits, ZOB_BLOCK / 8u);
+    }
+}
+
+/* Keep the sums of the high plane as they are; or let them decide which of the low plane's count. */
+static void put_gated(const tables *t, uint32_t pixel, uint32_t pixels, int32_t most, const uint32_t *sums) {
+    const zob_block *b = t->b;
+    const uint32_t words = b->filters <= 16u ? 8u : 16u;
+    uint32_t *high = (uint32_t *)(void *)b->high + pixel * words;
+    for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS, high += words) {
+        int32_t results[ZOB_MAX_BLOCK];
+        if (b->gate == ZOB_HIGH_PLANE) {
+            memcpy(high, sums, 4u * (size_t)words);
+        } else {
+            zob_unpack_gated(results, high, sums, most, b->room, words);
+            zob_emit_block(b->sink, pixel, b->first, b->filters, results);
+        }
+    }
+}
+
+/* The results of `pixels` pixels whose sums are complete, from output pixel `pixel` on. */
+static void finish(const tables *t, uint32_t pixel, uint32_t pixels, uint32_t missing, const uint32_t *sums) {
+    const int32_t products = (int32_t)(t->b->taps * t->b->channels - missing);
+    if (t->b->decided && t->b->filters == ZOB_BLOCK && t->b->first % ZOB_BLOCK == 0u) {
+        put_whole(t, pixel, pixels, sums);
+        return;
+    }
+    if (t->b->decided) {
+        for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS) zob_put_bits(t->b, pixel, zob_signs(sums));
+        return;
+    }
+    if (t->b->gate != ZOB_NO_GATE) {
+        put_gated(t, pixel, pixels, products + 2 * (int32_t)BIAS, sums);
+        return;
+    }
+    for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS) {
+        int32_t results[ZOB_BLOCK];
+        zob_unpack(results, sums, products + 2 * (int32_t)BIAS);
+        zob_emit_block(t->b->sink, pixel, t->b->first, t->b->filters, results);
+    }
+}
+
+/* Output positions of one axis that read the same positions of the kernel. */
+typedef struct {
+    uint32_t begin, end;
+    zob_span inside;
+} positions;
+
+/* The positions from `begin` on, up to `end`: all those together whose taps are all inside, others one at a time. */
+static positions alike(const tables *t, uint32_t axis, uint32_t begin, uint32_t end) {
+    const zob_context *c = t->b->c;
+    const int inner = begin >= t->inner[axis] && begin < t->outer[axis];
+    positions p;
+    p.begin = begin;
+    p.end = inner ? min_u32(t->outer[axis], end) : begin + 1u;
+    p.inside = zob_inside(c->op, axis, begin, axis == 0u ? t->b->in->height : t->b->in->width);
+    return p;
+}
+
+/* What a window adds to every pixel whose taps inside the input are v x h, whatever the input: the start, if it is the
+ * first window, and what its taps outside count, if they are read. Returns 0 where that is nothing. */
+static int constant_sums(const tables *t, const window *w, zob_span v, zob_span h, uint32_t *sums) {
+    const uint32_t missing = zob_missing(t->b, v, h), more = t->b->decided ? missing / 2u * TWICE : 0u;
+    int any = w->first;
+    if (!w->first && !t->b->c->op->pad_value) return 0;
+    for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) sums[i] = w->first ? t->start[missing % 2u][i] + more : 0u;
+    for (uint32_t i = 0; t->b->c->op->pad_value && i < w->rows * w->columns; i++) {
+        const uint32_t ky = w->y + i / w->columns, kx = w->x + i % w->columns;
+        if (ky >= v.begin && ky < v.end && kx >= h.begin && kx < h.end) continue;
+        add_sums(sums, t->zeros + i * ZOB_SUM_WORDS);
+        any = 1;
+    }
+    return any;
+}
+
+/* Add what a window counts at the pixels of one row of a rectangle. */
+static void run_row(const tables *t, const window *w, zob_pixel_run *run, const uint32_t *constant) {
+    const int looked_up = run->stretches < run->end;
+    run->from = w->first && looked_up ? constant : run->sums;
+    run->from_step = w->first && looked_up ? 0u : 4u * ZOB_SUM_WORDS;
+    for (uint32_t i = 0; constant && run->from != constant && i < run->pixels; i++) {
+        if (w->first) memset(run->sums + i * ZOB_SUM_WORDS, 0, 4u * ZOB_SUM_WORDS);
+        add_sums(run->sums + i * ZOB_SUM_WORDS, constant);
+    }
+    if (looked_up) add_rows(t, run);
+}
+
+/* Add what a window counts at pixels that read the same taps, rows x columns of them, to the sums that earlier windows
+ * left. `sums` are those of the rectangle's first row. */
+static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, positions rows, positions columns, uint32_t *sums) {
+    const zob_context *c = t->b->c;
+    const zob_span v = rows.inside, h = columns.inside;
+    const uint32_t pixel = 4u * zob_words(t->b->in->channels), missing = zob_missing(t->b, v, h);
+    uint32_t constant[ZOB_SUM_WORDS], at = rows.begin * c->out->width + columns.begin;
+    zob_pixel_run run = {t->stretches, NULL, t->tables, NULL, 0u, NULL, 0u, 0u, NULL};
+    const int any = constant_sums(t, w, v, h, constant);
+    run.end = list_taps(t, w, v, h);
+    run.input = (const uint8_t *)zob_block_input(t->b, v, h);
+    run.step = c->op->stride[1] * pixel;
+    run.sums = sums + columns.begin * ZOB_SUM_WORDS;
+    run.pixels = columns.end - columns.begin;
+    for (uint32_t y = rows.begin; y < rows.end; y++, at += c->out->width) {
+        run_row(t, w, &run, any ? constant : NULL);
+        if (w->last) finish(t, at, run.pixels, missing, run.sums);
+        run.input += c->op->stride[0] * t->b->in->width * pixel;
+        run.sums += t->line;
+    }
+}
+
+/* All pixels of a band, in rectangles of those that read the same taps. */
+static void run_band(const tables *t, const window *w, uint32_t begin, uint32_t end) {
+    const zob_context *c = t->b->c;
+    positions rows, columns;
+    for (uint32_t y = begin; y < end; y = rows.end) {
+        uint32_t *sums = t->sums + (y - begin) * t->line;
+        rows = alike(t, 0u, y, end);
+        for (uint32_t x = 0; x < c->out->width; x = columns.end) {
+            columns = alike(t, 1u, x, c->out->width);
+            run_rectangle(t, w, rows, columns, sums);
+        }
+    }
+}
+
+/* Build the tables of a window. Taps of a row are consecutive in a filter. */
+static ZOB_NOINLINE void build(const tables *t, const window *w) {
+    const zob_block *b = t->b;
+    const uint32_t filter = b->taps * b->words, words = w->columns * b->words;
+    for (uint32_t y = 0; y < w->rows; y++) {
+        const uint32_t *weights = b->weights + ((w->y + y) * b->c->op->kernel[1] + w->x) * b->words;
+        zob_build_rows(t->tables + y * w->columns * tap_words(t), weights, filter, b->filters, words, t->groups);
+    }
+    if (b->c->op->pad_value) set_zeros(t, w);
+}
+
+/* The rows of a band: window after window over the kernel. */
+static void run_windows(const tables *t, uint32_t begin, uint32_t end) {
+    const zob_op *op = t->b->c->op;
+    window w;
+    for (w.y = 0; w.y < op->kernel[0]; w.y += t->rows) {
+        for (w.x = 0; w.x < op->kernel[1]; w.x += t->columns) {
+            w.rows = min_u32(t->rows, op->kernel[0] - w.y);
+            w.columns = min_u32(t->columns, op->kernel[1] - w.x);
+            w.first = w.y == 0u && w.x == 0u;
+            w.last = w.y + w.rows == op->kernel[0] && w.x + w.columns == op->kernel[1];
+            if (w.rows * w.columns < t->b->taps || (begin == 0u && t->b->gate != ZOB_LOW_PLANE)) build(t, &w);
+            run_band(t, &w, begin, end);
+        }
+    }
+}
+
+int zob_block_table(const zob_block *b) {
+    const uint32_t height = b->c->out->height;
+    tables t = {.b = b, .groups = b->channels <= 16u ? 4u : 8u};
+    if ((uint64_t)b->taps * b->words * 32u > MAX_COUNT || !is_clean(b, t.groups) || !divide_scratch(&t)) return 0;
+    set_inner(&t, 0u, b->in->height, height);
+    set_inner(&t, 1u, b->in->width, b->c->out->width);
+    set_start(&t);
+    for (uint32_t begin = 0; begin < height; begin += min_u32(t.band, height - begin)) {
+        run_windows(&t, begin, begin + min_u32(t.band, height - begin));
+    }
+    return 1;
+}

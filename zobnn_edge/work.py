@@ -1,0 +1,138 @@
+"""How binary convolutions are computed: which algorithm each uses, and in how much working memory.
+
+*count* XORs and counts bits filter by filter. *table* looks up, for every four input bits, a row of counts of a block
+of filters; building the tables costs as much as some 20 pixels, so that it pays where there are many, and they take
+memory. Both give the same sums. The engine divides the memory it gets (firmware/engine/zob_table.c), which depends on
+the core; this module says how much is worth having.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeGuard
+
+from zobnn_edge import format as fmt
+from zobnn_edge.network import Network
+from zobnn_edge.operations import Conv, GatedConv, Op
+
+Algorithm = Literal["count", "table"]
+
+_BLOCKS = (16, 32)  # filters that a table serves, on cores without and with vectors
+_MAX_BITS = 32767  # a sum has sixteen bits, half of them for the limit
+_WIDEN_WORDS = 6  # words after which counts of eight bits are widened
+
+
+@dataclass(frozen=True)
+class Work:
+    """The algorithm of a binary convolution, the bytes it works in, and roughly the instructions it takes."""
+
+    algorithm: Algorithm
+    bytes: int
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What decides the cost of a binary convolution: sizes of the kernel, words and channels a tap, filters, output."""
+
+    rows: int
+    columns: int
+    words: int
+    channels: int
+    groups: int
+    filters: int
+    pixels: int
+    width: int
+    planes: int
+
+    @staticmethod
+    def of(net: Network, op: Conv | GatedConv) -> _Shape:
+        out, rows, columns, channels = net.parameters[op.weight].shape
+        height, width, _ = net.tensors[op.output].shape
+        words = -(-channels // 32)
+        groups, planes = (op.groups, 1) if isinstance(op, Conv) else (1, 2)
+        return _Shape(rows, columns, words, channels, groups, out // groups, height * width, width, planes)
+
+    @property
+    def taps(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def kept(self) -> int:
+        """Bytes of the sums of the high plane, which a gated convolution keeps for a block of filters."""
+        return (32 if self.filters <= 16 else 64) * self.pixels if self.planes == 2 else 0
+
+    @property
+    def lookups(self) -> int:
+        """Groups of four bits that are looked up a word."""
+        return 4 if self.channels <= 16 else 8
+
+
+def is_binary_conv(op: Op, net: Network) -> TypeGuard[Conv | GatedConv]:
+    """Whether an operation is a convolution of bits."""
+    return isinstance(op, GatedConv) or (isinstance(op, Conv) and net.tensors[op.input].kind == "binary")
+
+
+def least(net: Network, op: Conv | GatedConv) -> Work:
+    """The work with the least memory: to count in what is gathered of one pixel."""
+    s = _Shape.of(net, op)
+    words = s.taps * s.words
+    filters = s.filters * s.groups
+    cost = s.pixels * (filters * (9 * words + 50) + -(-filters // 32) * (3 * words + 12 * s.taps + 60))
+    return Work("count", s.kept + _aligned(4 * words), s.planes * cost)
+
+
+def candidates(net: Network, op: Conv | GatedConv) -> list[Work]:
+    """All that is worth considering for a binary convolution, the quickest first; the last is `least`."""
+    slowest = least(net, op)
+    s = _Shape.of(net, op)
+    if 32 * s.words * s.taps > _MAX_BITS:
+        return [slowest]
+    sizes = {s.kept + _aligned(_memory(s, taps, rows, block)) for block in _BLOCKS for taps, rows in _divisions(s)}
+    tables = [Work("table", n, _mean_cost(s, n, slowest.cost)) for n in sizes]
+    quicker = [w for w in tables if w.bytes >= slowest.bytes and w.cost < slowest.cost]
+    return [*sorted(quicker, key=lambda w: (w.cost, w.bytes)), slowest]
+
+
+def _mean_cost(s: _Shape, memory: int, most: float) -> float:
+    """The mean over cores with and without vectors; they count where tables would take longer."""
+    return sum(min(most, _cost(s, memory - s.kept, block)) for block in _BLOCKS) / len(_BLOCKS)
+
+
+def _windows(s: _Shape) -> list[int]:
+    """Taps of the windows that the engine considers: of the whole kernel, of rows of it, of parts of a row."""
+    return [n * s.columns for n in range(s.rows, 0, -1)] + list(range(s.columns - 1, 0, -1))
+
+
+def _divisions(s: _Shape) -> Iterator[tuple[int, int]]:
+    """(taps of a window, output rows whose sums are kept) that divide the memory without a rest."""
+    height = s.pixels // s.width
+    for taps in _windows(s):
+        for parts in (1,) if taps == s.taps else range(1, 9):
+            yield taps, 1 if taps == s.taps else -(-height // parts)
+
+
+def _memory(s: _Shape, taps: int, rows: int, block: int) -> int:
+    """Bytes of the tables of `taps` taps for `block` filters, and of the sums of `rows` rows."""
+    table = s.words * s.lookups * 16 * block // 2
+    return taps * (table + 2 * block) + 16 * (taps + taps * s.words // _WIDEN_WORDS) + 2 * block * s.width * rows
+
+
+def _cost(s: _Shape, memory: int, block: int) -> float:
+    """Instructions, about, on a core whose tables serve `block` filters; infinite where the memory does not do."""
+    height = s.pixels // s.width
+    best = float("inf")
+    for taps in _windows(s):
+        rows = (memory - _memory(s, taps, 0, block)) // (2 * block * s.width)
+        if rows < 1:
+            continue
+        windows = -(-s.taps // taps)
+        bands = -(-height // rows) if windows > 1 else 1
+        best = min(best, bands * s.taps * s.words * s.lookups * 90 + windows * s.planes * s.pixels * 60)
+    looking_up = s.planes * s.pixels * (s.taps * s.words * s.lookups * 7 + 100)
+    return s.groups * -(-s.filters // block) * (best + looking_up)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // fmt.ALIGN) * fmt.ALIGN
