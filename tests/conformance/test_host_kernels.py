@@ -18,6 +18,7 @@ from zobnn_edge.engine import Engine, fault_set, instruction_sets
 from zobnn_edge.errors import InputError
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network, Pixels
+from zobnn_edge.tensor import Quantization
 
 INSTRUCTIONS = [
     pytest.param(
@@ -38,7 +39,7 @@ def check(net: Network, instructions: str, n: int = 3, faults: int = 2) -> None:
     kernels themselves wherever there are such (8-bit integers have none)."""
     model = Model.of(net)
     engine = Engine(model.plan, instructions)
-    integers = any(tensor.kind == "int8" for tensor in net.tensors.values())
+    integers = any(tensor.kind == "int8" for name, tensor in net.tensors.items() if name != net.input)
     assert engine.instructions == ("portable" if integers else instructions)
     x = dyadic_inputs(net, n)
     pixels = np.random.default_rng(1).integers(0, 256, x.shape, np.uint8)
@@ -95,6 +96,28 @@ def test_convolutions(
         weight = "binary"
     a.conv(filters, kernel, stride, "same" if same else "valid", pad_value, weight, groups, dilation).affine()
     check(a.network(), instructions, n)
+
+
+@on_every_instruction_set
+@examples
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(4, 9), st.integers(4, 19)),
+    channels=st.tuples(st.sampled_from([1, 3, 8]), CHANNELS),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    same=st.booleans(),
+    weight=st.sampled_from(["binary", 2, 6, 8]),
+    zero_point=st.sampled_from([-128, -7, 0, 127]),
+    groups=st.sampled_from([1, "depthwise"]),
+)
+def test_convolutions_of_codes(instructions, seed, size, channels, kernel, same, weight, zero_point, groups) -> None:
+    """Inputs of int8, weights of one bit, of few and of many."""
+    inputs, filters = channels
+    groups = inputs if groups == "depthwise" else groups
+    coded = Quantization(1 / 128, zero_point)
+    a = Author((*size, inputs), seed, Pixels(1 / 128, -(128 + zero_point) / 128), coded)
+    a.conv(-(-filters // groups) * groups, kernel, 1, "same" if same else "valid", 0, weight, groups)
+    check(a.affine().sign().unpack().network(), instructions)
 
 
 @on_every_instruction_set
