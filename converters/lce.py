@@ -8,6 +8,9 @@ Binary convolutions are written with multiplier 1 and bias 0, so that they give 
 follows as MUL and ADD in the engine's order of rounding. Before a sign they give bits: LCE answers -1 where the number
 of differing bits exceeds an integer, which is computed from the codes of a threshold at run time, or at export from a
 batch norm or a threshold that is not coded. In groups, only LCE's reference and indirect kernels run them.
+
+An int8 input is the float32 input behind QUANTIZE and DEQUANTIZE; what lies in the middle between two steps, where no
+pixel should, QUANTIZE may round to the even one. Where steps are no power of two, sums over it are rounded products.
 """
 
 from __future__ import annotations

@@ -23,7 +23,11 @@ def of_codes() -> Network:
 
 def of_signs() -> Network:
     """CNV: 3x3, 64 filters of one bit, thresholds."""
-    a = Author((32, 32, 3), 1, Pixels(1.0, -127.5), Quantization()).conv(64, 3).threshold(None, 100.0)
+    a = (
+        Author((32, 32, 3), 1, Pixels(float(np.float32(2 / 255)), -1.0), Quantization(1 / 128, 0))
+        .conv(64, 3)
+        .threshold(None, 1.0)
+    )
     return a.dense(1).network()
 
 

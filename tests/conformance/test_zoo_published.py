@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("larq")
 pytest.importorskip("tensorflow")
 
+from converters import lce, lce_interpreter
 from zobnn_edge import datasets, reference, zoo
 from zobnn_edge.engine import Engine
 from zobnn_edge.errors import ZobnnError
@@ -105,6 +106,15 @@ def test_cnv_is_exact(seed: int) -> None:
     pixels = np.random.default_rng(seed).permutation(np.arange(32 * 32 * 3) % 256).astype(np.uint8).reshape(32, 32, 3)
     scores = engine(cnv.cnv_cifar10(arrays), pixels[np.newaxis])
     assert np.array_equal(scores[0], integer_cnv(arrays, pixels))
+
+
+@pytest.mark.skipif(not lce_interpreter.installed(), reason="larq-compute-engine is not installed")
+def test_cnv_is_exact_in_lce() -> None:
+    """The stock interpreter rounds pixels to the same levels, and gives the same scores."""
+    net = cnv.cnv_cifar10(random_cnv(3))
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+    theirs = lce_interpreter.run(lce.write(net), net.pixels.apply(pixels))
+    assert np.array_equal(theirs, engine(net, pixels))
 
 
 # --- files that are not what they should be ---

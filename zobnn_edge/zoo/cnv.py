@@ -26,8 +26,9 @@ SHAPES = (
     *((1, 1, 256, 512), (1, 1, 512, 512), (1, 1, 512, 10)),
 )
 """Kernels (height, width, in, out) of the layers; the last three are dense."""
-PIXELS = Pixels(1.0, -127.5)
-"""What the network reads; rounded to whole numbers, away from 0 from the middle between two, that is `pixel_levels`."""
+PIXELS = Pixels(float(np.float32(2 / 255)), -1.0)
+LEVELS = Quantization(1 / 128, 0)
+"""What the network reads, and the steps it is rounded to: `pixel_levels`. No pixel lies in the middle between two."""
 POOLED = (1, 3)
 """Layers whose activations are max-pooled over 2x2."""
 
@@ -39,7 +40,7 @@ def cnv_cifar10(arrays: Mapping[str, NDArray[Any]], name: str = "cnv_cifar10") -
     is +1 where the `(s + n) / 2` agreeing bits are `t` or more; in the first layer, which reads `pixel_levels`, where
     `2 * s >= t`. The scores are the sums of the last layer.
     """
-    b = Builder(name, (32, 32, 3), PIXELS, Quantization(1.0, 0))
+    b = Builder(name, (32, 32, 3), PIXELS, LEVELS)
     x = b.input
     for i, shape in enumerate(SHAPES):
         weight, products = arrays[f"w{i}"].reshape(shape).transpose(3, 0, 1, 2), int(np.prod(shape[:3]))
@@ -50,7 +51,7 @@ def cnv_cifar10(arrays: Mapping[str, NDArray[Any]], name: str = "cnv_cifar10") -
             break
         counts = arrays[f"t{i}"].astype(np.float32)
         # Real sums get the middle between the sums that differ, so that coding it decides the same way.
-        least = np.ceil(counts / 2) - 0.5 if first else 2 * counts - products
+        least = (np.ceil(counts / 2) - 0.5) * LEVELS.scale if first else 2 * counts - products
         threshold = b.parameter(f"{layer}/threshold", layer, "threshold", least, Float32())
         x = b.add(Threshold(f"{layer}/sign", x, f"{layer}/sign", threshold))
         if i in POOLED:
