@@ -17,7 +17,7 @@ from zobnn_edge.image import Region
 from zobnn_edge.layout import Layout, lay_out, tensor_bytes
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Builder, Network
-from zobnn_edge.operations import Affine, Clip, Conv, Op, PRelu, Sign, Threshold, Unpack
+from zobnn_edge.operations import Affine, Clip, Conv, Op, PRelu, Quantize, Sign, Threshold, Unpack
 
 Ranges = list[tuple[int, int]]
 BUDGET = 1 << 29
@@ -109,8 +109,8 @@ def groups(model: Model) -> list[tuple[int, Ranges, Ranges, float, _engine.Chann
 def channel_plan(model: Model, layout: Layout, group: tuple[Op, ...]) -> _engine.ChannelPlan | None:
     """A plan that computes one output channel of a group; None where its channels are not independent of each other.
 
-    It is that of a network of its own: the group with the first channel's parameters, between what makes its input and
-    its output real where they are binary.
+    It is that of a network of its own: the group with the first channel's parameters, behind what makes its input
+    binary or int8 of a real one, and before what makes its output real.
     """
     net, head = model.network, group[0]
     channels = net.tensors[group[-1].output].shape[2]
@@ -120,6 +120,8 @@ def channel_plan(model: Model, layout: Layout, group: tuple[Op, ...]) -> _engine
     x = b.input
     if net.tensors[head.input].kind == "binary":
         x = b.add(Sign("bits", x, "bits"))
+    elif net.tensors[head.input].kind == "int8":
+        x = b.add(Quantize("bytes", x, "bytes", net.tensors[head.input].quantization))
     source = x
     for op in group:
         for name in op.parameters:

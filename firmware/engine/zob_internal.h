@@ -8,11 +8,13 @@
 #error "plans and images are little-endian and used in place"
 #endif
 
-/* Functions whose frames need not be on the stack together, or that need all registers. */
+/* Functions whose frames need not be on the stack together, or that need all registers; and those without a frame. */
 #if defined(__GNUC__)
 #define ZOB_NOINLINE __attribute__((noinline))
+#define ZOB_INLINE inline __attribute__((always_inline))
 #else
 #define ZOB_NOINLINE
+#define ZOB_INLINE inline
 #endif
 
 typedef struct zob_tensor zob_tensor;

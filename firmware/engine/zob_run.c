@@ -107,7 +107,7 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
     }
 }
 
-static void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
+static ZOB_INLINE void run_group(zob_context *c, const zob_op *op, const zob_op *end) {
     c->op = op;
     c->in = &c->model->tensors[op->input];
     c->out = &c->model->tensors[op->output];
@@ -182,6 +182,23 @@ static int is_boundary(const zob_model *m, uint32_t op) {
     return op == m->header->ops || (op < m->header->ops && !(m->ops[op].flags & ZOB_FLAG_FUSED));
 }
 
+static zob_status check_image(const zob_model *m, const void *image, uint32_t image_bytes) {
+    if (!image || (uintptr_t)image % 4u) return ZOB_E_ARGUMENT;
+    return image_bytes == m->header->image_bytes ? ZOB_OK : ZOB_E_IMAGE;
+}
+
+static ZOB_INLINE void run_groups(const zob_model *m, const void *image, void *arena, uint32_t first, uint32_t end) {
+    const zob_op *op, *next, *const last = m->ops + end;
+    zob_context c;
+    c.model = m;
+    c.image = (const uint8_t *)image;
+    c.arena = (uint8_t *)arena;
+    for (op = m->ops + first; op < last; op = next) {
+        for (next = op + 1; next < last && (next->flags & ZOB_FLAG_FUSED); next++) {}
+        run_group(&c, op, next);
+    }
+}
+
 zob_status zob_put_input(const zob_model *model, const void *input, uint32_t format, void *arena, uint32_t arena_bytes) {
     const zob_status status = check_buffers(model, arena, arena_bytes);
     if (status != ZOB_OK) return status;
@@ -192,21 +209,11 @@ zob_status zob_put_input(const zob_model *model, const void *input, uint32_t for
 
 zob_status zob_run_ops(const zob_model *model, const void *image, uint32_t image_bytes, void *arena,
                        uint32_t arena_bytes, uint32_t first, uint32_t end) {
-    zob_context c;
-    const zob_op *op, *next, *last;
-    const zob_status status = check_buffers(model, arena, arena_bytes);
+    zob_status status = check_buffers(model, arena, arena_bytes);
+    if (status == ZOB_OK) status = check_image(model, image, image_bytes);
     if (status != ZOB_OK) return status;
-    if (!image || (uintptr_t)image % 4u) return ZOB_E_ARGUMENT;
-    if (image_bytes != model->header->image_bytes) return ZOB_E_IMAGE;
     if (!is_boundary(model, first) || !is_boundary(model, end)) return ZOB_E_ORDER;
-    c.model = model;
-    c.image = (const uint8_t *)image;
-    c.arena = (uint8_t *)arena;
-    last = model->ops + end;
-    for (op = model->ops + first; op < last; op = next) {
-        for (next = op + 1; next < last && (next->flags & ZOB_FLAG_FUSED); next++) {}
-        run_group(&c, op, next);
-    }
+    run_groups(model, image, arena, first, end);
     return ZOB_OK;
 }
 
@@ -220,10 +227,13 @@ zob_status zob_get_scores(const zob_model *model, const void *arena, uint32_t ar
 
 zob_status zob_run(const zob_model *model, const void *image, uint32_t image_bytes, const void *input, uint32_t format,
                    void *arena, uint32_t arena_bytes, float *scores) {
-    zob_status status;
+    zob_status status = check_buffers(model, arena, arena_bytes);
+    if (status == ZOB_OK) status = check_image(model, image, image_bytes);
+    if (status != ZOB_OK) return status;
     if (!scores) return ZOB_E_ARGUMENT;
     status = zob_put_input(model, input, format, arena, arena_bytes);
-    if (status == ZOB_OK) status = zob_run_ops(model, image, image_bytes, arena, arena_bytes, 0u, model->header->ops);
-    if (status == ZOB_OK) status = zob_get_scores(model, arena, arena_bytes, scores);
-    return status;
+    if (status != ZOB_OK) return status;
+    run_groups(model, image, arena, 0u, model->header->ops);
+    write_scores(model, (const uint8_t *)arena, scores);
+    return ZOB_OK;
 }
