@@ -15,5 +15,10 @@ add_compile_options(
 if(ZOB_MODEL_DIR)
   add_compile_options(-ffile-prefix-map=${ZOB_MODEL_DIR}=model)
 endif()
+# For assembly GCC heeds the older option only.
+add_compile_options(
+  $<$<COMPILE_LANGUAGE:ASM>:-fdebug-prefix-map=${CMAKE_SOURCE_DIR}=.>
+  $<$<COMPILE_LANGUAGE:ASM>:-fdebug-prefix-map=${CMAKE_BINARY_DIR}=build>
+)
 add_compile_options($<$<COMPILE_LANGUAGE:C>:-Wconversion> $<$<COMPILE_LANGUAGE:C>:-Wshadow>)
 add_link_options(${flags})

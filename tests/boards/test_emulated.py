@@ -123,7 +123,10 @@ def test_the_emulator_dies_with_its_parent() -> None:
 
 def test_instruction_counts_are_the_same_in_a_new_process_and_on_another_board_of_the_core() -> None:
     """Their timers run at different rates and wrap around at different times."""
-    long = Model.of(Author((20, 20, 32)).sign().conv(192, padding="same").affine().sign().dense(4).network())
+    a = Author((20, 20, 8)).sign().conv(96, 1)
+    for _ in range(2):
+        a.affine().sign().conv(96, 5, padding="same")
+    long = Model.of(a.affine().sign().dense(4).network())
     counts = []
     for name in ("mps2-an386", "mps2-an386", "netduinoplus2"):
         with open_target(f"qemu:{name}", long) as target:
