@@ -6,6 +6,7 @@ Networks whose trained weights are not at hand (ZOBNN_DATA is not set, or nobody
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 
 from rich import box
@@ -55,7 +56,7 @@ def main() -> None:
     table = Table(title="bytes", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("network", "parameters", "flatbuffer", "C header", "image", "arena", "LCE's converter"):
         table.add_column(column, justify="left" if column in ("network", "parameters") else "right")
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=110)
     for name in names:
         try:
             net, theirs = zoo.load(name), of_lces_converter(name)

@@ -70,9 +70,9 @@ class Model:
             raise ModelError(f"{where}: not a usable model file: {error}") from None
 
 
-def save(net: Network, path: Path) -> Model:
-    """Write a network as a .zob file, whole or not at all; returns the model."""
-    model = Model.of(net)
+def save(net: Network, path: Path, arena_limit: int | None = None) -> Model:
+    """Write a network as a .zob file, whole or not at all; returns the model. `arena_limit`: as in `Model.of`."""
+    model = Model.of(net, arena_limit)
     write_atomic(path, model.to_bytes())
     return model
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.networks import NETWORKS, binary_chain, dyadic_inputs
+from tests.networks import NETWORKS, Author, binary_chain, dyadic_inputs
 from zobnn_edge import model_file, reference
 from zobnn_edge.cli.main import run
 from zobnn_edge.encoding import Uniform
@@ -185,3 +185,14 @@ def test_every_network_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
         model_file.save(make(), tmp_path / f"{name}.zob")
         assert run(["show", str(tmp_path / f"{name}.zob")]) == 0
     assert "Softmax" in capsys.readouterr().out
+
+
+def test_more_arena_buys_fewer_instructions_and_is_kept_in_the_file(folder: Path) -> None:
+    net = Author((12, 12, 64), 0).sign().conv(64, 3, padding="same").affine().sign().dense(4).network()
+    model_file.save(net, folder / "wide.zob")
+    assert run(["harden", "wide.zob", "-o", "small.zob", "--arena", "0"]) == 0
+    assert run(["harden", "wide.zob", "-o", "large.zob", "--arena", "65536"]) == 0
+    small, large = (model_file.load(folder / f"{name}.zob") for name in ("small", "large"))
+    assert small.arena_bytes < large.arena_bytes <= 65536
+    assert {w.algorithm for w in small.work.values()} == {"count"}
+    assert "table" in {w.algorithm for w in large.work.values()}

@@ -39,15 +39,26 @@ def register(app: typer.Typer) -> None:
         app.command()(verb)
 
 
+ArenaOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="BYTES",
+        help="Arena up to which binary layers may trade memory for speed; by default a quarter above the least.",
+    ),
+]
+
+
 def import_(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A .keras, .h5 or .tflite file, a SavedModel, zoo:NAME.")
     ],
     output: ZobOption,
     pixels: PixelsOption = None,
+    arena: ArenaOption = None,
 ) -> None:
     """Import a Keras/Larq model or a .tflite file into a .zob file."""
-    saved = model_file.save(import_network(model, parse_pixels(pixels)), output)
+    saved = model_file.save(import_network(model, parse_pixels(pixels)), output, arena)
     typer.echo(f"{output}: {_summary(saved)}")
 
 
@@ -61,6 +72,7 @@ def harden(
     byte_inputs: Annotated[
         bool, typer.Option(help="Keep inputs in bytes where that is exact for the network's --pixels.")
     ] = True,
+    arena: ArenaOption = None,
 ) -> None:
     """Harden real-valued parameters after ZOBNN.
 
@@ -71,7 +83,7 @@ def harden(
 
     before = read_model(net)
     policy = Policy(bits, range, byte_inputs)  # type: ignore[arg-type]
-    after = model_file.save(apply(before.network, policy), output)
+    after = model_file.save(apply(before.network, policy), output, arena)
     saved = 100 * (1 - len(after.image.data) / max(1, len(before.image.data)))
     typer.echo(f"{output}: {_summary(after)}; {saved:.1f} % fewer bytes of parameters")
 
