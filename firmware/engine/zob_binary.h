@@ -48,7 +48,4 @@ const uint32_t *zob_block_input(const zob_block *b, zob_span v, zob_span h);
 /* Take the sums of a block at a pixel further: to the sink, or to those of the other plane. Changes `sums`. */
 void zob_put_sums(const zob_block *b, uint32_t pixel, int32_t *sums);
 
-/* Store the bits of a block, bit f of `bits` for filter f, at a pixel whose words were zeroed before. */
-void zob_put_bits(const zob_block *b, uint32_t pixel, uint32_t bits);
-
 #endif

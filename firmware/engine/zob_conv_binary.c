@@ -48,13 +48,6 @@ const uint32_t *zob_block_input(const zob_block *b, zob_span v, zob_span h) {
     return input + (v.at * in->width + h.at) * zob_words(in->channels) + b->input;
 }
 
-void zob_put_bits(const zob_block *b, uint32_t pixel, uint32_t bits) {
-    uint32_t *word = b->sink->binary + pixel * b->sink->words + b->first / 32u;
-    const uint32_t shift = b->first % 32u;
-    word[0] |= bits << shift;
-    if (shift + b->filters > 32u) word[1] |= bits >> (32u - shift);
-}
-
 void zob_put_sums(const zob_block *b, uint32_t pixel, int32_t *sums) {
     int16_t *high = b->high + (b->gate == ZOB_NO_GATE ? 0u : pixel * b->filters);
     if (b->gate == ZOB_HIGH_PLANE) {

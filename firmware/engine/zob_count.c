@@ -107,7 +107,7 @@ static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span
         for (uint32_t ky = v.begin; ky < v.end; ky++, patch += part, w += line) add_counts(b, patch, w, part, counts);
     }
     if (b->decided) {
-        zob_put_bits(b, pixel, decide(b, counts, missing));
+        zob_put_bits(b->sink, pixel, b->first, b->filters, decide(b, counts, missing));
     } else {
         const int32_t products = (int32_t)(b->taps * b->channels - missing);
         for (uint32_t f = 0; f < b->filters; f++) counts[f] = products - 2 * counts[f];

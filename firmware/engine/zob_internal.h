@@ -136,6 +136,9 @@ void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32
 void zob_emit_block(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const int32_t *sums);
 void zob_emit_reals(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const float *x);
 
+/* Store `count` bits, at most 32: bit i for channel `channel` + i, set for -1. */
+void zob_put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits);
+
 static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t channel, float x) {
     zob_emit_row(sink, pixel, channel, 1u, &x);
 }

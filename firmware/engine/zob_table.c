@@ -221,7 +221,9 @@ static void finish(const tables *t, uint32_t pixel, uint32_t pixels, uint32_t mi
         return;
     }
     if (t->b->decided) {
-        for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS) zob_put_bits(t->b, pixel, zob_signs(sums));
+        for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS) {
+            zob_put_bits(t->b->sink, pixel, t->b->first, t->b->filters, zob_signs(sums));
+        }
         return;
     }
     if (t->b->gate != ZOB_NO_GATE) {
