@@ -4,9 +4,9 @@
 #include "cortex_m.h"
 #include "uart.h"
 
-#define G UINT64_C(1000000000)
 #ifdef BOARD_TIMER_HZ
-#define TICKS_PER_G ((uint64_t)BOARD_TIMER_HZ << BOARD_ICOUNT_SHIFT) /* ticks in 10^9 instructions */
+#define NS_PER_S UINT64_C(1000000000)
+#define WRAP_NS ((NS_PER_S << 24) / BOARD_TIMER_HZ) /* the emulator wraps at whole nanoseconds */
 #endif
 #define SPIN_INSTRUCTIONS 2001u   /* what `spin` has more than `nothing` */
 #define INTERRUPT_INSTRUCTIONS 5u /* of counter_interrupt */
@@ -44,10 +44,18 @@ static __attribute__((noinline)) uint64_t measure(void (*section)(void *), void 
     return ((uint64_t)(left > SYST_MAX / 2u ? wraps : before) << 24) + (SYST_MAX - left);
 }
 
-/* Both readings are off by less than a tick, their difference by less than half an instruction. */
+#ifdef BOARD_TIMER_HZ
+static uint64_t emulated_ns(uint64_t ticks) {
+    return (ticks >> 24) * WRAP_NS + (ticks & SYST_MAX) * NS_PER_S / BOARD_TIMER_HZ;
+}
+#endif
+
+/* Each takes 1 << BOARD_ICOUNT_SHIFT ns. Both readings are off by less than a tick, their difference by less than half
+ * an instruction. */
 static uint32_t instructions(uint64_t ticks) {
 #ifdef BOARD_TIMER_HZ
-    const uint64_t all = ((ticks - overhead) * G + TICKS_PER_G / 2u) / TICKS_PER_G;
+    const uint64_t half = (UINT64_C(1) << BOARD_ICOUNT_SHIFT) / 2u;
+    const uint64_t all = (emulated_ns(ticks) - emulated_ns(overhead) + half) >> BOARD_ICOUNT_SHIFT;
     return (uint32_t)(all - (ticks >> 24) * INTERRUPT_INSTRUCTIONS);
 #else
     (void)ticks;
