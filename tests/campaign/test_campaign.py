@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from zobnn_edge.campaign import bench as bench_module
 from zobnn_edge.campaign.bench import Bench
 from zobnn_edge.campaign.journal import CampaignInvalid, Control, Golden, Journal, Row, unpacked
 from zobnn_edge.campaign.lanes import lanes
-from zobnn_edge.campaign.outcome import Outcome, classify, top1
+from zobnn_edge.campaign.outcome import Outcome, classify, deviation, top1
 from zobnn_edge.campaign.plan import Job, Plan
 from zobnn_edge.campaign.runner import opened, run
 from zobnn_edge.campaign.schedule import Schedule
@@ -57,6 +58,20 @@ def scores(*rows: list[float]) -> np.ndarray:
 def test_outcomes(faulty: np.ndarray, outcome: Outcome) -> None:
     golden = scores([1, 2], [4, 3])
     assert classify(golden, faulty) is outcome
+
+
+@pytest.mark.parametrize(
+    ("faulty", "apart"),
+    [
+        (scores([1, 2], [4, 3]), 0),
+        (scores([1, 2.5], [3, 3]), 1),
+        (scores([1, NAN], [4, 3]), inf),
+        (scores([1, 2], [-inf, 3]), inf),
+    ],
+)
+def test_deviation(faulty: np.ndarray, apart: float) -> None:
+    assert deviation(scores([1, 2], [4, 3]), faulty) == apart
+    assert deviation(faulty, faulty) == 0
 
 
 def test_nan_is_no_class() -> None:
@@ -103,6 +118,8 @@ def test_every_trial_is_what_plan_and_image_say(plan: Plan, tmp_path: Path) -> N
         faulty = engine.run(image.flipped(flips.tolist()).data, x)
         assert row.outcome is classify(golden, faulty)
         assert row.changed == int((top1(faulty) != top1(golden)).sum())
+        apart = [abs(float(a) - float(b)) for a, b in zip(faulty.flat, golden.flat, strict=True) if a != b]
+        assert row.deviation == max((inf if isnan(d) else d for d in apart), default=0)
         right = top1(faulty) == y
         assert (row.correct, row.inputs) == (int(right.sum()), len(y))
         assert unpacked(row.right, row.inputs).tolist() == right.tolist()
@@ -213,7 +230,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
 
 
 def row(number: int, outcome: Outcome = Outcome.MASKED, correct: int = 3) -> Row:
-    return Row(number, 0, 0.1, 1, 0, 2, (5, 6), None, outcome, 0, correct, 4, b"\xe0", None, "host")
+    return Row(number, 0, 0.1, 1, 0, 2, (5, 6), None, outcome, 0, 0.5, correct, 4, b"\xe0", None, "host")
 
 
 def test_a_journal_is_only_appended_to(tmp_path: Path) -> None:
