@@ -20,15 +20,26 @@ BUDGET = 1 << 29
 class Incremental:
     """A model, its fault-free image, and inputs. Scores are bit-identical to those of `engine.Engine`."""
 
-    def __init__(self, model: Model, inputs: InputArray, budget: int = BUDGET, instructions: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        inputs: InputArray,
+        budget: int = BUDGET,
+        instructions: str | None = None,
+        *,
+        by_blocks: bool = True,
+        leave: bool = True,
+    ) -> None:
         """Run the inputs, (N, elements) float32 or uint8, without faults and keep what is between the stages.
 
-        `instructions`: see `engine.chosen_instructions`.
+        `instructions`: see `engine.chosen_instructions`. What can be left out, to see what it is worth: `by_blocks`, of
+        the first stage with other parameters only the channels that changed are computed; `leave`, inputs whose
+        activations are all as without faults are done with.
         """
         self._shape = (len(inputs), model.network.outputs)
         engine = _engine.Engine(np.frombuffer(model.plan, np.uint8), chosen_instructions(instructions))
         golden, code = np.frombuffer(model.image.data, np.uint8), INPUT_FORMATS[inputs.dtype.name]
-        self._rerunner = _engine.Rerunner(engine, golden, code, budget)
+        self._rerunner = _engine.Rerunner(engine, golden, code, budget, by_blocks, leave)
         put = self._rerunner.put_floats if inputs.dtype == np.float32 else self._rerunner.put_pixels
         put(np.ascontiguousarray(inputs))
 

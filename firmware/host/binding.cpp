@@ -102,8 +102,9 @@ private:
 class Rerunner {
 public:
     // For inputs of one format: ZOB_INPUT_...
-    Rerunner(const Engine &engine, Bytes golden, uint32_t format, size_t budget)
-        : engine_(engine), format_(format), runs_(engine.staged(format), sized(golden).data(), budget) {}
+    Rerunner(const Engine &engine, Bytes golden, uint32_t format, size_t budget, bool by_blocks, bool leave)
+        : engine_(engine), format_(format),
+          runs_(engine.staged(format), sized(golden).data(), budget, {by_blocks, leave}) {}
 
     Rerunner(const Rerunner &) = delete;
     Rerunner &operator=(const Rerunner &) = delete;
@@ -175,8 +176,8 @@ NB_MODULE(_engine, m) {
         .def("run_floats", &Engine::run_floats, "image"_a, "inputs"_a, "scores"_a, "threads"_a)
         .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a, "threads"_a);
     nb::class_<Rerunner>(m, "Rerunner")
-        .def(nb::init<const Engine &, Bytes, uint32_t, size_t>(), "engine"_a, "golden"_a, "format"_a, "budget"_a,
-             nb::keep_alive<1, 2>())
+        .def(nb::init<const Engine &, Bytes, uint32_t, size_t, bool, bool>(), "engine"_a, "golden"_a, "format"_a,
+             "budget"_a, "by_blocks"_a, "leave"_a, nb::keep_alive<1, 2>())
         .def_prop_ro("plain_work", &Rerunner::plain_work)
         .def("put_floats", &Rerunner::put_floats, "inputs"_a)
         .def("put_pixels", &Rerunner::put_pixels, "inputs"_a)

@@ -5,8 +5,8 @@
 
 namespace zob {
 
-Incremental::Incremental(std::unique_ptr<Staged> network, const uint8_t *golden, size_t budget)
-    : network_(std::move(network)), budget_(budget), memory_(network_->memory_bytes() + 64),
+Incremental::Incremental(std::unique_ptr<Staged> network, const uint8_t *golden, size_t budget, Shortcuts shortcuts)
+    : network_(std::move(network)), shortcuts_(shortcuts), budget_(budget), memory_(network_->memory_bytes() + 64),
       gathered_(network_->images() * network_->input_bytes()), scores_(network_->images() * network_->output_count()) {
     network_->prepare(golden);
 }
@@ -119,7 +119,7 @@ void Incremental::run_stage(size_t stage, bool changed_only) {
 // Blocks of channels that changed can be put into the golden output, where that was kept.
 bool Incremental::runs_by_blocks(size_t stage) const {
     const std::vector<bool> &blocks = network_->changes()[stage].blocks;
-    return kept(stage) && kept(stage + 1) && std::count(blocks.begin(), blocks.end(), false) > 0;
+    return shortcuts_.by_blocks && kept(stage) && kept(stage + 1) && std::count(blocks.begin(), blocks.end(), false) > 0;
 }
 
 double Incremental::share_changed(size_t stage) const {
@@ -139,7 +139,7 @@ double Incremental::run_block(size_t first, size_t images, float *scores) {
         for (size_t slot = 0; by_blocks && slot < slots_.size(); slot++) bring_back(slots_[slot], slot, k + 1);
         run_stage(k, by_blocks);
         work += network_->stages()[k].work * (by_blocks ? share_changed(k) : 1.0) * static_cast<double>(slots_.size());
-        if (kept(k + 1)) leave(k + 1);
+        if (shortcuts_.leave && kept(k + 1)) leave(k + 1);
     }
     std::copy_n(&golden_scores_[first * outputs], images * outputs, scores);
     for (size_t slot = 0; slot < slots_.size(); slot++) {

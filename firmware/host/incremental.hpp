@@ -15,8 +15,14 @@ namespace zob {
 
 class Incremental {
 public:
+    // What may be left out to see what it is worth.
+    struct Shortcuts {
+        bool by_blocks = true;  // of the first stage with other parameters only blocks of channels that changed are run
+        bool leave = true;      // inputs leave where all is golden
+    };
+
     // `budget` limits the bytes kept: where they would be more, those before some stages only are kept.
-    Incremental(std::unique_ptr<Staged> network, const uint8_t *golden, size_t budget);
+    Incremental(std::unique_ptr<Staged> network, const uint8_t *golden, size_t budget, Shortcuts shortcuts);
 
     void put_inputs(const uint8_t *inputs, size_t count);
 
@@ -46,6 +52,7 @@ private:
     double run_block(size_t first, size_t images, float *scores);
 
     std::unique_ptr<Staged> network_;
+    Shortcuts shortcuts_;
     size_t budget_, count_ = 0, kept_bytes_ = 0;
     std::vector<size_t> offset_;         // of what is kept before a stage, in what is kept of an input
     std::vector<uint8_t> kept_, inputs_;
