@@ -50,8 +50,8 @@ class Emulator:
 
 @dataclass(frozen=True)
 class Probe:
-    """How to flash a board: its part as pyOCD names it, OpenOCD's configuration files, and the USB ids (vendor, product)
-    under which the probe on the board has a serial port; none where an adapter is needed."""
+    """How to flash a board: its part as pyOCD names it, OpenOCD's configuration files, and the USB ids (vendor,
+    product) under which the probe on the board has a serial port; none where an adapter is needed."""
 
     pyocd: str
     openocd: tuple[str, ...]

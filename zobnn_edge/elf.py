@@ -10,6 +10,7 @@ from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import ARMAttributesSection, SymbolTableSection
 
 from zobnn_edge.boards import Board, Memory
 from zobnn_edge.errors import InputError
@@ -72,9 +73,8 @@ class FirmwareFile:
     def check(self, board: Board) -> None:
         """Raise InputError with one line when this firmware is another board's or does not fit this one."""
         if self.board not in (None, board.name):
-            raise InputError(
-                f"{self.path}: firmware for {self.board}, not for {board.name}; zobnn build --board {board.name} makes one"
-            )
+            way_out = f"zobnn build --board {board.name} makes one"
+            raise InputError(f"{self.path}: firmware for {self.board}, not for {board.name}; {way_out}")
         machine = _MACHINES[board.toolchain]
         if self.machine != machine:
             raise InputError(f"{self.path}: code for {self.machine}; {board.name} runs code for {machine}")
@@ -120,7 +120,7 @@ def _segments(elf: ELFFile) -> list[Segment]:
 
 def _architecture(elf: ELFFile) -> int | None:
     section = elf.get_section_by_name(".ARM.attributes")
-    if section is None:
+    if not isinstance(section, ARMAttributesSection):
         return None
     tags = {a.tag: a.value for part in section.subsections for sub in part.subsubsections for a in sub.attributes}
     return tags.get("TAG_CPU_ARCH")
@@ -129,7 +129,7 @@ def _architecture(elf: ELFFile) -> int | None:
 def _image_crc(elf: ELFFile) -> int | None:
     """CRC-32 of the image as it lies in flash: what the firmware says of itself in HELLO."""
     table = elf.get_section_by_name(".symtab")
-    symbols = table.get_symbol_by_name("model_image") if table else None
+    symbols = table.get_symbol_by_name("model_image") if isinstance(table, SymbolTableSection) else None
     if not symbols:
         return None
     section = elf.get_section(symbols[0]["st_shndx"])

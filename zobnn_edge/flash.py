@@ -118,8 +118,8 @@ def _run(words: list[str], folder: Path) -> None:
 
 
 def _serial_number(board: Board, probe: str | None) -> str | None:
-    """The serial number of the probe meant; None when it does not have to be told. A text that no connected probe of the
-    board is called is taken for a serial number."""
+    """The serial number of the probe meant; None when it does not have to be told. A text that no connected probe of
+    the board is called is taken for a serial number."""
     connected = ports.candidates(board.name)
     if (probe is None and len(connected) > 1) or any(port.is_called(probe or "") for port in connected):
         return ports.find(board.name, probe).serial_number
@@ -173,8 +173,8 @@ def _pyocd(firmware: FirmwareFile, facts: Probe, probe: str | None) -> list[Step
     size = sum(len(segment.data) for segment in firmware.segments)
     which = f"the debug probe {probe}" if probe else "the only debug probe"
     text = (
-        f"pyOCD: by {which}, target {facts.pyocd}: write {size:,} bytes of {firmware.path}, read them back and compare, "
-        "reset"
+        f"pyOCD: by {which}, target {facts.pyocd}: write {size:,} bytes of {firmware.path}, "
+        "read them back and compare, reset"
     )
     return [Step(text, lambda folder: _program_by_pyocd(firmware, facts.pyocd, probe))]
 
@@ -250,7 +250,7 @@ def _process(words: list[str], name: str) -> Iterator[Transport]:
     ours, theirs = socket.socketpair()
     with theirs:
         try:
-            process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL)
         except OSError as error:
             ours.close()
             raise ToolError(f"{words[0]}: cannot be started: {error.strerror}") from None

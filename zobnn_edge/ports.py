@@ -21,7 +21,8 @@ class Port:
     serial_number: str
 
     def __str__(self) -> str:
-        return f"{self.device} ({self.name or f'{self.vendor:04x}:{self.product:04x}'}, serial number {self.serial_number})"
+        name = self.name or f"{self.vendor:04x}:{self.product:04x}"
+        return f"{self.device} ({name}, serial number {self.serial_number})"
 
     def is_called(self, text: str) -> bool:
         """Whether a name or serial number, or a part of one, means this device."""
@@ -46,7 +47,7 @@ def candidates(board_name: str | None = None) -> list[Port]:
 
 
 def find(board_name: str | None = None, called: str | None = None) -> Port:
-    """The one port of a board (of any board when None), if need be the one whose name or serial number contains `called`.
+    """The one port of a board, of any when None; of several the one whose name or serial number contains `called`.
 
     Raises InputError when there is none, and when there are several: the line lists them.
     """
