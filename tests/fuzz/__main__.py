@@ -1,4 +1,4 @@
-"""Fuzz what takes bytes from outside: `python -m tests.fuzz [TARGET ...] --seconds N`; `make fuzz SECONDS=N` does that."""
+"""Fuzz what takes bytes from outside: `python -m tests.fuzz [TARGET ...] --seconds N`, or `make fuzz SECONDS=N`."""
 
 from __future__ import annotations
 

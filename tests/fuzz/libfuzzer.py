@@ -63,7 +63,7 @@ def victim() -> Model:
 
 
 def build(name: str, folder: Path, changed: Path | None = None) -> Path:
-    """Compile a target into a folder, which is made; returns the program. `changed` stands for the source of its name."""
+    """Compile a target into a folder, which is made; returns the program. `changed` replaces the source of its name."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.h").write_text(c_header(victim()))
     objects = engine(folder.parent)
