@@ -108,3 +108,14 @@ def test_a_crafted_plan_with_right_crcs_is_refused_or_harmless(data: bytes) -> N
         except ZobnnError:
             refused += 1
     assert refused > 500
+
+
+def test_a_real_input_with_a_zero_point_is_refused(data: bytes) -> None:
+    """Found by tests.fuzz: the engine refused such a plan, the reader took it."""
+    h = fmt.FILE_HEADER.unpack(data)
+    plan = bytearray(data[h["plan_offset"] : h["plan_offset"] + h["plan_bytes"]])
+    at = fmt.PLAN_HEADER.size
+    record = fmt.TENSOR.unpack(bytes(plan), at)
+    plan[at : at + fmt.TENSOR.size] = fmt.TENSOR.pack(**{**record, "zero_point": 3211264})
+    with pytest.raises(ModelError, match="input: real, but with a scale or a zero point; only int8 has them"):
+        Model.from_bytes(rebuilt(data, bytes(plan)))
