@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zobnn_edge.campaign.journal import Control, Entry, Golden, Row, packed
-from zobnn_edge.campaign.outcome import Outcome, classify, top1
+from zobnn_edge.campaign.outcome import Outcome, classify, deviation, top1
 from zobnn_edge.campaign.plan import Job, Trial
 from zobnn_edge.encoding import FloatArray
 from zobnn_edge.errors import TargetError
@@ -145,11 +145,13 @@ class Bench:
 
     def _row(self, trial: Trial, addresses: Addresses, result: RunResult | None, outcome: Outcome, detail: str) -> Row:
         _, labels = self.job.images(trial.part)
-        right, changed, instructions = np.zeros(len(labels), bool), len(labels), None
+        right, changed, furthest, instructions = np.zeros(len(labels), bool), len(labels), np.inf, None
         if result is not None:
             classes = top1(result.scores)
             right = classes == labels
-            changed = int((classes != top1(self._golden[trial.part])).sum())
+            golden = self._golden[trial.part]
+            changed = int((classes != top1(golden)).sum())
+            furthest = deviation(golden, result.scores)
             instructions = result.instructions
         return Row(
             number=trial.number,
@@ -162,6 +164,7 @@ class Bench:
             stratum=self._stratum(addresses),
             outcome=outcome,
             changed=changed,
+            deviation=furthest,
             correct=int(right.sum()),
             inputs=len(labels),
             right=packed(right),
