@@ -221,7 +221,10 @@ def _op_record(
         f.update(low=op.low, high=op.high)
     if isinstance(op, (ConvInt8, AddInt8, SoftmaxInt8)):
         f.update(multiplier=parameter[op.multiplier])
-    return fmt.OP.pack(**f)
+    try:
+        return fmt.OP.pack(**f)
+    except ValueError as error:  # a stride, a dilation, a padding that no sensible network has
+        raise ModelError(f"{op.output}: a number does not fit the format: {error}") from None
 
 
 @dataclass(frozen=True)

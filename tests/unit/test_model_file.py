@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.networks import NETWORKS
+from tests.networks import NETWORKS, Author
 from zobnn_edge import format as fmt
 from zobnn_edge import model_file
 from zobnn_edge.engine import Engine
@@ -110,8 +110,9 @@ def test_a_crafted_plan_with_right_crcs_is_refused_or_harmless(data: bytes) -> N
     assert refused > 500
 
 
-def test_a_real_input_with_a_zero_point_is_refused(data: bytes) -> None:
+def test_a_real_input_with_a_zero_point_is_refused() -> None:
     """Found by tests.fuzz: the engine refused such a plan, the reader took it."""
+    data = Model.of(NETWORKS["real-hardened-5"]()).to_bytes()
     h = fmt.FILE_HEADER.unpack(data)
     plan = bytearray(data[h["plan_offset"] : h["plan_offset"] + h["plan_bytes"]])
     at = fmt.PLAN_HEADER.size
@@ -119,3 +120,10 @@ def test_a_real_input_with_a_zero_point_is_refused(data: bytes) -> None:
     plan[at : at + fmt.TENSOR.size] = fmt.TENSOR.pack(**{**record, "zero_point": 3211264})
     with pytest.raises(ModelError, match="input: real, but with a scale or a zero point; only int8 has them"):
         Model.from_bytes(rebuilt(data, bytes(plan)))
+
+
+def test_a_padding_beyond_the_format_is_refused() -> None:
+    """Found by tests.fuzz: a dilation so large that half its extent does not fit the record."""
+    net = Author((8, 8, 4)).conv(4, 5, padding="half", weight=None, dilation=(36092, 19553)).network()
+    with pytest.raises(ModelError, match="conv1: a number does not fit the format"):
+        Model.of(net)
