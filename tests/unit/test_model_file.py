@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from zobnn_edge import model_file
 from zobnn_edge.engine import Engine
 from zobnn_edge.errors import InputError, ModelError, ZobnnError
 from zobnn_edge.model_file import Model
+from zobnn_edge.plan import Names, counts
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -127,3 +129,15 @@ def test_a_padding_beyond_the_format_is_refused() -> None:
     net = Author((8, 8, 4)).conv(4, 5, padding="half", weight=None, dilation=(36092, 19553)).network()
     with pytest.raises(ModelError, match="conv1: a number does not fit the format"):
         Model.of(net)
+
+
+def test_names_that_cannot_be_printed_are_refused() -> None:
+    """Found by tests.fuzz: a line break in a name made a refusal two lines long."""
+    net = NETWORKS["real-hardened-5"]()
+    for name in ("two\nlines", "zero\0", "\x1b[2J"):
+        with pytest.raises(ModelError, match="holds characters that cannot be printed; rename it"):
+            Model.of(replace(net, name=name)).to_bytes()
+    data = Model.of(replace(net, name="X" * 9)).to_bytes()
+    h = fmt.FILE_HEADER.unpack(data)
+    with pytest.raises(ValueError, match="a name holds characters that cannot be printed"):
+        Names.decode(data[h["names_offset"] :].replace(b"X" * 9, b"two\nlines"), *counts(Model.of(net).plan))
