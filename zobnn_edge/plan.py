@@ -353,6 +353,8 @@ def _region(r: dict[str, Any], name: str, layer: str, image_bytes: int) -> Regio
         encoding = Uniform(r["bits"], r["scale"], r["zero_point"], row=r["row"])
     if encoding.bits != r["bits"] or encoding.row != r["row"] or not 1 <= r["rank"] <= 4:
         raise ValueError(f"the record of {name} contradicts itself")
+    if kind == "uniform" and r["row"]:
+        raise ValueError(f"{name}: only binary weights have rows")
     shape = tuple(r["dims"][: r["rank"]])
     if min(shape) < 1 or max(shape) > fmt.MAX_DIM or int(np.prod(shape, dtype=np.int64)) != r["count"]:
         raise ValueError(f"{name} of shape {shape} does not have {r['count']} elements")

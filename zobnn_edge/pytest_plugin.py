@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,21 +39,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-xdist keep the tests of a target together, unless another way of distributing was asked for."""
-    if config.getoption(_OPTION) and getattr(config.option, "dist", None) == "load":
-        config.option.dist = "loadgroup"
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes the fixture `board` becomes one for each target."""
-    if "zobnn_target" not in metafunc.fixturenames:
-        return
-    grouped = metafunc.config.pluginmanager.hasplugin("xdist")
-    targets = dict.fromkeys(metafunc.config.getoption(_OPTION) or ["host"])
-    cases = [pytest.param(t, id=t, marks=[pytest.mark.xdist_group(t)] if grouped else []) for t in targets]
-    metafunc.parametrize("zobnn_target", cases, scope="session")
+    if "zobnn_target" in metafunc.fixturenames:
+        targets = _targets(metafunc.config) or ["host"]
+        metafunc.parametrize("zobnn_target", targets, ids=[f"on {target}" for target in targets], scope="session")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a target in one worker, unless another way of distributing was asked for."""
+    targets = _targets(config)
+    if not targets or config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByTarget(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            return next((t for t in sorted(targets, key=len, reverse=True) if f"on {t}" in nodeid), nodeid)
+
+    return ByTarget(config, log)
+
+
+def _targets(config: pytest.Config) -> list[str]:
+    """The targets asked for, each once."""
+    return list(dict.fromkeys(config.getoption(_OPTION)))
 
 
 class _Place:

@@ -141,3 +141,17 @@ def test_names_that_cannot_be_printed_are_refused() -> None:
     h = fmt.FILE_HEADER.unpack(data)
     with pytest.raises(ValueError, match="a name holds characters that cannot be printed"):
         Names.decode(data[h["names_offset"] :].replace(b"X" * 9, b"two\nlines"), *counts(Model.of(net).plan))
+
+
+def test_codes_in_rows_are_refused(data: bytes) -> None:
+    """Found by tests.fuzz: the engine refused such a plan, the reader took it."""
+    h = fmt.FILE_HEADER.unpack(data)
+    plan = bytearray(data[h["plan_offset"] : h["plan_offset"] + h["plan_bytes"]])
+    first = fmt.PLAN_HEADER.size + counts(bytes(plan))[0] * fmt.TENSOR.size
+    for at in range(first, first + counts(bytes(plan))[1] * fmt.PARAMETER.size, fmt.PARAMETER.size):
+        record = fmt.PARAMETER.unpack(bytes(plan), at)
+        if record["encoding"] == fmt.ENCODINGS["uniform"] and record["count"] % 8 == 0:
+            plan[at : at + fmt.PARAMETER.size] = fmt.PARAMETER.pack(**{**record, "row": 8})
+            break
+    with pytest.raises(ModelError, match="only binary weights have rows"):
+        Model.from_bytes(rebuilt(data, bytes(plan)))
