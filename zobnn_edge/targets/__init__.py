@@ -12,6 +12,8 @@ __all__ = ["Flip", "RunResult", "Target", "TargetInfo", "open_target"]
 def open_target(spec: str, model: Model) -> Target:
     """Open a target with a model in it: `host`, `native`, `qemu:BOARD` or `serial:PORT`.
 
+    PORT may be the name of a board or `auto`: then the port is found by USB ids (`zobnn_edge.ports`).
+
     Raises InputError for anything else, and what the target raises (ToolError, TargetError) when it does not come up.
     """
     kind, _, rest = spec.partition(":")
@@ -28,7 +30,8 @@ def open_target(spec: str, model: Model) -> Target:
 
         return EmulatedTarget(rest, model)
     if kind == "serial" and rest:
+        from zobnn_edge.ports import resolve
         from zobnn_edge.targets.serial import SerialTarget
 
-        return SerialTarget(rest, model)
+        return SerialTarget(resolve(rest), model)
     raise InputError(f"there is no target {spec!r}; targets are host, native, qemu:BOARD and serial:PORT")
