@@ -46,6 +46,7 @@ class _Reader:
         self.at_target: dict[int, int] = {}
         self.constants: dict[int, int] = {}  # of registers
         self.popped = 0  # registers of the last pop: a Cortex-M0 returns through one of them
+        self.tables = 0  # registers that began as addresses of tables in the function: a switch jumps through one
         self.over = False  # nothing falls through to the next instruction
 
     def run(self) -> Flow:
@@ -109,6 +110,8 @@ class _Reader:
             self.depth = 0
         elif h & 0xF800 == 0x4800:  # ldr register, [pc]
             self._load(h >> 8 & 7, (at + 4 & ~3) + 4 * (h & 0xFF))
+        elif h & 0xF800 == 0xA000:  # adr
+            self.tables |= 1 << (h >> 8 & 7)
         elif h & 0xFF87 in (0x4780, 0x4784):  # blx register (ns)
             self.out.indirect.append(self.depth)
         elif h & 0xFF87 in (0x4700, 0x4704):  # bx register (ns)
@@ -151,6 +154,8 @@ class _Reader:
             self._load(k >> 12, (at + 4 & ~3) + (k & 0xFFF) * (1 if h & 0x80 else -1))
         elif h & 0xFFF0 == 0xE8D0 and k & 0xFFE0 == 0xF000:  # tbb, tbh
             self.over = True
+        elif h & 0xFBFF == 0xF20F and not k & 0x8000:  # adr.w
+            self.tables |= 1 << (k >> 8 & 15)
         elif h & 0xFB70 in (0xF240, 0xF2C0) and not k & 0x8000:  # movw, movt
             self._move(h, k)
         elif k & 0x8F00 == 0x0D00:
@@ -188,6 +193,7 @@ class _Reader:
         if k & 0x4000 and not self.base < target < self.end:  # bl
             self.out.calls.append((target, self.depth))
             self.constants.clear()
+            self.tables = 0
         else:  # b.w, or a bl that only reaches further than b
             self._branch(target, True)
 
@@ -199,7 +205,7 @@ class _Reader:
         self.over = self.over or always
 
     def _leave(self, register: int) -> None:
-        if register != LR and not self.popped >> register & 1:
+        if register != LR and not (self.popped | self.tables) >> register & 1:
             self.out.indirect.append(self.depth)
         self.over = True
 
