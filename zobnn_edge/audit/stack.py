@@ -78,9 +78,12 @@ def frames(text: str) -> dict[str, Frame]:
     return found
 
 
-def worst_case(elf: Elf, reported: dict[str, Frame]) -> Stack | None:
-    """The worst case of a program; None where the file names no functions."""
-    return _Graph(elf, reported).worst_case() if elf.functions else None
+def worst_case(elf: Elf, reported: dict[str, Frame], excluded: frozenset[str] = frozenset()) -> Stack | None:
+    """The worst case of a program; None where the file names no functions.
+
+    `excluded`: functions that are linked but, as is known from elsewhere, never entered.
+    """
+    return _Graph(elf, reported, excluded).worst_case() if elf.functions else None
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,10 @@ class _Found:
 
 
 class _Graph:
-    def __init__(self, elf: Elf, reported: dict[str, Frame]) -> None:
+    def __init__(self, elf: Elf, reported: dict[str, Frame], excluded: frozenset[str] = frozenset()) -> None:
         self.elf = elf
         self.reported = reported
+        self.excluded = excluded
         self.functions = elf.functions
         self.starts = [f.address for f in self.functions]
         self.flows = [self._flow(i, f) for i, f in enumerate(self.functions)]
@@ -179,7 +183,7 @@ class _Graph:
             if not reached:
                 self.unresolved.add(i)
             out += [(callee, max(own.indirect)) for callee in sorted(reached)]
-        return out
+        return [(callee, depth) for callee, depth in out if self._name(callee) not in self.excluded]
 
     def _reachable(self, i: int, seen: set[int]) -> set[int]:
         """Functions that a pointer which function i calls may hold."""
