@@ -52,7 +52,9 @@ def never_entered(model: Model) -> frozenset[str]:
 
 def _of_op(net: Network, op: Op, work: dict[str, Work]) -> set[str]:
     name, kind = type(op).__name__.lower(), net.tensors[op.input].kind
-    found = {f"{name} {kind}", name}
+    found = {name}
+    if name in ("conv", "maxpool", "averagepool"):
+        found = {f"{name} {kind}"}
     if op.name in work:
         found.add(work[op.name].algorithm)
         # Tables that a core's memory does not do for are counted after all.
