@@ -273,7 +273,11 @@ def main() -> None:
     for name in names:
         alike.setdefault(_flags(name), []).append(name)
     with ThreadPoolExecutor(2) as pool:
-        measured = {name: sizes for part in pool.map(lambda a: _measured(a, variants), alike.values()) for name, sizes in part.items()}
+        measured = {
+            name: sizes
+            for part in pool.map(lambda a: _measured(a, variants), alike.values())
+            for name, sizes in part.items()
+        }
     before = json.loads(SIZES.read_text())["boards"] if SIZES.exists() else {}
     kept = {name: before[name] for name in before if name in boards()}
     write_atomic(SIZES, json.dumps({"boards": dict(sorted((kept | measured).items()))}, indent=1) + "\n")

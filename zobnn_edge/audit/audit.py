@@ -181,7 +181,9 @@ def _regions(elf: Elf, regions: dict[str, Memory]) -> tuple[RegionRow, ...]:
 
 def _rows(part: Part, taken: Contents | None, elf: Elf) -> list[PartRow]:
     """The row of a part; of parameters one a layer."""
-    row = PartRow(part.region, part.section, role(part), part.object, part.source, part.symbol, part.address, part.bytes)
+    row = PartRow(
+        part.region, part.section, role(part), part.object, part.source, part.symbol, part.address, part.bytes
+    )
     if row.role != "parameters" or taken is None:
         return [row]
     rows, at = [], 0
@@ -268,7 +270,9 @@ def _notes(firmware: Firmware, worst: Stack | None) -> list[str]:
         notes.append("no functions: nothing can be said of the stack")
         return notes
     if not firmware.frames:
-        notes.append("no call graphs of the compiler: the stack is read from the instructions alone (give --call-graph)")
+        notes.append(
+            "no call graphs of the compiler: the stack is read from the instructions alone (give --call-graph)"
+        )
     if worst.recursion:
         notes.append(f"stack without bound: recursion of {', '.join(worst.recursion)}")
     if worst.unbounded:

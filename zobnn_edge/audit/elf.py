@@ -62,7 +62,7 @@ class Section:
 
     name: str
     address: int
-    bytes: int
+    size: int
     executable: bool
     data: bytes
 
@@ -149,7 +149,7 @@ class Elf:
     @cached_property
     def attributes(self) -> dict[str, Any]:
         """Build attributes of the Arm ABI, such as TAG_CPU_ARCH_PROFILE."""
-        section = self._file.get_section_by_name(".ARM.attributes")
+        section: Any = self._file.get_section_by_name(".ARM.attributes")
         if section is None:
             return {}
         parts = (sub for part in section.subsections for sub in part.subsubsections)
@@ -158,7 +158,7 @@ class Elf:
     def read(self, address: int, count: int) -> bytes | None:
         """Bytes as the program finds them; None where the file holds none."""
         for s in self.sections:
-            if s.data and s.address <= address and address + count <= s.address + s.bytes:
+            if s.data and s.address <= address and address + count <= s.address + s.size:
                 return s.data[address - s.address : address - s.address + count]
         return None
 
@@ -197,11 +197,11 @@ class Elf:
     def _of_span(self, begin: int, end: int) -> Iterator[Part]:
         at = begin
         for s in self.sections:
-            if s.address + s.bytes <= at or s.address >= end:
+            if s.address + s.size <= at or s.address >= end:
                 continue
             if s.address > at:
                 yield Part("", "", PADDING, "", "", at, s.address - at)
-            stop = min(end, s.address + s.bytes)
+            stop = min(end, s.address + s.size)
             yield from self._of_section(s, max(at, s.address), stop)
             at = stop
         if at < end:
@@ -224,7 +224,7 @@ class Elf:
     def _sized(self) -> list[Symbol]:
         """Symbols with sizes: a function without one, in assembly, reaches to the next."""
         starts = sorted({s.address for s in self.symbols})
-        ends = [s.address + s.bytes for s in self.sections]
+        ends = [s.address + s.size for s in self.sections]
         sized = []
         for s in self.symbols:
             if s.size == 0 and s.is_function:

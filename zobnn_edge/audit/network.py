@@ -181,10 +181,11 @@ def _names(blank: planner.Names, ops: tuple[Op, ...]) -> planner.Names:
 def check_same(model: Model, elf: Elf, where: str) -> None:
     """Raise InputError unless a firmware holds this model."""
     if (_object(elf, "model_plan"), _object(elf, "model_image")) != (model.plan, model.image.data):
-        raise InputError(f"{where}: holds another network than {model.network.name}; build it again, or give the ELF alone")
+        raise InputError(
+            f"{where}: holds another network than {model.network.name}; build it again, or give the ELF alone"
+        )
 
 
 def _object(elf: Elf, name: str) -> bytes | None:
     symbol = elf.symbol(name)
     return elf.read(symbol.address, symbol.size) if symbol else None
-

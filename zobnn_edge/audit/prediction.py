@@ -93,10 +93,12 @@ def _network(model: Model, board: Board, engine: list[PartRow]) -> list[PartRow]
             filled += -size % _SECTION_ALIGN
     rows.append(_row("RAM", "stack", board.stack_bytes))
     # The sections that mix the network's bytes with others end aligned, too.
-    mixed = {role for role in ("plan", "parameters", "constants")}
+    mixed = {"plan", "parameters", "constants"}
     tail = sum(r.bytes for r in (*engine, *rows) if r.region == "FLASH" and r.role in mixed)
     rows.append(_row("FLASH", "padding", -tail % _SECTION_ALIGN, PADDING))
-    static = sum(r.bytes for r in (*engine, *rows) if r.region == "RAM" and r.role in ("static", "link buffers", "padding"))
+    static = sum(
+        r.bytes for r in (*engine, *rows) if r.region == "RAM" and r.role in ("static", "link buffers", "padding")
+    )
     rows.append(_row("RAM", "padding", filled + -static % _SECTION_ALIGN, PADDING))
     return [row for row in rows if row.bytes]
 

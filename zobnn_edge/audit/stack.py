@@ -146,7 +146,11 @@ class _Graph:
     def _frame(self, i: int) -> int:
         """The deepest that a function goes itself."""
         by_code, by_compiler = self.flows[i].frame, self.reported.get(_without_clone(self._name(i)))
-        if by_code is None and by_compiler is None or by_compiler and not by_compiler.bounded:
+        if by_compiler is None:
+            bounded = by_code is not None
+        else:
+            bounded = by_compiler.bounded
+        if not bounded:
             self.unbounded.add(i)
         return max(by_code or 0, by_compiler.bytes if by_compiler else 0)
 
@@ -244,7 +248,10 @@ class _Graph:
         """Address and words of the vector table: what begins with a stack pointer and the entry point."""
         for s in self.elf.sections:
             for at in (0, 256):  # behind a boot stage, as on the RP2040
-                if int.from_bytes(s.data[at + 4 : at + 8], "little") | 1 == self.elf.entry | 1 and len(s.data) > at + 64:
+                if (
+                    int.from_bytes(s.data[at + 4 : at + 8], "little") | 1 == self.elf.entry | 1
+                    and len(s.data) > at + 64
+                ):
                     symbol = next((x for x in self.elf.symbols if x.address == s.address + at and x.size > 64), None)
                     size = symbol.size if symbol else 4 * _SYSTEM_VECTORS
                     words = s.data[at : at + size]
