@@ -93,7 +93,7 @@ class Audit:
             found["stack"] = self.stack.worst
         if self.contents:
             found |= {"arena": self.contents.arena.bytes, "parameters": self.contents.image_bytes}
-        return found | {role: size for role, size in sorted(by_role.items())}
+        return found | dict(sorted(by_role.items()))
 
     @property
     def fits(self) -> bool | None:

@@ -143,8 +143,13 @@ class Elf:
     @cached_property
     def data_marks(self) -> list[tuple[int, bool]]:
         """Where code ($t) and data ($d) begin, ascending: (address, is data)."""
-        marks = (s for s in self._raw_symbols() if s.name[:2] in ("$t", "$d"))
-        return sorted({(s["st_value"], s.name[:2] == "$d") for s in marks})
+        marks = (s for s in self._raw_symbols() if s.name[:2] in ("$t", "$d") and self._is_loaded(s["st_shndx"]))
+        # Of equal addresses the later one holds: data without a byte may end what lies before.
+        return sorted(((s["st_value"], s.name[:2] == "$d") for s in marks), key=lambda mark: mark[0])
+
+    def _is_loaded(self, index: int | str) -> bool:
+        """Whether a section takes memory; those of debug information have marks, too."""
+        return isinstance(index, int) and bool(self._file.get_section(index)["sh_flags"] & SH_FLAGS.SHF_ALLOC)
 
     @cached_property
     def attributes(self) -> dict[str, Any]:

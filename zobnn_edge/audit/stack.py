@@ -274,7 +274,7 @@ class _Graph:
         """Stretches of data between two addresses of code."""
         marks = self.elf.data_marks
         out = []
-        for k in range(max(0, bisect_right(marks, (begin, True)) - 1), len(marks)):
+        for k in range(max(0, bisect_right(marks, begin, key=lambda mark: mark[0]) - 1), len(marks)):
             at, is_data = marks[k]
             if at >= end:
                 break
