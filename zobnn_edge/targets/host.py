@@ -18,7 +18,6 @@ from zobnn_edge.incremental import Incremental, Shortcut
 from zobnn_edge.model_file import Model
 from zobnn_edge.targets.base import Flip, RunResult, Target, TargetInfo, checked_inputs, checked_ranges
 
-
 MANY = 5
 """Runs on the same inputs before it pays to prepare for more."""
 
