@@ -32,9 +32,12 @@ _COLOURS = {
 }
 _STYLE = "body{font:15px system-ui,sans-serif;max-width:80em;margin:2em auto;padding:0 1em;color:#222}\
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}\
-td:first-child,th:first-child{text-align:left}p.note{color:#555}"
+td:first-child,th:first-child,.names td:nth-child(2),.names th:nth-child(2){text-align:left}\
+p.note{color:#555}"
 _LEAST_SHARE = 0.002
 """Parts of less than this share of their region are drawn together."""
+_WHOLE = ("padding", "arena", "stack", "inputs", "plan", "heap")
+"""Roles that are one thing each: nothing to see inside."""
 
 
 def write_page(audit: Audit, path: Path, changes: Sequence[Difference] = ()) -> None:
@@ -82,22 +85,23 @@ def _treemap(audit: Audit, kind: str) -> Any:
             texttemplate="%{label}<br>%{value:,} B",
             hovertemplate="%{label}<br>%{value:,} bytes, %{percentRoot:.1%}<extra></extra>",
             textfont={"size": 14},
-            tiling={"pad": 2},
+            tiling={"pad": 1},
+            maxdepth=3,
         )
     )
-    title = {"flash": "Flash", "ram": "RAM"}[kind] + "".join(f", {r.name}: {_of(r.used, r.capacity)}" for r in regions)
+    title = ", ".join(f"{r.name}: {_of(r.used, r.capacity)}" for r in regions)
     figure.update_layout(title=title, margin={"t": 50, "l": 5, "r": 5, "b": 10}, height=520, template="simple_white")
+    figure.update_layout(uniformtext={"minsize": 11, "mode": "hide"})
     return figure
 
 
 def _place(part: PartRow, small: bool) -> tuple[str, ...]:
-    if part.role == "padding":
-        return (part.region, "padding")
+    """Where a part stands in the treemap, from the region inwards."""
+    if part.role in _WHOLE:
+        return (part.region, part.role)
     middle = part.layer or part.source or part.object or part.section
-    if small:
-        return (part.region, part.role, middle) if middle else (part.region, part.role)
-    leaf = part.symbol.split(": ")[-1] or part.section
-    places = [part.region, part.role, middle, leaf]
+    leaf = part.symbol.split(": ")[-1].removeprefix(f"{middle}/")
+    places = [part.region, part.role, middle, "" if small else leaf]
     return tuple(p for i, p in enumerate(places) if p and p not in places[:i])
 
 
@@ -178,7 +182,7 @@ def _layers(contents: Contents) -> str:
         "output",
         "live in the arena",
     ]
-    return "<h2>Layers</h2>" + _html_table(head, rows)
+    return "<h2>Layers</h2><div class=names>" + _html_table(head, rows) + "</div>"
 
 
 def _stack(audit: Audit) -> str:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from zobnn_edge.audit.prediction import predict
 from zobnn_edge.audit.vulnerability import Mission
 from zobnn_edge.boards import Board
-from zobnn_edge.errors import InputError, ZobnnError
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.errors import ZobnnError
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
+from zobnn_edge.policy import CHOICES, Policy
 
-POLICIES: dict[str, Callable[[Network], Network]] = {
-    "as given": lambda net: net,
-    "8 bit": lambda net: harden(net, Policy(8)),
-    "12 bit": lambda net: harden(net, Policy(12)),
-}
-"""What a network can be made into, by name. The first is the network itself: float32 if it was not hardened."""
+AS_GIVEN = "as given"
+"""The network itself: float32 if it was not hardened."""
+
+
+def usual_policies() -> dict[str, Policy | None]:
+    """What a network can be made into, by name: nothing, codes of 8 and of 12 bits, codes of every other encoding."""
+    others = (name for name in CHOICES["encoding"] if name not in ("uniform", "float32"))
+    coded = {f"{bits} bit": Policy(bits) for bits in (8, 12)}
+    return {AS_GIVEN: None} | coded | {name: Policy(8, encoding=name) for name in others}
 
 
 def compare_policies(
-    net: Network, board: Board | None, mission: Mission | None = None, names: Sequence[str] = tuple(POLICIES)
+    net: Network, board: Board | None, mission: Mission | None, policies: Mapping[str, Policy | None]
 ) -> list[dict[str, Any]]:
-    """A row a policy: bytes and bits of parameters, arena; with a board flash, RAM, stack and whether it fits.
-
-    Raises InputError for a name that is no policy.
-    """
+    """A row a policy: bytes and bits of parameters, arena; with a board flash, RAM, stack and whether it fits; with a
+    mission the upsets to be expected."""
     rows = []
-    for name in names:
-        if name not in POLICIES:
-            raise InputError(f"there is no policy {name!r}; there are {', '.join(POLICIES)}")
-        model = Model.of(POLICIES[name](net))
+    for name, policy in policies.items():
+        model = Model.of(harden(net, policy) if policy is not None else net)
         bits = sum(r.count * r.encoding.bits for r in model.image.regions)
         row: dict[str, Any] = {
             "policy": name,

@@ -146,11 +146,7 @@ class _Graph:
     def _frame(self, i: int) -> int:
         """The deepest that a function goes itself."""
         by_code, by_compiler = self.flows[i].frame, self.reported.get(_without_clone(self._name(i)))
-        if by_compiler is None:
-            bounded = by_code is not None
-        else:
-            bounded = by_compiler.bounded
-        if not bounded:
+        if not (by_code is not None if by_compiler is None else by_compiler.bounded):
             self.unbounded.add(i)
         return max(by_code or 0, by_compiler.bytes if by_compiler else 0)
 

@@ -46,6 +46,9 @@ def audit(
     policies: Annotated[
         bool, typer.Option("--policies", help="Beside NET what it takes hardened with 8 and 12 bits.")
     ] = False,
+    policy: Annotated[
+        list[str] | None, typer.Option(metavar="FILE.toml", help="And by this hardening policy (repeat).")
+    ] = None,
     journal: Annotated[
         list[Path] | None,
         typer.Option(metavar="RUN.db", help="A campaign of single bits: which are critical (repeat)."),
@@ -73,13 +76,14 @@ def audit(
     """
     from zobnn_edge.audit import compare, report, tables
 
-    if policies and _is_elf(subject) and net is None:
-        raise InputError("--policies compares hardenings of a network; give --net NET, too")
+    if (policies or policy) and _is_elf(subject) and net is None:
+        raise InputError("--policies and --policy compare hardenings of a network; give --net NET, too")
     mission = _mission(fit, hours)
     allowed = compare.read_budget(budget) if budget else {}
     found = _audited(subject, net, board, map, call_graph, pixels)
-    if policies:
-        found = _with_policies(found, read_model(net or subject, parse_pixels(pixels)), board, mission)
+    if policies or policy:
+        model = read_model(net or subject, parse_pixels(pixels))
+        found = _with_policies(found, model, board, mission, policies, policy or [])
     if journal or mission:
         found = _with_vulnerability(found, mission, journal or [])
     data = report.as_json(found)
@@ -155,12 +159,17 @@ def _mission(fit: float | None, hours: float) -> Mission | None:
     return None if fit is None else Mission(fit, hours)
 
 
-def _with_policies(found: Audit, model: Model, board_name: str | None, mission: Mission | None) -> Audit:
-    from zobnn_edge.audit.policies import compare_policies
+def _with_policies(
+    found: Audit, model: Model, board_name: str | None, mission: Mission | None, usual: bool, files: list[str]
+) -> Audit:
+    from zobnn_edge.audit.policies import AS_GIVEN, compare_policies, usual_policies
     from zobnn_edge.boards import board
+    from zobnn_edge.policy import load
 
+    chosen = usual_policies() if usual else {AS_GIVEN: None}
+    chosen |= {Path(file).stem: load(file) for file in files}
     target = board(board_name) if board_name else None
-    return replace(found, policies=tuple(compare_policies(model.network, target, mission)))
+    return replace(found, policies=tuple(compare_policies(model.network, target, mission, chosen)))
 
 
 def _with_vulnerability(found: Audit, mission: Mission | None, journals: list[Path]) -> Audit:
