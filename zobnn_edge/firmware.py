@@ -27,6 +27,7 @@ _INSTALL = {
     "cmake": "install cmake",
 }
 _EXECUTABLE = 0o777
+_PLAN_IN_RAM = "#define MODEL_PLAN_IN_RAM\n"
 
 
 def build(model: Model, board_name: str, output: Path) -> Path:
@@ -39,10 +40,11 @@ def build(model: Model, board_name: str, output: Path) -> Path:
     return output
 
 
-def built(model: Model, board_name: str) -> Path:
-    """The firmware of a model for a board in the cache, built if need be. Raises as `build` does."""
+def built(model: Model, board_name: str, plan_in_ram: bool = False) -> Path:
+    """The firmware of a model for a board in the cache, built if need be; `plan_in_ram` for faults in the plan, which
+    else lies in flash. Raises as `build` does."""
     target = board(board_name)
-    header = c_header(model)
+    header = c_header(model) + (_PLAN_IN_RAM if plan_in_ram else "")
     cached = cache_folder() / f"{_key(header, target)}.elf"
     if not cached.exists():
         try:
