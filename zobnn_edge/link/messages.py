@@ -70,7 +70,7 @@ class Message:
 HELLO = Message(
     "hello",
     1,
-    "Who is there? With a new nonce it begins a session, whatever its sequence number is, which becomes the last one seen.",
+    "Who is there? With a new nonce it begins a session: its sequence number becomes the last one seen.",
     Record(
         "hello_request",
         "",
@@ -276,8 +276,8 @@ READ_MEMORY = Message(
 ARM = Message(
     "arm",
     13,
-    "Arm a flip in the middle of an inference: when operation `op` begins, bits of SRAM are inverted. Replaces what was "
-    "armed before; RESTORE and a count of 0 disarm.",
+    "Arm a flip in the middle of an inference: when operation `op` begins, bits of SRAM are inverted. Replaces what "
+    "was armed before; RESTORE and a count of 0 disarm.",
     Record(
         "arm_request",
         "",

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from zobnn_edge.errors import TargetError
 
-
 _PULSE_SECONDS = 0.1
 
 

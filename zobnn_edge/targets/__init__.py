@@ -1,4 +1,5 @@
-"""Where a network runs: the host's engine, the firmware as a process, an emulated board, a board on a serial port."""
+"""Where a network runs: the host's engine, the firmware as a process, an emulated board, a board on a serial port,
+firmware behind a debug probe."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ __all__ = ["Flip", "Options", "RunResult", "Target", "TargetInfo", "open_target"
 
 
 def open_target(spec: str, model: Model, options: Options = Options()) -> Target:  # noqa: B008 - it is frozen
-    """Open a target with a model in it: `host`, `native`, `qemu:BOARD` or `serial:PORT`.
+    """Open a target with a model in it: `host`, `native`, `qemu:BOARD`, `serial:PORT`, or by a debug probe's
+    server `gdb:HOST:PORT,FW.elf` or `gdb:BOARD` (emulated).
 
     Raises InputError for anything else, and what the target raises (ToolError, TargetError) when it does not come up.
     """
@@ -31,4 +33,8 @@ def open_target(spec: str, model: Model, options: Options = Options()) -> Target
         from zobnn_edge.targets.serial import SerialTarget
 
         return SerialTarget(rest, model, options)
-    raise InputError(f"there is no target {spec!r}; targets are host, native, qemu:BOARD and serial:PORT")
+    if kind == "gdb" and rest:
+        from zobnn_edge.targets.probe import ProbeTarget
+
+        return ProbeTarget(rest, model)
+    raise InputError(f"there is no target {spec!r}; targets are host, native, qemu:BOARD, serial:PORT and gdb:PLACE")

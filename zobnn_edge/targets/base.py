@@ -111,19 +111,22 @@ class Target(ABC):
     def memory_bytes(self, memory: str) -> int:
         """Length of a memory of `faults.space.MEMORIES` in which this target can make faults; raises InputError where
         it cannot."""
-        raise InputError(f"{self.info.name}: cannot make faults in {memory}; use a board, for instance qemu:mps2-an386")
+        raise self._no_faults_in(memory)
 
     def flip_memory(self, memory: str, addresses: Addresses) -> int:
-        """Invert bits of a memory, by their addresses from its start; returns how many. Only `reset` surely undoes it."""
-        self.memory_bytes(memory)
-        raise NotImplementedError
+        """Invert bits of a memory, by their addresses from its start; returns how many. Only `reset` is sure to undo
+        it. Raises InputError as `memory_bytes` does."""
+        raise self._no_faults_in(memory)
 
     def arm(self, memory: str, addresses: Addresses, op: int) -> int:
         """Bits of a memory that are inverted when operation `op` begins: of the parameters in the next inference only,
         of the arena in every one until `restore`. Returns how many. Raises InputError where `op` is fused with the one
-        before, or these are more bits than the target takes."""
-        self.memory_bytes(memory)
-        raise NotImplementedError
+        before, or these are more bits than the target takes, and as `memory_bytes` does."""
+        raise self._no_faults_in(memory)
+
+    def _no_faults_in(self, memory: str) -> InputError:
+        name = self.info.name
+        return InputError(f"{name}: cannot make faults in {memory}; use a board that can, for instance qemu:mps2-an386")
 
     @abstractmethod
     def inject(self, rate: float, seed: int, regions: Sequence[str] | None = None) -> int:

@@ -248,7 +248,7 @@ class BoardTarget(Target):
         }
         address, size = places.get(memory, (0, 0))
         if not size or not self._can("memory"):
-            raise InputError(f"{self._name}: cannot make faults in {memory}; use another board or another fault space")
+            raise self._no_faults_in(memory)
         return address, size
 
     def flip_memory(self, memory: str, addresses: Addresses) -> int:

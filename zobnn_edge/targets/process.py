@@ -91,7 +91,7 @@ class ProcessTarget(BoardTarget):
     def _spawn(self, command: Sequence[str], stdio: int, inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         """Start a command with stdin and stdout at a descriptor."""
         return subprocess.Popen(
-            command, stdin=stdio, stdout=stdio, stderr=self._stderr, pass_fds=inherited, preexec_fn=_die_with_parent
+            command, stdin=stdio, stdout=stdio, stderr=self._stderr, pass_fds=inherited, preexec_fn=die_with_parent
         )
 
     def _why_gone(self) -> Gone:
@@ -111,7 +111,7 @@ class ProcessTarget(BoardTarget):
         return Gone(f"{self._name}: {self._what} {how}" + (f": {said[-1]}" if code > 0 and said else ""))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child: be killed when the parent dies, however it dies."""
     if _libc is not None:
         parent = os.getppid()
