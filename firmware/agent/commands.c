@@ -269,11 +269,11 @@ static uint16_t do_read_memory(struct exchange *e) {
         return refuse(e, MSG_ERROR_ARGUMENT, request.bytes);
     }
     for (uint32_t i = 0; i < request.bytes; i++) {
-        const struct msg_memory_bit bit = {.address = request.address + i};
-        if (!network_reaches(&bit)) return refuse(e, MSG_ERROR_ADDRESS, request.address);
+        const uint8_t *const byte = network_byte(request.address + i);
+        if (!byte) return refuse(e, MSG_ERROR_ADDRESS, i);
+        e->reply[sizeof reply + i] = *byte;
     }
     reply.bytes = request.bytes;
-    memcpy(e->reply + sizeof reply, (const uint8_t *)(uintptr_t)request.address, request.bytes);
     return answer(e, &reply, sizeof reply, request.bytes);
 }
 

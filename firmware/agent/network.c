@@ -76,24 +76,28 @@ bool network_arm(uint32_t op, bool every, const void *bits, uint32_t count) {
     return true;
 }
 
-static bool lies_in(uint32_t address, const void *memory, uint32_t bytes) {
-    const uint32_t begin = (uint32_t)(uintptr_t)memory;
-    return address >= begin && address - begin < bytes;
+/* The byte of a memory that lies at an address; null where it does not lie there. */
+static uint8_t *within(void *memory, uint32_t bytes, uint32_t address) {
+    const uint32_t offset = address - (uint32_t)(uintptr_t)memory;
+    return offset < bytes ? (uint8_t *)memory + offset : NULL;
 }
 
-bool network_reaches(const struct msg_memory_bit *bit) {
-    uint32_t bytes;
-    const uint8_t *const ram = board_memory(&bytes);
-    const uint32_t at = bit->address;
-    if (bit->bit > 7u) return false;
+uint8_t *network_byte(uint32_t address) {
+    uint32_t ram_bytes;
+    uint8_t *const ram = board_memory(&ram_bytes);
+    uint8_t *byte = within(ram, ram_bytes, address);
+    if (!byte) byte = within(image, sizeof image, address);
+    if (!byte) byte = within(arena, sizeof arena, address);
 #ifdef MODEL_PLAN_IN_RAM
-    if (lies_in(at, plan, sizeof plan)) return true;
+    if (!byte) byte = within(plan, sizeof plan, address);
 #endif
-    return lies_in(at, ram, bytes) || lies_in(at, image, sizeof image) || lies_in(at, arena, sizeof arena);
+    return byte;
 }
+
+bool network_reaches(const struct msg_memory_bit *bit) { return bit->bit <= 7u && network_byte(bit->address); }
 
 uint8_t network_flip(const struct msg_memory_bit *bit) {
-    volatile uint8_t *const byte = (volatile uint8_t *)(uintptr_t)bit->address;
+    volatile uint8_t *const byte = network_byte(bit->address);
     const uint8_t before = *byte;
     *byte = (uint8_t)(before ^ 1u << bit->bit);
     return before;

@@ -33,7 +33,10 @@ zob_status network_run(const void *input, uint32_t format);
  * inference or in every one. False, and nothing changed, where an inference cannot be stopped before `op`. */
 bool network_arm(uint32_t op, bool every, const void *bits, uint32_t count);
 
-/* True when a bit lies in SRAM or in the network's memory. */
+/* The byte at an address in SRAM or in the network's memory; null for any other address. */
+uint8_t *network_byte(uint32_t address);
+
+/* True when a bit lies there. */
 bool network_reaches(const struct msg_memory_bit *bit);
 
 /* Invert a bit that network_reaches. Returns the byte before. */

@@ -135,7 +135,7 @@ def test_a_reply_in_pieces_is_put_together() -> None:
 
 def test_silence_ends_in_one_line_after_all_attempts() -> None:
     client, board = client_of(nothing)
-    with pytest.raises(NoAnswer, match=r"^board: no answer to restore \(3 times 0.02 s\)$"):
+    with pytest.raises(NoAnswer, match=r"^board: no answer to restore for 0.06 s \(3 attempts\)$"):
         client.request(msg.RESTORE)
     assert len(board.requests) == 3
 

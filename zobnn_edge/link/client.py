@@ -142,18 +142,18 @@ class Client:
         message: msg.Message,
         tail: bytes = b"",
         *,
-        timeout: float | None = None,
-        attempts: int | None = None,
+        patience: float | None = None,
         **fields: Any,
     ) -> Reply:
-        """Send a request with the fields of its record, followed by `tail`, and return the reply.
+        """Send a request with the fields of its record, followed by `tail`, and return the reply; `patience` is how
+        many seconds carrying it out may take, if that is much.
 
         Raises NoAnswer, Refused, Restarted, or Gone when the line is gone; after NoAnswer it is unknown whether the
         request was carried out.
         """
         wire = self._next(message, Part(fields, tail))
-        wait, times = timeout or self.timeout, attempts or self.attempts
-        for attempt in range(times):
+        waits = self._waits(patience)
+        for attempt, wait in enumerate(waits):
             self._send(wire, again=attempt > 0)
             for frame in self._frames(wait):
                 if frame.sequence == self._sequence and frame.version == msg.PROTOCOL_VERSION:
@@ -162,7 +162,19 @@ class Client:
                 if reply:
                     self.counters.requests += 1
                     return reply
-        raise NoAnswer(f"{self.name}: no answer to {message.name} ({times} times {wait:g} s)")
+        raise NoAnswer(f"{self.name}: no answer to {message.name} for {sum(waits):g} s ({len(waits)} attempts)")
+
+    def _waits(self, patience: float | None) -> list[float]:
+        """How long to wait after each time that a request is sent: longer and longer where it may take long."""
+        if patience is None:
+            return [self.timeout] * self.attempts
+        waits, left = [], patience
+        wait = min(self.timeout, patience / self.attempts)
+        while left > 0:
+            waits.append(min(wait, left))
+            left -= wait
+            wait *= 2
+        return waits
 
     def transfer(self, message: msg.Message, parts: Sequence[Part]) -> list[Reply]:
         """Requests of one kind, which may be carried out more than once, several under way at once; their replies.

@@ -33,10 +33,9 @@ from zobnn_edge.targets.base import (
 )
 
 RUN_TIMEOUT = 60.0
-"""Seconds that a board may take for the inferences of one RUN of which it is not known how long they take."""
+"""Seconds that a board may take for one request of which it is not known how long it takes."""
 HANG_FACTOR, HANG_SECONDS = 4, 1.0
 """An inference hangs that takes so many times as long as it did without faults, and so many seconds more."""
-RUN_ATTEMPTS = 3
 RESET_SECONDS, RESET_ATTEMPTS = 3.0, 2
 
 _COUNTERS: dict[int, Counter] = {0: "nothing", 1: "instructions", 2: "cycles"}
@@ -168,10 +167,8 @@ class BoardTarget(Target):
     def _run(self, first: int, count: int) -> tuple[FloatArray, int]:
         kind = INPUT_FORMATS["float32" if self._inputs.dtype == np.float32 else "uint8"]
         limit = self._usual.limit if self._usual and self._can("watchdog") else 0
-        timeout = HANG_SECONDS + HANG_FACTOR * count * self._usual.seconds if self._usual else RUN_TIMEOUT
-        reply = self._client.request(
-            msg.RUN, first=first, count=count, format=kind, limit=limit, timeout=timeout, attempts=RUN_ATTEMPTS
-        )
+        patience = HANG_SECONDS + HANG_FACTOR * count * self._usual.seconds if self._usual else RUN_TIMEOUT
+        reply = self._client.request(msg.RUN, first=first, count=count, format=kind, limit=limit, patience=patience)
         outputs = int(self._hello["output_count"])
         tail = reply.tail if count * outputs <= self._room(msg.RUN.reply, 4) else self._read_scores(outputs)
         return np.frombuffer(tail, "<f4").reshape(count, outputs).astype(np.float32), reply["instructions"]
@@ -210,7 +207,7 @@ class BoardTarget(Target):
         """Inject into as many ranges as one frame holds; none stands for all."""
         tail = b"".join(struct.pack("<2I", first, bits) for first, bits in ranges)
         reply = self._client.request(
-            msg.INJECT, tail, rate_q64=threshold, seed=seed, ranges=len(ranges), reserved=0, timeout=RUN_TIMEOUT
+            msg.INJECT, tail, rate_q64=threshold, seed=seed, ranges=len(ranges), reserved=0, patience=RUN_TIMEOUT
         )
         return int(reply["flips"])
 
