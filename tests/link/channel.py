@@ -103,30 +103,38 @@ class Channel:
 
 
 class Line:
-    """A transport as slow as a serial line: so many bytes a second each way, one direction not slowing the other."""
+    """A transport as slow as a serial line: so many bytes a second each way. As an operating system does, it takes some
+    bytes ahead; `drain` waits until the line has carried all of them."""
+
+    AHEAD = 4096
 
     def __init__(self, line: Transport, rate: float) -> None:
         self._line, self._rate = line, rate
-        self._sent_until = self._read_until = 0.0
+        self._busy_until = {"out": 0.0, "in": 0.0}
         self.sent = self.received = 0
 
     def write(self, data: bytes) -> None:
         self.sent += len(data)
-        self._sent_until = max(self._sent_until, time.monotonic()) + len(data) / self._rate
-        self._wait(self._sent_until)
+        self._carry("out", len(data))
         self._line.write(data)
 
     def read(self, timeout: float) -> bytes:
         data = self._line.read(timeout)
         self.received += len(data)
-        self._read_until = max(self._read_until, time.monotonic()) + len(data) / self._rate
-        self._wait(self._read_until)
+        self._carry("in", len(data))
         return data
 
-    def _wait(self, until: float) -> None:
-        left = until - time.monotonic()
-        if left > 0.001:  # what is slept too little now is slept later
-            time.sleep(left)
+    def _carry(self, way: str, count: int) -> None:
+        self._busy_until[way] = max(self._busy_until[way], time.monotonic()) + count / self._rate
+        self._wait(self._busy_until[way] - self.AHEAD / self._rate)
+
+    def drain(self) -> None:
+        """Wait until everything has been carried."""
+        self._wait(max(self._busy_until.values()))
+
+    @staticmethod
+    def _wait(until: float) -> None:
+        time.sleep(max(0.0, until - time.monotonic()))
 
     def pulse_reset(self) -> None:
         self._line.pulse_reset()
