@@ -13,6 +13,24 @@ class Engine:
     def output_count(self) -> int: ...
     @property
     def instructions(self) -> str: ...
+    def run_stopped_floats(
+        self,
+        before: NDArray[np.uint8],
+        after: NDArray[np.uint8],
+        inputs: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        op: int,
+        arena_bits: NDArray[np.int64],
+    ) -> None: ...
+    def run_stopped_pixels(
+        self,
+        before: NDArray[np.uint8],
+        after: NDArray[np.uint8],
+        inputs: NDArray[np.uint8],
+        scores: NDArray[np.float32],
+        op: int,
+        arena_bits: NDArray[np.int64],
+    ) -> None: ...
     def run_floats(
         self, image: NDArray[np.uint8], inputs: NDArray[np.float32], scores: NDArray[np.float32], threads: int
     ) -> None: ...

@@ -64,7 +64,51 @@ public:
         run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8, threads, scores);
     }
 
+    // Inputs one after the other, each stopped when operation `op` begins: there the bits `arena_bits` of the arena are
+    // inverted, and from there on in the first inference the image is `after`.
+    void run_stopped_floats(Bytes before, Bytes after, Floats x, Scores scores, uint32_t op, Integers arena_bits) const {
+        run_stopped(before, after, x.data(), x.shape(0), x.shape(1), sizeof(float), ZOB_INPUT_FLOAT32, scores, op, arena_bits);
+    }
+    void run_stopped_pixels(Bytes before, Bytes after, Pixels x, Scores scores, uint32_t op, Integers arena_bits) const {
+        run_stopped(before, after, x.data(), x.shape(0), x.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8, scores, op, arena_bits);
+    }
+
 private:
+    void run_stopped(const Bytes &before, const Bytes &after, const void *inputs, size_t n, size_t elements, size_t size,
+                     uint32_t format, const Scores &scores, uint32_t op, const Integers &arena_bits) const {
+        if (elements != input_count() || scores.shape(0) != n || scores.shape(1) != output_count()) {
+            throw nb::value_error("inputs or scores have the wrong shape");
+        }
+        std::vector<uint32_t> first = aligned(before), rest = aligned(after);
+        std::vector<uint64_t> arena(arena_bytes() / 8 + 1);
+        uint8_t *const bytes = reinterpret_cast<uint8_t *>(arena.data());
+        const uint32_t room = static_cast<uint32_t>(8 * arena.size());
+        for (size_t i = 0; i < arena_bits.shape(0); i++) {
+            if (static_cast<uint64_t>(arena_bits.data()[i]) / 8 >= arena_bytes()) throw nb::value_error("a bit beyond the arena");
+        }
+        for (size_t i = 0; i < n; i++) {
+            const void *input = static_cast<const uint8_t *>(inputs) + i * elements * size;
+            checked(zob_put_input(&model_, input, format, arena.data(), room));
+            checked(zob_run_ops(&model_, (i ? rest : first).data(), image_bytes(), arena.data(), room, 0, op));
+            for (size_t b = 0; b < arena_bits.shape(0); b++) {
+                bytes[arena_bits.data()[b] / 8] ^= static_cast<uint8_t>(1u << (arena_bits.data()[b] % 8));
+            }
+            checked(zob_run_ops(&model_, rest.data(), image_bytes(), arena.data(), room, op, zob_op_count(&model_)));
+            checked(zob_get_scores(&model_, arena.data(), room, scores.data() + i * output_count()));
+        }
+    }
+
+    static void checked(zob_status status) {
+        if (status != ZOB_OK) throw nb::value_error(zob_status_text(status));
+    }
+
+    std::vector<uint32_t> aligned(const Bytes &image) const {
+        if (image.size() != image_bytes()) throw nb::value_error(zob_status_text(ZOB_E_IMAGE));
+        std::vector<uint32_t> copy(image_bytes() / 4 + 1);
+        std::copy(image.data(), image.data() + image.size(), reinterpret_cast<uint8_t *>(copy.data()));
+        return copy;
+    }
+
     // Memory of its own and one aligned copy of the image a call: calls from several threads do not meet.
     void run(const Bytes &image, const void *inputs, size_t n, size_t elements, size_t size, uint32_t format,
              unsigned threads, const Scores &scores) const {
@@ -174,7 +218,11 @@ NB_MODULE(_engine, m) {
         .def_prop_ro("output_count", &Engine::output_count)
         .def_prop_ro("instructions", &Engine::instructions)
         .def("run_floats", &Engine::run_floats, "image"_a, "inputs"_a, "scores"_a, "threads"_a)
-        .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a, "threads"_a);
+        .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a, "threads"_a)
+        .def("run_stopped_floats", &Engine::run_stopped_floats, "before"_a, "after"_a, "inputs"_a, "scores"_a, "op"_a,
+             "arena_bits"_a)
+        .def("run_stopped_pixels", &Engine::run_stopped_pixels, "before"_a, "after"_a, "inputs"_a, "scores"_a, "op"_a,
+             "arena_bits"_a);
     nb::class_<Rerunner>(m, "Rerunner")
         .def(nb::init<const Engine &, Bytes, uint32_t, size_t, bool, bool>(), "engine"_a, "golden"_a, "format"_a,
              "budget"_a, "by_blocks"_a, "leave"_a, nb::keep_alive<1, 2>())

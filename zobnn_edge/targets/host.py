@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,15 @@ from zobnn_edge.targets.base import Flip, RunResult, Target, TargetInfo, checked
 
 MANY = 5
 """Runs on the same inputs before it pays to prepare for more."""
+
+
+@dataclass(frozen=True)
+class _Armed:
+    """Bits of a memory that are inverted when an operation begins."""
+
+    memory: str
+    addresses: Addresses
+    op: int
 
 
 class HostTarget(Target):
@@ -36,6 +46,7 @@ class HostTarget(Target):
         self.model = model
         self._engine = engine.Engine(model.plan)
         self._image = bytearray(model.image.data)
+        self._armed: _Armed | None = None
         self._threads: int | None = None
         self._incremental: Incremental | None = None
         self._runs = 0
@@ -48,7 +59,29 @@ class HostTarget(Target):
     def expect_many_runs(self) -> None:
         self._threads = 1  # others run beside it
 
+    def memory_bytes(self, memory: str) -> int:
+        sizes = {"parameters": len(self._image), "arena": self.model.arena_bytes}
+        if memory not in sizes:
+            raise self._no_faults_in(memory)
+        return sizes[memory]
+
+    def arm(self, memory: str, addresses: Addresses, op: int) -> int:
+        self.memory_bytes(memory)
+        self._armed = _Armed(memory, addresses, op)
+        return len(addresses)
+
+    def _run_armed(self, armed: _Armed) -> RunResult:
+        before, arena_bits = bytes(self._image), armed.addresses
+        if armed.memory == "parameters":
+            arena_bits = arena_bits[:0]
+            self.invert(armed.addresses)
+            self._armed = None
+        scores = self._engine.run_stopped(before, self._image, self._inputs, armed.op, arena_bits)
+        return RunResult(scores, None)
+
     def run(self) -> RunResult:
+        if self._armed:
+            return self._run_armed(self._armed)
         self._runs += 1
         if self._threads and self._runs == MANY:
             self._incremental = Incremental(self.model, self._inputs)
@@ -80,6 +113,7 @@ class HostTarget(Target):
         return engine.inject(self._image, checked_ranges(self.model, regions), rate, seed)
 
     def restore(self) -> int:
+        self._armed = None
         self._image[:] = self.model.image.data
         return zlib.crc32(self._image)
 
