@@ -119,16 +119,20 @@ def _divisions(s: _Shape) -> Iterator[tuple[int, int]]:
     """(taps of a window, rows of the output's bands) that divide the memory without a rest."""
     height = s.pixels // s.width
     for taps in _windows(s):
-        for parts in (1,) if taps == s.taps and s.border == (0, 0) else range(1, 9):
+        for parts in (1,) if taps == s.taps else range(1, 9):
             yield taps, -(-height // parts)
 
 
 def _memory(s: _Shape, taps: int, rows: int, block: int) -> int:
-    """Bytes of the tables of `taps` taps for `block` filters, of the sums of a band of `rows` rows, of its input."""
+    """Bytes of the tables of `taps` taps for `block` filters, of the sums of a band of `rows` rows, of its input.
+
+    With all taps: of the sums of one row, and of what each tap counts outside the input.
+    """
     table = s.words * s.lookups * 16 * block // 2
-    sums = 2 * block * s.width * (1 if taps == s.taps else rows)
-    border = 4 * (rows * s.border[0] + s.border[1])
-    return taps * table + 16 * (taps + taps * s.words // _WIDEN_WORDS) + sums + border
+    fixed = taps * table + 16 * (taps + taps * s.words // _WIDEN_WORDS)
+    if taps == s.taps:
+        return fixed + 2 * block * (s.width + (taps if any(s.border) else 0))
+    return fixed + 2 * block * s.width * rows + 4 * (rows * s.border[0] + s.border[1])
 
 
 def _cost(s: _Shape, memory: int, block: int) -> float:

@@ -15,7 +15,7 @@ static zob_status loaded;
 
 void network_init(void) {
     network_restore();
-    loaded = zob_load(&model, model_plan, sizeof model_plan, 0);
+    loaded = zob_adopt(&model, model_plan, sizeof model_plan, MODEL_PLAN_CRC);
 }
 
 uint8_t *network_image(void) { return image; }
