@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zobnn_edge.encoding import Binary, Float32, Int32, Uniform, row_bits
 from zobnn_edge import plan as planner
+from zobnn_edge.encoding import Binary, Float32, Int32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
 from zobnn_edge.image import ParameterImage, Region
 from zobnn_edge.model_file import Model

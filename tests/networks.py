@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from zobnn_edge.encoding import INT8, Binary, Encoding, Float32, Int32, Uniform
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.integers import multiplier
 from zobnn_edge.network import Builder, Network, Pixels
 from zobnn_edge.operations import (
@@ -37,6 +37,7 @@ from zobnn_edge.operations import (
     Threshold,
     Unpack,
 )
+from zobnn_edge.policy import Policy
 from zobnn_edge.tensor import Quantization, Shape
 
 Rng = np.random.Generator

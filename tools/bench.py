@@ -30,8 +30,9 @@ from zobnn_edge import datasets, reference, zoo
 from zobnn_edge.boards import boards
 from zobnn_edge.engine import Engine
 from zobnn_edge.errors import ZobnnError
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
+from zobnn_edge.policy import Policy
 from zobnn_edge.targets import open_target
 
 OUTPUT = Path("build/bench.json")

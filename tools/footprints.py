@@ -17,9 +17,10 @@ from converters import lce
 from converters.c_header import c_header
 from zobnn_edge import zoo
 from zobnn_edge.errors import ZobnnError
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
+from zobnn_edge.policy import Policy
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from rich.table import Table
 from converters.larq import import_keras
 from zobnn_edge import zoo
 from zobnn_edge.errors import ZobnnError
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
+from zobnn_edge.policy import Policy
 from zobnn_edge.zoo.micro import small_cifar
 from zobnn_edge.zoo.models import CIFAR10_PIXELS
 

@@ -8,69 +8,50 @@ Reciprocity is carried out here, once, so that the plan has no work left for it:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zobnn_edge import ranges
 from zobnn_edge.encoding import Float32, FloatArray, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.network import Network, rebuilt
-from zobnn_edge.operations import Affine, Clip, Conv, MaxPool, Op, PRelu, Reshape, Sign, Threshold
+from zobnn_edge.operations import Affine, Clip, Conv, GatedConv, MaxPool, Op, PRelu, Reshape, Sign, Threshold
+from zobnn_edge.policy import Coding, Policy
 from zobnn_edge.rewrite import on_bytes
 from zobnn_edge.tensor import Parameter
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How to harden: `bits` of every code, and its `range` (affine codes).
-
-    "minmax" runs from the smallest to the largest value; "error" is the range within it whose codes are off by the
-    least sum of squares. Coded are all S-type parameters and all real-valued (L-type) weights, that is the first and
-    the last layer's. `byte_inputs`: let inputs stay bytes where the first layer can compute in integers
-    (`rewrite.on_bytes`); then float32 inputs are rounded to what pixels stand for.
-    """
-
-    bits: int = 8
-    range: Literal["error", "minmax"] = "error"
-    byte_inputs: bool = True
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 16:
-            raise InputError(f"codes of {self.bits} bits; a code has 2 to 16")
-        if self.range not in ("error", "minmax"):
-            raise InputError(f"there is no range {self.range!r}; there are error and minmax")
-
-
-SHRINKAGES = np.linspace(1.0, 0.7, 16).tolist()
-"""How much narrower an end of a range may be than the values reach."""
 
 
 def harden(net: Network, policy: Policy | None = None) -> Network:
     """The hardened network: parameters still stored as float32 become codes; binary weights stay what they are."""
     policy = policy or Policy()
-    folded = _equalised(_centred(fold_thresholds(net)))
-    parameters = {name: _coded(p, policy) for name, p in folded.parameters.items()}
+    policy.check([p.layer for p in net.parameters.values()])
+    places = _places(net)
+
+    def coding(p: Parameter) -> Coding:
+        return policy.coding(p, places.get(p.name, "inner"))
+
+    folded = _equalised(_centred(fold_thresholds(net)), coding)
+    parameters = {name: _coded(p, coding(p)) for name, p in folded.parameters.items()}
     coded = _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
     return (on_bytes(coded) if policy.byte_inputs else None) or coded
 
 
-def _coded(p: Parameter, policy: Policy) -> Parameter:
-    if not isinstance(p.encoding, Float32):
+def _places(net: Network) -> dict[str, str]:
+    """Of the weights of the first and of the last convolution or dense layer, which of both they are."""
+    convs = [op for op in net.ops if isinstance(op, (Conv, GatedConv))]
+    return {convs[-1].weight: "last", convs[0].weight: "first"} if convs else {}
+
+
+def _coded(p: Parameter, coding: Coding) -> Parameter:
+    """A parameter that is still float32, stored as its coding says."""
+    if p.encoding != Float32() or coding.encoding == "float32":
         return p
-    low, high = float(p.values.min()), float(p.values.max())
-    whole = p.encoded(Uniform.of_range(low, high, policy.bits))
-    if policy.range == "minmax":
-        return whole
-    lows = [low * s for s in SHRINKAGES if low * s <= high] if low < 0 else [low]
-    highs = [high * s for s in SHRINKAGES if high * s >= low] if high > 0 else [high]
-    narrower = (p.encoded(Uniform.of_range(a, b, policy.bits)) for a in lows for b in highs)
-    return min((whole, *narrower), key=lambda coded: _squared_error(coded.values, p.values))
-
-
-def _squared_error(a: FloatArray, b: FloatArray) -> float:
-    return float(np.square(a.astype(np.float64) - b).sum())
+    if not np.isfinite(p.values).all():
+        raise InputError(f"{p.name} holds NaN or infinity, which no code stands for; train anew, or leave it float32")
+    return p.encoded(ranges.choose(p.values, coding))
 
 
 def fold_thresholds(net: Network) -> Network:
@@ -150,14 +131,17 @@ def _thresholds(net: Network, conv: Conv, scale: FloatArray, bias: FloatArray) -
     return _half_way(sums, step, ~(sums * np.where(scale < 0, -1, 1).astype(np.float32) * scale + bias < 0))
 
 
-def _equalised(net: Network) -> Network:
+def _equalised(net: Network, coding: Callable[[Parameter], Coding]) -> Network:
     """Divide each filter of real weights by its largest one; what follows multiplies by it.
 
-    One range of codes serves all filters of a layer: that of the largest would be coarse for the others.
+    One range of codes serves all filters of a layer: that of the largest would be coarse for the others. Weights that
+    get no codes are left alone.
     """
     parameters = dict(net.parameters)
     for conv in net.ops:
         if not isinstance(conv, Conv) or parameters[conv.weight].encoding != Float32():
+            continue
+        if coding(parameters[conv.weight]).encoding != "uniform":
             continue
         taker = _scale_taker(net, conv)
         name = taker.threshold if isinstance(taker, Threshold) else taker.scale if taker else None
@@ -228,9 +212,11 @@ def _absorb_weight_scales(net: Network) -> Network:
 
 
 def _rescale(parameters: dict[str, Parameter], name: str, factor: float) -> None:
-    """The same codes, standing for `factor` times as much."""
+    """The same codes, standing for `factor` times as much; or the values themselves, where they are not coded."""
     p = parameters[name]
-    assert isinstance(p.encoding, Uniform)
+    if not isinstance(p.encoding, Uniform):
+        parameters[name] = replace(p, values=p.values * np.float32(factor))
+        return
     encoding = p.encoding.scaled(factor)
     values = encoding.decode(p.encoding.encode(p.values)).reshape(p.shape)
     parameters[name] = replace(p, encoding=encoding, values=values)

@@ -6,11 +6,9 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
-import time
 from dataclasses import replace
+from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from zobnn_edge.campaign import bench as bench_module
 from zobnn_edge.campaign.bench import Bench
 from zobnn_edge.campaign.journal import CampaignInvalid, Control, Golden, Journal, Row, unpacked
 from zobnn_edge.campaign.lanes import lanes
-from zobnn_edge.campaign.outcome import Outcome, classify, top1
+from zobnn_edge.campaign.outcome import Outcome, classify, deviation, top1
 from zobnn_edge.campaign.plan import Job, Plan
 from zobnn_edge.campaign.runner import opened, run
 from zobnn_edge.campaign.schedule import Schedule
@@ -57,6 +55,20 @@ def scores(*rows: list[float]) -> np.ndarray:
 def test_outcomes(faulty: np.ndarray, outcome: Outcome) -> None:
     golden = scores([1, 2], [4, 3])
     assert classify(golden, faulty) is outcome
+
+
+@pytest.mark.parametrize(
+    ("faulty", "apart"),
+    [
+        (scores([1, 2], [4, 3]), 0),
+        (scores([1, 2.5], [3, 3]), 1),
+        (scores([1, NAN], [4, 3]), inf),
+        (scores([1, 2], [-inf, 3]), inf),
+    ],
+)
+def test_deviation(faulty: np.ndarray, apart: float) -> None:
+    assert deviation(scores([1, 2], [4, 3]), faulty) == apart
+    assert deviation(faulty, faulty) == 0
 
 
 def test_nan_is_no_class() -> None:
@@ -103,6 +115,8 @@ def test_every_trial_is_what_plan_and_image_say(plan: Plan, tmp_path: Path) -> N
         faulty = engine.run(image.flipped(flips.tolist()).data, x)
         assert row.outcome is classify(golden, faulty)
         assert row.changed == int((top1(faulty) != top1(golden)).sum())
+        apart = [abs(float(a) - float(b)) for a, b in zip(faulty.flat, golden.flat, strict=True) if a != b]
+        assert row.deviation == max((inf if isnan(d) else d for d in apart), default=0)
         right = top1(faulty) == y
         assert (row.correct, row.inputs) == (int(right.sum()), len(y))
         assert unpacked(row.right, row.inputs).tolist() == right.tolist()
@@ -139,49 +153,6 @@ def test_rows_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     assert run_all(tmp_path / "two.db", job(), 2) == one
 
 
-LONG = replace(PLAN, trials=600)
-WORKER = """
-import sys
-from pathlib import Path
-from tests.campaign.test_campaign import *
-import zobnn_edge.campaign.runner as runner
-runner.CHUNK_SECONDS = 0.02  # many commits to be killed between, before and in
-fast = Journal.append
-def append(self, entries):
-    time.sleep(0.01)
-    fast(self, entries)
-Journal.append = append
-run_all(Path(sys.argv[1]), job(LONG), 1)
-"""
-
-
-def test_killed_again_and_again_it_ends_as_if_never_stopped(tmp_path: Path) -> None:
-    """kill -9 at random instants, then on: the same rows and the same hash as a campaign that nobody stopped."""
-    whole = run_all(tmp_path / "whole.db", job(LONG))
-    path, kills, when = tmp_path / "killed.db", 0, random.Random(1)
-
-    def recorded() -> int:
-        if not path.exists() or not path.stat().st_size:
-            return 0
-        with sqlite3.connect(path) as db:
-            try:
-                return int(db.execute("SELECT count(*) FROM trial").fetchone()[0])
-            except sqlite3.OperationalError:  # killed before it had tables
-                return 0
-
-    while kills < 4:
-        worker = subprocess.Popen([sys.executable, "-c", WORKER, str(path)])
-        before, deadline = recorded(), time.monotonic() + 30
-        while recorded() == before and worker.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(when.uniform(0, 0.2))
-        worker.kill()
-        assert worker.wait() == -signal.SIGKILL, "it had ended before"
-        kills += 1
-    assert 0 < recorded() < LONG.total
-    assert run_all(path, job(LONG)) == whole
-
-
 def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     run_all(path, job())
@@ -213,7 +184,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
 
 
 def row(number: int, outcome: Outcome = Outcome.MASKED, correct: int = 3) -> Row:
-    return Row(number, 0, 0.1, 1, 0, 2, (5, 6), None, outcome, 0, correct, 4, b"\xe0", None, "host")
+    return Row(number, 0, 0.1, 1, 0, 2, (5, 6), None, outcome, 0, 0.5, correct, 4, b"\xe0", None, "host")
 
 
 def test_a_journal_is_only_appended_to(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.cli.main import run
 from zobnn_edge.errors import InputError
 from zobnn_edge.faults.sampling import sample_size
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
+from zobnn_edge.policy import Policy
 
 
 @pytest.fixture

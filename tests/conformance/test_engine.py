@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from tests.networks import NETWORKS, Author, dyadic_inputs
 from zobnn_edge import reference
 from zobnn_edge.engine import Engine, fault_set
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Builder, Network, Pixels
 from zobnn_edge.operations import LowBit, Unpack
+from zobnn_edge.policy import Policy
 from zobnn_edge.tensor import Quantization
 
 CHANNELS = st.sampled_from([1, 31, 32, 33, 64])

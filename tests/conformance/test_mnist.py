@@ -14,8 +14,9 @@ from converters import lce, lce_interpreter
 from converters.larq import import_keras
 from zobnn_edge import datasets
 from zobnn_edge.engine import Engine
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
+from zobnn_edge.policy import Policy
 
 MAX_BYTES = 20_000
 MAX_LOSS = 0.002

@@ -19,8 +19,9 @@ from converters.larq import import_keras
 from zobnn_edge import datasets, model_file, reference, zoo
 from zobnn_edge.engine import Engine
 from zobnn_edge.errors import InputError
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
+from zobnn_edge.policy import Policy
 from zobnn_edge.zoo import models, weights
 
 EPOCHS = 12

@@ -15,9 +15,10 @@ from converters import lce, lce_interpreter
 from zobnn_edge import datasets, zoo
 from zobnn_edge.datasets import Dataset
 from zobnn_edge.engine import Engine
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
+from zobnn_edge.policy import Policy
 from zobnn_edge.targets import open_target
 
 pytestmark = [

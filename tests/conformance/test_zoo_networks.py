@@ -15,9 +15,10 @@ pytest.importorskip("tensorflow")
 from converters.larq import import_keras, keras
 from zobnn_edge import reference
 from zobnn_edge.engine import Engine
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network, Pixels
+from zobnn_edge.policy import Policy
 from zobnn_edge.zoo import dorefa, fracbnn, layers, micro, mlperf, models
 
 tf, lq = keras()

@@ -13,11 +13,12 @@ from tests.networks import Author, binary_chain, dyadic_inputs, real, residual
 from zobnn_edge import reference
 from zobnn_edge.encoding import Binary, Uniform
 from zobnn_edge.errors import InputError
-from zobnn_edge.harden import Policy, fold_thresholds, harden
+from zobnn_edge.harden import fold_thresholds, harden
 from zobnn_edge.image import ParameterImage
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network, Pixels, rebuilt
 from zobnn_edge.operations import Affine, Conv, Sign, Threshold
+from zobnn_edge.policy import Policy
 
 
 @settings(max_examples=60, deadline=None)
@@ -162,8 +163,10 @@ def test_the_range_of_least_error_is_never_worse_than_the_whole_one(seed: int, b
 
 
 def test_an_unknown_range_is_refused() -> None:
-    with pytest.raises(InputError, match="there is no range 'middle'; there are error and minmax"):
-        Policy(8, "middle")  # type: ignore[arg-type]
+    with pytest.raises(
+        InputError, match="there is no range 'middle'; there are error, minmax, symmetric, percentile, damage and power"
+    ):
+        Policy(8, "middle")
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -15,7 +15,7 @@ from zobnn_edge.files import write_atomic
 
 COLUMNS = (
     *("number", "amount", "seed", "part", "flips", "addresses", "layer", "role", "bit", "outcome", "changed"),
-    *("correct", "inputs", "accuracy", "instructions", "target", "detail"),
+    *("deviation", "correct", "inputs", "accuracy", "instructions", "target", "detail"),
 )
 
 
@@ -52,6 +52,7 @@ def _records(journal: Journal) -> Iterator[dict[str, Any]]:
             "bit": hit.bit if hit else None,
             "outcome": row.outcome.value,
             "changed": row.changed,
+            "deviation": row.deviation,
             "correct": row.correct,
             "inputs": row.inputs,
             "accuracy": row.accuracy,
@@ -70,7 +71,8 @@ def _parquet(journal: Journal) -> bytes:
         raise InputError(f"Parquet needs pyarrow ({error}); pip install 'zobnn-edge[parquet]'") from None
     kinds = {
         "number": pyarrow.int64(), "amount": pyarrow.float64(), "seed": pyarrow.int64(), "part": pyarrow.int32(),
-        "flips": pyarrow.int64(), "bit": pyarrow.int32(), "changed": pyarrow.int32(), "correct": pyarrow.int32(),
+        "flips": pyarrow.int64(), "bit": pyarrow.int32(), "changed": pyarrow.int32(),
+        "deviation": pyarrow.float64(), "correct": pyarrow.int32(),
         "inputs": pyarrow.int32(), "accuracy": pyarrow.float64(), "instructions": pyarrow.int64(),
     }  # fmt: skip
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in COLUMNS])

@@ -33,6 +33,14 @@ def classify(golden: FloatArray, scores: FloatArray) -> Outcome:
     return Outcome.SDC_BENIGN if same.all() else Outcome.SDC_CRITICAL
 
 
+def deviation(golden: FloatArray, scores: FloatArray) -> float:
+    """The largest difference of a score from the golden run's; infinite where one is NaN or infinite instead."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(scores.astype(np.float64) - golden)
+    same = scores.view(np.uint32) == golden.view(np.uint32)
+    return float(np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart)).max(initial=0.0))
+
+
 def top1(scores: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The class (N,) of the highest score; -1, which is no class, where any score is NaN."""
     best = np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))

@@ -119,7 +119,8 @@ def _import_and_harden(console: Console, s: Settings, keras_file: Path) -> dict[
     """The float32 and the hardened model, from the Keras file or, when they are newer than it, from their own."""
     from converters.larq import import_keras
     from zobnn_edge import zoo
-    from zobnn_edge.harden import Policy, harden
+    from zobnn_edge.harden import harden
+    from zobnn_edge.policy import Policy
 
     def imported() -> Model:
         pixels = zoo.recipe(keras_file.stem.split("-")[0]).pixels

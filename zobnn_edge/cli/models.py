@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,25 +66,45 @@ def import_(
 def harden(
     net: NetArgument,
     output: ZobOption,
-    bits: Annotated[int, typer.Option(help="Bits of a code, 2 to 16.")] = 8,
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.toml", help="Hardening policy: which parameter is stored how. Options change it."),
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="Bits of a code, 2 to 16; by default 8.")] = None,
     range: Annotated[
-        str, typer.Option(help="Range of codes: error (of least squared error) or minmax (all values).")
-    ] = "error",
+        str | None,
+        typer.Option(
+            help="Range of codes: error (of least squared error, the default), minmax (all values), symmetric, "
+            "percentile, damage (of least expected damage at --fault-rate) or power (steps of a power of two)."
+        ),
+    ] = None,
+    codes: Annotated[
+        str | None, typer.Option(help="affine (the default), or symmetric: codes with 0 in the middle.")
+    ] = None,
+    fault_rate: Annotated[
+        float | None, typer.Option(metavar="P", help="Fault rate that --range damage is designed for.")
+    ] = None,
     byte_inputs: Annotated[
-        bool, typer.Option(help="Keep inputs in bytes where that is exact for the network's --pixels.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--byte-inputs/--no-byte-inputs",
+            help="Keep inputs in bytes where that is exact for the network's --pixels.",
+        ),
+    ] = None,
     arena: ArenaOption = None,
 ) -> None:
     """Harden real-valued parameters after ZOBNN.
 
     Batch norm, slopes, thresholds, first and last layer become few-bit codes of a deliberately restricted range.
     """
-    from zobnn_edge.harden import Policy
+    from zobnn_edge import policy as policies
     from zobnn_edge.harden import harden as apply
 
     before = read_model(net)
-    policy = Policy(bits, range, byte_inputs)  # type: ignore[arg-type]
-    after = model_file.save(apply(before.network, policy), output, arena)
+    given = {"bits": bits, "range": range, "codes": codes, "fault_rate": fault_rate, "byte_inputs": byte_inputs}
+    base = policies.load(policy) if policy else policies.Policy()
+    chosen = replace(base, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    after = model_file.save(apply(before.network, chosen), output, arena)
     saved = 100 * (1 - len(after.image.data) / max(1, len(before.image.data)))
     typer.echo(f"{output}: {_summary(after)}; {saved:.1f} % fewer bytes of parameters")
 
