@@ -53,6 +53,7 @@ def format_header() -> str:
         ("ZOB_KIND", fmt.KINDS),
         ("ZOB_ENCODING", fmt.ENCODINGS),
         ("ZOB_ALGORITHM", fmt.ALGORITHMS),
+        ("ZOB_KERNEL", fmt.KERNELS),
         ("ZOB_INPUT", fmt.INPUT_FORMATS),
     ):
         out += "\n" + c_constants(prefix, table)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from converters.c_header import c_header
 from zobnn_edge.boards import Board, board, firmware_folder
+from zobnn_edge.engine import Engine
 from zobnn_edge.errors import InputError, ToolError
 from zobnn_edge.files import write_atomic
 from zobnn_edge.model_file import Model
@@ -40,7 +41,8 @@ def build(model: Model, board_name: str, output: Path) -> Path:
     Its companions, the map and the call graphs, lie beside it under the same name with their own suffixes.
 
     Raises InputError for an unknown board or an output that cannot be written, and ToolError when a tool is missing,
-    the network does not fit the board (with the bytes that are missing), or the build fails.
+    the network does not fit the board (with the bytes that are missing), or the build fails; ModelError for a plan
+    that the engine refuses.
     """
     cached = built(model, board_name)
     write_atomic(output, cached.read_bytes(), _EXECUTABLE)
@@ -61,6 +63,7 @@ def built(model: Model, board_name: str, plan_in_ram: bool = False) -> Path:
             cached.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{cached.parent}: cannot be made: {error.strerror}; set XDG_CACHE_HOME") from None
+        Engine(model.plan)  # the firmware's engine trusts the plan it was built with
         made = _compile(header, target)
         for suffix in COMPANIONS:
             write_atomic(cached.with_suffix(suffix), made[suffix])

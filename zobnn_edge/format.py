@@ -50,6 +50,9 @@ KINDS = {"real": 0, "binary": 1, "int8": 2}
 ENCODINGS = {"float32": 0, "binary": 1, "uniform": 2, "int32": 3}
 PADDINGS = {"valid": 0, "same": 1, "half": 2}
 ALGORITHMS = {"none": 0, "count": 1, "table": 2}
+KERNELS = {"real_conv": 1, "code_conv": 2, "sign_conv": 4, "count": 8, "table": 16, "int8": 32}
+"""Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
+bits, by counting or by tables; int8 results."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED = 1
 

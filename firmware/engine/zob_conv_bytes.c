@@ -75,7 +75,8 @@ void zob_conv_bytes(const zob_context *c, const zob_sink *sink) {
     for (; block.pixel < pixels; block.pixel += 4u) {
         if (pixels - block.pixel < 4u) block.count = pixels - block.pixel;
         for (uint32_t group = 0; group < op->groups; group++) {
-            if (weight->encoding == ZOB_ENCODING_BINARY) {
+            if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_CONV) ||
+                (ZOB_HAS_KERNEL(ZOB_KERNEL_SIGN_CONV) && weight->encoding == ZOB_ENCODING_BINARY)) {
                 zob_block_of_signs(&b, &block, group);
             } else {
                 zob_block_of_codes(&b, &block, group);
