@@ -20,6 +20,8 @@ class Engine:
         self, image: NDArray[np.uint8], inputs: NDArray[np.uint8], scores: NDArray[np.float32], threads: int
     ) -> None: ...
 
+    def check(self, image: NDArray[np.uint8]) -> tuple[int, int]: ...
+
 Ranges = list[tuple[int, int]]
 
 class ChannelPlan:

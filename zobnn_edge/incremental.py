@@ -12,12 +12,13 @@ from dataclasses import replace
 import numpy as np
 
 from zobnn_edge import _engine
-from zobnn_edge.encoding import FloatArray, InputArray
+from zobnn_edge.encoding import Encoding, FloatArray, InputArray, Protected, scales_bits
 from zobnn_edge.image import Region
 from zobnn_edge.layout import Layout, lay_out, tensor_bytes
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Builder, Network
 from zobnn_edge.operations import Affine, Clip, Conv, Op, PRelu, Quantize, Sign, Threshold, Unpack
+from zobnn_edge.protection import Secded
 
 Ranges = list[tuple[int, int]]
 BUDGET = 1 << 29
@@ -136,6 +137,8 @@ def channel_plan(model: Model, layout: Layout, group: tuple[Op, ...]) -> _engine
     at = next(i for i, ops in enumerate(arranged.groups) if ops[0].name == head.name)
     if len(arranged.groups[at]) != len(group):
         return None
+    if not all(_is_sliced(net.parameters[name].encoding) for op in group for name in op.parameters):
+        return None
     first = sum(len(ops) for ops in arranged.groups[:at])
     height, width, _ = net.tensors[group[-1].output].shape
     return _engine.ChannelPlan(
@@ -159,6 +162,12 @@ def _by_channel(net: Network, op: Op, channels: int) -> bool:
     if not isinstance(op, (Affine, PRelu, Clip, Sign, Threshold)):
         return False
     return all(net.parameters[name].values.shape == (channels,) for name in op.parameters)
+
+
+def _is_sliced(encoding: Encoding) -> bool:
+    """Whether the stored bits of each element are its own, and nothing else lies among them."""
+    shared = isinstance(encoding, Protected) and isinstance(encoding.by, Secded)
+    return not shared and scales_bits(encoding) == 0
 
 
 def _slice(whole: Region, one: Region, channels: int) -> tuple[int, int, int]:

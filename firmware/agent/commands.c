@@ -192,6 +192,7 @@ static uint16_t do_read(struct exchange *e) {
 }
 
 static uint16_t do_status(struct exchange *e) {
+    const zob_health health = network_health();
     const struct msg_status_reply reply = {
         .memory_crc = network_crc(),
         .instructions = instructions,
@@ -199,6 +200,8 @@ static uint16_t do_status(struct exchange *e) {
         .bad_frames = e->counters.bad_frames,
         .repeats = e->counters.repeats,
         .overruns = board_overruns(),
+        .corrected = health.corrected,
+        .lost = health.lost,
     };
     return answer(e, &reply, sizeof reply, 0u);
 }

@@ -61,6 +61,15 @@ public:
         run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8, threads, scores);
     }
 
+    std::pair<uint32_t, uint32_t> check(Bytes image) const {
+        std::vector<uint32_t> copy(image.size() / 4 + 1);
+        std::copy(image.data(), image.data() + image.size(), reinterpret_cast<uint8_t *>(copy.data()));
+        zob_health health{};
+        const zob_status status = zob_check(&model_, copy.data(), static_cast<uint32_t>(image.size()), &health);
+        if (status != ZOB_OK) throw nb::value_error(zob_status_text(status));
+        return {health.corrected, health.lost};
+    }
+
 private:
     // Memory of its own and one aligned copy of the image a call: calls from several threads do not meet.
     void run(const Bytes &image, const void *inputs, size_t n, size_t elements, size_t size, uint32_t format,
@@ -202,7 +211,8 @@ NB_MODULE(_engine, m) {
         .def_prop_ro("output_count", &Engine::output_count)
         .def_prop_ro("instructions", &Engine::instructions)
         .def("run_floats", &Engine::run_floats, "image"_a, "inputs"_a, "scores"_a, "threads"_a)
-        .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a, "threads"_a);
+        .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a, "threads"_a)
+        .def("check", &Engine::check, "image"_a);
     nb::class_<ChannelPlan>(m, "ChannelPlan")
         .def("__init__", &make_channel_plan, "plan"_a, "slices"_a, "first_op"_a, "end_op"_a, "input"_a, "output"_a,
              "whole_input"_a, "input_bytes"_a, "whole_output"_a, "pixels"_a, "channels"_a, "words"_a);

@@ -193,6 +193,8 @@ STATUS = Message(
             Field("bad_frames", "u32", "frames dropped since boot: COBS, CRC or length wrong"),
             Field("repeats", "u32", "requests answered again without being carried out again"),
             Field("overruns", "u32", "bytes lost by the UART"),
+            Field("corrected", "u32", "cells with redundant bits of the image in SRAM that are put right when read"),
+            Field("lost", "u32", "such cells that are known to be wrong and cannot be put right"),
         ),
     ),
 )
