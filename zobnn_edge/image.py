@@ -57,6 +57,11 @@ class Region:
         return stored_bits(self.encoding, self.count)
 
     @property
+    def code_bits(self) -> int:
+        """The same without those that fill up rows."""
+        return self.count * self.encoding.bits if self.encoding.row else self.bits
+
+    @property
     def bytes(self) -> int:
         """Number of bytes it takes."""
         return -(-self.bits // 8)

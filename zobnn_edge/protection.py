@@ -27,6 +27,9 @@ class Health:
         return Health(self.corrected + other.corrected, self.lost + other.lost)
 
 
+SOUND = Health()
+
+
 class Protection(Protocol):
     """How codes are stored redundantly."""
 
@@ -57,8 +60,8 @@ class Protection(Protocol):
 class Hamming:
     """Codes of 8 bits in cells of 12: any one flipped bit of a cell is put right.
 
-    Bits 0 to 7 are the code, 8 to 11 the check bits. Of two flipped bits a third of the pairs is noticed and left as
-    it is; the others are taken for another single one.
+    Bits 0 to 7 are the code, 8 to 11 the check bits. Of the 66 pairs of flipped bits 15 are noticed and left as
+    they are; the others are taken for another single one.
     """
 
     name: str = "hamming"

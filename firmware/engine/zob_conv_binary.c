@@ -49,7 +49,8 @@ const uint32_t *zob_block_input(const zob_block *b, zob_span v, zob_span h) {
 }
 
 void zob_put_sums(const zob_block *b, uint32_t pixel, int32_t *sums) {
-    int16_t *high = b->high + (b->gate == ZOB_NO_GATE ? 0u : pixel * b->filters);
+    int16_t *high = b->high;
+    if (b->gate != ZOB_NO_GATE) high += pixel * b->filters;
     if (b->gate == ZOB_HIGH_PLANE) {
         for (uint32_t f = 0; f < b->filters; f++) high[f] = (int16_t)sums[f];
         return;

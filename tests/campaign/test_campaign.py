@@ -6,10 +6,7 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
-import time
 from dataclasses import replace
 from math import inf, isnan
 from pathlib import Path
@@ -154,49 +151,6 @@ def test_impossible_plans_are_refused_before_anything_runs(plan: Plan, message: 
 def test_rows_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     one = run_all(tmp_path / "one.db", job(), 1)
     assert run_all(tmp_path / "two.db", job(), 2) == one
-
-
-LONG = replace(PLAN, trials=600)
-WORKER = """
-import sys
-from pathlib import Path
-from tests.campaign.test_campaign import *
-import zobnn_edge.campaign.runner as runner
-runner.CHUNK_SECONDS = 0.02  # many commits to be killed between, before and in
-fast = Journal.append
-def append(self, entries):
-    time.sleep(0.01)
-    fast(self, entries)
-Journal.append = append
-run_all(Path(sys.argv[1]), job(LONG), 1)
-"""
-
-
-def test_killed_again_and_again_it_ends_as_if_never_stopped(tmp_path: Path) -> None:
-    """kill -9 at random instants, then on: the same rows and the same hash as a campaign that nobody stopped."""
-    whole = run_all(tmp_path / "whole.db", job(LONG))
-    path, kills, when = tmp_path / "killed.db", 0, random.Random(1)
-
-    def recorded() -> int:
-        if not path.exists() or not path.stat().st_size:
-            return 0
-        with sqlite3.connect(path) as db:
-            try:
-                return int(db.execute("SELECT count(*) FROM trial").fetchone()[0])
-            except sqlite3.OperationalError:  # killed before it had tables
-                return 0
-
-    while kills < 4:
-        worker = subprocess.Popen([sys.executable, "-c", WORKER, str(path)])
-        before, deadline = recorded(), time.monotonic() + 30
-        while recorded() == before and worker.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(when.uniform(0, 0.2))
-        worker.kill()
-        assert worker.wait() == -signal.SIGKILL, "it had ended before"
-        kills += 1
-    assert 0 < recorded() < LONG.total
-    assert run_all(path, job(LONG)) == whole
 
 
 def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +33,8 @@ CREATE TABLE IF NOT EXISTS golden (
     scores TEXT NOT NULL,
     right BLOB NOT NULL,
     correct INTEGER NOT NULL,
-    inputs INTEGER NOT NULL
+    inputs INTEGER NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS trial (
     number INTEGER PRIMARY KEY,
@@ -50,13 +53,15 @@ CREATE TABLE IF NOT EXISTS trial (
     right BLOB NOT NULL,
     instructions INTEGER,
     target TEXT NOT NULL,
-    detail TEXT NOT NULL
+    detail TEXT NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS control (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    number INTEGER PRIMARY KEY,
     target TEXT NOT NULL,
     trials INTEGER NOT NULL,
-    outcome TEXT NOT NULL
+    outcome TEXT NOT NULL,
+    crc INTEGER NOT NULL
 );
 """
 _APPEND_ONLY = "".join(
@@ -136,6 +141,18 @@ def unpacked(right: bytes, inputs: int) -> NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(right, np.uint8), count=inputs).astype(bool)
 
 
+def _versioned(header: dict[str, str]) -> dict[str, str]:
+    return {"schema": str(SCHEMA_VERSION), **header}
+
+
+def _crc(values: object) -> int:
+    return zlib.crc32(repr(values).encode())
+
+
+def _damaged(path: Path, how: str) -> InputError:
+    return InputError(f"{path}: a damaged journal ({how}); take a copy of it from before, or start anew")
+
+
 class Journal:
     """An open journal. `header` says what it is about: hashes, plan, tool version."""
 
@@ -154,20 +171,31 @@ class Journal:
             if header is None and not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'trial'").fetchone():
                 raise InputError(f"{path}: not a journal of a campaign")
             if header is not None:
-                self._db.executescript(_SCHEMA + _APPEND_ONLY)
+                self._begin(header)
+            damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             self.header = dict(self._db.execute("SELECT key, value FROM header"))
         except sqlite3.Error as error:
             raise InputError(f"{path}: not usable as a journal: {error}") from None
-        wanted = {"schema": str(SCHEMA_VERSION), **(header or self.header)}
-        if not self.header and header is not None:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO header VALUES (?, ?)", wanted.items())
-            self._db.execute("COMMIT")
-            self.header = wanted
+        if damage != "ok":
+            raise _damaged(path, damage.splitlines()[-1])
+        old = self.header.get("schema") != str(SCHEMA_VERSION)
+        if self.header.pop("crc", None) != str(_crc(sorted(self.header.items()))) and not old:
+            raise _damaged(path, "its header is not as it was written")
+        wanted = _versioned(header or self.header)
         different = sorted(k for k in self.header.keys() | wanted.keys() if self.header.get(k) != wanted.get(k))
         if different:
             self.close()
             raise InputError(f"{path}: a journal of another campaign ({', '.join(different)} differ); name a new file")
+
+    def _begin(self, header: dict[str, str]) -> None:
+        """Make the tables and write the header, whole or not at all, unless that was done before."""
+        self._db.executescript(_SCHEMA + _APPEND_ONLY)
+        self._db.execute("BEGIN IMMEDIATE")
+        if not self._db.execute("SELECT 1 FROM header").fetchone():
+            written = _versioned(header)
+            written["crc"] = str(_crc(sorted(written.items())))
+            self._db.executemany("INSERT INTO header VALUES (?, ?)", written.items())
+        self._db.execute("COMMIT")
 
     @property
     def strata(self) -> list[tuple[Stratum, int]]:
@@ -204,19 +232,35 @@ class Journal:
         if isinstance(entry, Row):
             values = {f.name: getattr(entry, f.name) for f in fields(entry)}
             few = None if entry.addresses is None else " ".join(map(str, entry.addresses))
-            values.update(addresses=few, outcome=entry.outcome.value)
-            marks = ", ".join("?" * len(values))
-            self._db.execute(f"INSERT INTO trial ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
+            values.update(amount=float(entry.amount), addresses=few, outcome=entry.outcome.value)
+            self._write("trial", tuple(values.values()))
         elif isinstance(entry, Control):
             self._insert_control(entry)
         else:
-            self._db.execute("INSERT OR IGNORE INTO golden VALUES (?, ?, ?, ?, ?)", astuple(entry))
-            if next(g for g in self.golden() if g.part == entry.part) != entry:
+            known = [g for g in self.golden() if g.part == entry.part]
+            if not known:
+                self._write("golden", astuple(entry))
+            elif known != [entry]:
                 self._insert_control(Control("another golden run", 0, Outcome.SDC_BENIGN))
 
     def _insert_control(self, control: Control) -> None:
-        values = (control.target, control.trials, control.outcome.value)
-        self._db.execute("INSERT INTO control (target, trials, outcome) VALUES (?, ?, ?)", values)
+        number = self._db.execute("SELECT count(*) FROM control").fetchone()[0]
+        self._write("control", (number, control.target, control.trials, control.outcome.value))
+
+    def _write(self, table: str, values: tuple[Any, ...]) -> None:
+        marks = ", ".join("?" * (len(values) + 1))
+        self._db.execute(f"INSERT INTO {table} VALUES ({marks})", (*values, _crc(values)))
+
+    def _read(self, table: str, order: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a table; raises InputError for one that is not as it was written."""
+        try:
+            found = self._db.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self.path, str(error)) from None
+        for *values, crc in found:
+            if crc != _crc(tuple(values)):
+                raise _damaged(self.path, f"{table} {values[0]} is not as it was written")
+            yield tuple(values)
 
     def check(self) -> None:
         """Raise CampaignInvalid when a control failed."""
@@ -228,9 +272,8 @@ class Journal:
             )
 
     def rows(self) -> Iterator[Row]:
-        """The trials so far, in order of their numbers."""
-        names = ", ".join(f.name for f in fields(Row))
-        for values in self._db.execute(f"SELECT {names} FROM trial ORDER BY number"):
+        """The trials so far, in order of their numbers. Raises InputError for one that is not as it was written."""
+        for values in self._read("trial", "number"):
             row = dict(zip((f.name for f in fields(Row)), values, strict=True))
             few = row["addresses"]
             row["addresses"] = None if few is None else tuple(map(int, few.split()))
@@ -239,12 +282,11 @@ class Journal:
 
     def golden(self) -> list[Golden]:
         """The fault-free runs, by part."""
-        return [Golden(*values) for values in self._db.execute("SELECT * FROM golden ORDER BY part")]
+        return [Golden(*values) for values in self._read("golden", "part")]
 
     def controls(self) -> list[Control]:
         """The runs without faults, in the order they were made."""
-        found = self._db.execute("SELECT target, trials, outcome FROM control ORDER BY number")
-        return [Control(target, trials, Outcome(outcome)) for target, trials, outcome in found]
+        return [Control(target, trials, Outcome(name)) for _, target, trials, name in self._read("control", "number")]
 
     def digest(self) -> str:
         """SHA-256 of header, golden runs and trials.
