@@ -145,11 +145,10 @@ def test_emulated_boards_agree(board: str) -> None:
     rules = [
         ('layers = ["conv1"]', 'protection = "hamming"'),
         ('layers = ["affine2"]', 'protection = "voted:4"\nscales = "tmr"'),
-        ('layers = ["conv*"]\nroles = ["threshold"]', 'protection = "voted:4"'),
         ('layers = ["affine5"]\nroles = ["scale"]', 'encoding = "float16"'),
         ('layers = ["affine5"]\nroles = ["bias"]', 'encoding = "guarded"\nprotection = "secded"'),
         ('layers = ["prelu6"]', 'encoding = "clamped"'),
-        ('layers = ["dense7"]', 'protection = "secded"\nbits = 12'),
+        ('layers = ["conv7"]', 'protection = "secded"\nbits = 12'),
         ('layers = ["affine8"]', 'scales = "ram"\nbits = 11\nprotection = "voted:11"'),
     ]
     text = "".join(f"[[rules]]\n{where}\n{what}\n" for where, what in rules)
