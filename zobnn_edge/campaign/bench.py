@@ -166,7 +166,7 @@ class Bench:
             flips = self.target.inject(faults.amount, faults.seed, regions)
         else:
             flips = self.target.invert(addresses)
-        if flips != len(addresses):
+        if flips != len(addresses) and self._memory not in ("plan", "sram"):  # there the count may have been hit
             raise TargetError(f"{self.spec}: {flips} bits were inverted, not {len(addresses)}")
 
     def _row(self, trial: Trial, addresses: Addresses, result: RunResult | None, outcome: Outcome, detail: str) -> Row:

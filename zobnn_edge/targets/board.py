@@ -36,7 +36,8 @@ RUN_TIMEOUT = 60.0
 """Seconds that a board may take for one request of which it is not known how long it takes."""
 HANG_FACTOR, HANG_SECONDS = 4, 1.0
 """An inference hangs that takes so many times as long as it did without faults, and so many seconds more."""
-RESET_SECONDS, RESET_ATTEMPTS = 3.0, 2
+ANSWER_SECONDS, RESET_SECONDS = 1.0, 2.0
+"""How long a board that is to be brought back may take to answer, and to restart."""
 
 _COUNTERS: dict[int, Counter] = {0: "nothing", 1: "instructions", 2: "cycles"}
 _MIN_PAYLOAD = 128
@@ -253,7 +254,8 @@ class BoardTarget(Target):
         flipped = 0
         for first in range(0, len(addresses), room):
             bits = self._bits(memory, addresses[first : first + room])
-            flipped += self._client.request(msg.FLIP_MEMORY, b"".join(bits), count=len(bits))["count"]
+            reply = self._client.request(msg.FLIP_MEMORY, b"".join(bits), patience=ANSWER_SECONDS, count=len(bits))
+            flipped += reply["count"]
         return flipped
 
     def arm(self, memory: str, addresses: Addresses, op: int) -> int:
@@ -291,7 +293,7 @@ class BoardTarget(Target):
             self._on_board = slice(0, 0)
             try:
                 take()
-                self._hello = self._client.hello()
+                self._hello = self._client.hello(ANSWER_SECONDS)
                 self._check(self.model)
                 return step
             except TargetError as error:
@@ -300,7 +302,7 @@ class BoardTarget(Target):
 
     def _ladder(self) -> list[tuple[str, Callable[[], None]]]:
         """The means to bring the board back, the mildest first."""
-        return [("reset command", lambda: self._client.reset(RESET_SECONDS, RESET_ATTEMPTS))]
+        return [("reset command", lambda: self._client.reset(RESET_SECONDS, ANSWER_SECONDS))]
 
     def close(self) -> None:
         if hasattr(self, "_client"):
