@@ -20,6 +20,15 @@ def instruction_sets() -> list[str]:
     return _engine.instruction_sets()
 
 
+def chosen_instructions(wanted: str | None = None) -> str:
+    """One of `instruction_sets()`: the one wanted, or else what the environment's ZOBNN_INSTRUCTIONS says, or else the
+    fastest. Raises InputError when the processor has no such instructions."""
+    wanted = wanted or os.environ.get("ZOBNN_INSTRUCTIONS") or instruction_sets()[0]
+    if wanted not in instruction_sets():
+        raise InputError(f"instructions {wanted!r}: this processor runs {', '.join(instruction_sets())}")
+    return wanted
+
+
 class Engine:
     """A plan, checked and ready. One engine may be used from several threads at once; runs release the GIL.
 
@@ -29,13 +38,10 @@ class Engine:
     def __init__(self, plan: bytes, instructions: str | None = None) -> None:
         """Check the plan.
 
-        `instructions`: one of `instruction_sets()`; by default what the environment's ZOBNN_INSTRUCTIONS says, or else
-        the fastest. Raises ModelError with the engine's reason when it refuses the plan, InputError when the processor
-        has no such instructions.
+        `instructions`: see `chosen_instructions`, whose InputError it raises; ModelError with the engine's reason when
+        it refuses the plan.
         """
-        wanted = instructions or os.environ.get("ZOBNN_INSTRUCTIONS") or instruction_sets()[0]
-        if wanted not in instruction_sets():
-            raise InputError(f"instructions {wanted!r}: this processor runs {', '.join(instruction_sets())}")
+        wanted = chosen_instructions(instructions)
         try:
             self._engine = _engine.Engine(np.frombuffer(plan, np.uint8), wanted)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """Building the firmware: engine, agent, board and one network, into one ELF file.
 
-A build is kept under a key of everything that goes into it, so that the same network is not built twice.
+A build is kept under a key of everything that goes into it, so that the same network is not built twice. Beside the
+ELF file lie what the tools say of it and `zobnn audit` reads: the linker's map and GCC's call graphs.
 """
 
 from __future__ import annotations
@@ -29,14 +30,23 @@ _INSTALL = {
 _EXECUTABLE = 0o777
 _PLAN_IN_RAM = "#define MODEL_PLAN_IN_RAM\n"
 
+COMPANIONS = (".map", ".ci")
+"""Suffixes of the files beside the ELF file: the linker's map, GCC's call graphs with the stack that functions use."""
+
 
 def build(model: Model, board_name: str, output: Path) -> Path:
     """Write the firmware of a model for a board to `output` (an ELF file), whole or not at all; returns `output`.
 
+    Its companions, the map and the call graphs, lie beside it under the same name with their own suffixes.
+
     Raises InputError for an unknown board or an output that cannot be written, and ToolError when a tool is missing,
     the network does not fit the board (with the bytes that are missing), or the build fails.
     """
-    write_atomic(output, built(model, board_name).read_bytes(), _EXECUTABLE)
+    cached = built(model, board_name)
+    write_atomic(output, cached.read_bytes(), _EXECUTABLE)
+    for suffix in COMPANIONS:
+        if output.suffix != suffix:
+            write_atomic(output.with_suffix(suffix), cached.with_suffix(suffix).read_bytes())
     return output
 
 
@@ -51,7 +61,10 @@ def built(model: Model, board_name: str, plan_in_ram: bool = False) -> Path:
             cached.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{cached.parent}: cannot be made: {error.strerror}; set XDG_CACHE_HOME") from None
-        write_atomic(cached, _compile(header, target), _EXECUTABLE)
+        made = _compile(header, target)
+        for suffix in COMPANIONS:
+            write_atomic(cached.with_suffix(suffix), made[suffix])
+        write_atomic(cached, made[".elf"], _EXECUTABLE)  # last: where it is, the others are
     return cached
 
 
@@ -87,15 +100,20 @@ def _tool(name: str) -> str:
     return found
 
 
-def _compile(header: str, target: Board) -> bytes:
+def _compile(header: str, target: Board) -> dict[str, bytes]:
+    """Build; returns the contents of the ELF file and of its companions by suffix."""
     with tempfile.TemporaryDirectory(prefix="zobnn-") as temporary:
-        folder = Path(temporary)
+        folder, build = Path(temporary), Path(temporary) / "build"
         (folder / "model.h").write_text(header)
-        configure = [_tool("cmake"), "-S", str(firmware_folder()), "-B", str(folder / "build")]
+        configure = [_tool("cmake"), "-S", str(firmware_folder()), "-B", str(build)]
         configure += [f"-DZOB_BOARD={target.name}", f"-DZOB_MODEL_DIR={folder}", *_generator()]
         _run(configure, target)
-        _run([_tool("cmake"), "--build", str(folder / "build"), "--parallel"], target)
-        return (folder / "build" / "firmware.elf").read_bytes()
+        _run([_tool("cmake"), "--build", str(build), "--parallel"], target)
+        graphs = "".join(file.read_text() for room in ("agent", "engine") for file in sorted(build.glob(f"{room}/**/*.ci")))
+        for place, name in ((firmware_folder(), "."), (build, "build"), (folder, "model")):
+            graphs = graphs.replace(str(place), name)  # as in the debug information: the same wherever the sources lie
+        link_map = (build / "firmware.map").read_bytes()
+        return {".elf": (build / "firmware.elf").read_bytes(), ".map": link_map, ".ci": graphs.encode()}
 
 
 def _generator() -> list[str]:

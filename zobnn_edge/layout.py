@@ -33,10 +33,24 @@ _MORE = 4  # without a limit, tables may take the arena a quarter above the leas
 
 
 @dataclass(frozen=True)
+class Block:
+    """A piece of the arena: a stored tensor (with those that later take its place) or a group's scratch.
+
+    It is in use from group `born` to group `dies`; the network's output outlives the last group.
+    """
+
+    name: str
+    offset: int
+    bytes: int
+    born: int
+    dies: int
+
+
+@dataclass(frozen=True)
 class Layout:
     """Where everything lies: groups of fused operations, byte offsets of stored tensors and of scratch, arena size.
 
-    `work` has the binary convolutions by name.
+    `work` has the binary convolutions by name; `blocks` is what the arena is divided into.
     """
 
     groups: tuple[tuple[Op, ...], ...]
@@ -44,6 +58,7 @@ class Layout:
     scratch: dict[str, int]
     arena_bytes: int
     work: Mapping[str, Work]
+    blocks: tuple[Block, ...]
 
 
 def tensor_bytes(tensor: Tensor) -> int:
@@ -185,7 +200,8 @@ def lay_out(net: Network, work: Mapping[str, Work] | None = None) -> Layout:
         for op, need in zip(group, scratch_bytes(net, group, work), strict=True):
             scratch[op.name] = at if need else 0
             at += _aligned(need)
-    return Layout(groups, {tensor: offsets[owner[tensor]] for tensor in owner}, scratch, arena, work)
+    blocks = tuple(Block(n, offsets[n], size[n], born[n], dies[n]) for n in offsets)
+    return Layout(groups, {tensor: offsets[owner[tensor]] for tensor in owner}, scratch, arena, work, blocks)
 
 
 def _check(net: Network, work: Mapping[str, Work]) -> None:

@@ -21,4 +21,8 @@ add_compile_options(
   $<$<COMPILE_LANGUAGE:ASM>:-fdebug-prefix-map=${CMAKE_BINARY_DIR}=build>
 )
 add_compile_options($<$<COMPILE_LANGUAGE:C>:-Wconversion> $<$<COMPILE_LANGUAGE:C>:-Wshadow>)
-add_link_options(${flags})
+if(NOT BOARD_toolchain STREQUAL "native")
+  # Who calls whom, and how much stack each function uses: what `zobnn audit` adds up.
+  add_compile_options($<$<COMPILE_LANGUAGE:C>:-fcallgraph-info=su,da>)
+endif()
+add_link_options(${flags} -Wl,-Map=${CMAKE_BINARY_DIR}/firmware.map)

@@ -22,8 +22,9 @@ from zobnn_edge.campaign.bench import Bench
 from zobnn_edge.campaign.journal import Row
 from zobnn_edge.campaign.outcome import top1
 from zobnn_edge.campaign.plan import Job, Plan
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
+from zobnn_edge.policy import Policy
 
 pytestmark = [
     pytest.mark.study,

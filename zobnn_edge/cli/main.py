@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from zobnn_edge import __version__
-from zobnn_edge.cli import campaign, demo, hardware, models, verify, worst_case
+from zobnn_edge.cli import audit, campaign, demo, hardware, models, verify, worst_case
 from zobnn_edge.errors import ZobnnError
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
@@ -27,6 +27,7 @@ hardware.register(app)
 verify.register(app)
 campaign.register(app)
 worst_case.register(app)
+audit.register(app)
 demo.register(app)
 
 

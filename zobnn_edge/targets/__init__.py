@@ -14,6 +14,8 @@ def open_target(spec: str, model: Model, options: Options = Options()) -> Target
     """Open a target with a model in it: `host`, `native`, `qemu:BOARD`, `serial:PORT`, or by a debug probe's
     server `gdb:HOST:PORT,FW.elf` or `gdb:BOARD` (emulated).
 
+    PORT may be the name of a board or `auto`: then the port is found by USB ids (`zobnn_edge.ports`).
+
     Raises InputError for anything else, and what the target raises (ToolError, TargetError) when it does not come up.
     """
     kind, _, rest = spec.partition(":")
@@ -30,9 +32,10 @@ def open_target(spec: str, model: Model, options: Options = Options()) -> Target
 
         return EmulatedTarget(rest, model, options)
     if kind == "serial" and rest:
+        from zobnn_edge.ports import resolve
         from zobnn_edge.targets.serial import SerialTarget
 
-        return SerialTarget(rest, model, options)
+        return SerialTarget(resolve(rest), model, options)
     if kind == "gdb" and rest:
         from zobnn_edge.targets.probe import ProbeTarget
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from zobnn_edge import _engine, engine
 from zobnn_edge.encoding import InputArray
 from zobnn_edge.faults.space import Addresses
-from zobnn_edge.incremental import Incremental, Shortcut
+from zobnn_edge.incremental import Incremental
 from zobnn_edge.model_file import Model
 from zobnn_edge.targets.base import Flip, RunResult, Target, TargetInfo, checked_inputs, checked_ranges
 
@@ -49,21 +48,16 @@ class HostTarget(Target):
         self._image = bytearray(model.image.data)
         self._armed: _Armed | None = None
         self._threads: int | None = None
-        self._shortcut: Shortcut | None = None
+        self._incremental: Incremental | None = None
+        self._runs = 0
         self._inputs: InputArray = np.empty((0, int(np.prod(model.network.input_shape))), np.float32)
 
     def put_inputs(self, inputs: InputArray) -> None:
         self._inputs = checked_inputs(self.model.network, inputs).copy()
-        self._shortcut, self._runs = None, 0
+        self._incremental, self._runs = None, 0
 
     def expect_many_runs(self) -> None:
         self._threads = 1  # others run beside it
-
-    def _prepare_shortcut(self) -> None:
-        started = time.thread_time()
-        self.run_plainly()
-        plain_seconds = time.thread_time() - started
-        self._shortcut = Shortcut(Incremental(self.model, self._inputs), plain_seconds)
 
     def memory_bytes(self, memory: str) -> int:
         sizes = {"parameters": len(self._image), "arena": self.model.arena_bytes}
@@ -90,11 +84,10 @@ class HostTarget(Target):
             return self._run_armed(self._armed)
         self._runs += 1
         if self._threads and self._runs == MANY:
-            self._prepare_shortcut()
-        found = self._shortcut.run(self._image) if self._shortcut else None
-        if found is None:
+            self._incremental = Incremental(self.model, self._inputs)
+        if self._incremental is None:
             return self.run_plainly()
-        scores, work = found
+        scores, work = self._incremental.run(self._image)
         return RunResult(scores, None, work)
 
     def run_plainly(self) -> RunResult:
