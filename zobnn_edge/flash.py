@@ -23,7 +23,7 @@ from zobnn_edge.boards import Board, Probe
 from zobnn_edge.elf import FirmwareFile
 from zobnn_edge.errors import InputError, TargetError, ToolError
 from zobnn_edge.link.client import Client
-from zobnn_edge.link.transport import SerialTransport, SocketTransport, Transport
+from zobnn_edge.link.transport import Gone, SerialTransport, SocketTransport, Transport
 
 PYOCD, OPENOCD, ST_FLASH, RESTART = "pyocd", "openocd", "st-flash", "restart"
 TOOLS = (PYOCD, OPENOCD, ST_FLASH, RESTART)
@@ -254,7 +254,7 @@ def _process(words: list[str], name: str) -> Iterator[Transport]:
         except OSError as error:
             ours.close()
             raise ToolError(f"{words[0]}: cannot be started: {error.strerror}") from None
-    line = SocketTransport(ours, lambda: f"{name}: the firmware ended at once")
+    line = SocketTransport(ours, lambda: Gone(f"{name}: the firmware ended at once"))
     try:
         yield line
     finally:
