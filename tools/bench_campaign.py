@@ -118,7 +118,9 @@ def on_one_core(job: Job) -> None:
             rates[turn, 1:] = [per_second(contender, trials, time.process_time) for contender in ways]
         mean = 1 / (1 / rates).mean(axis=0)
         mean[0] = rates[:, 0].max()
-        print(f"rate {rate:<8g} {mean[0]:9.2f}" + "".join(f"{x:20.1f}" for x in mean[1:]) + f"{mean[-1] / mean[0]:19.1f}")
+        print(
+            f"rate {rate:<8g} {mean[0]:9.2f}" + "".join(f"{x:20.1f}" for x in mean[1:]) + f"{mean[-1] / mean[0]:19.1f}"
+        )
 
 
 def on_every_core(job: Job) -> None:

@@ -46,15 +46,11 @@ _MIN_PAYLOAD = 128
 
 @dataclass(frozen=True)
 class _Usual:
-    """What one inference takes without faults: seconds on this machine's clock, and what the board counts."""
+    """What one inference takes without faults, in seconds of this machine's clock; and where the board's watchdog
+    should bite, in what the board counts or in milliseconds."""
 
     seconds: float
-    count: int
-
-    @property
-    def limit(self) -> int:
-        """Where the board's watchdog should bite."""
-        return min(HANG_FACTOR * self.count, (1 << 32) - 1)
+    limit: int
 
 
 class BoardTarget(Target):
@@ -124,7 +120,8 @@ class BoardTarget(Target):
         result = self.run()
         if len(self._inputs):
             seconds = (time.monotonic() - begin) / len(self._inputs)
-            self._usual = _Usual(seconds, result.instructions or math.ceil(1000 * seconds))
+            limit = HANG_FACTOR * (result.instructions or 0) or math.ceil(1000 * (HANG_SECONDS + HANG_FACTOR * seconds))
+            self._usual = _Usual(seconds, min(limit, (1 << 32) - 1))
         return result
 
     def run(self) -> RunResult:
@@ -168,7 +165,7 @@ class BoardTarget(Target):
     def _run(self, first: int, count: int) -> tuple[FloatArray, int]:
         kind = INPUT_FORMATS["float32" if self._inputs.dtype == np.float32 else "uint8"]
         limit = self._usual.limit if self._usual and self._can("watchdog") else 0
-        patience = HANG_SECONDS + HANG_FACTOR * count * self._usual.seconds if self._usual else RUN_TIMEOUT
+        patience = 2 * HANG_SECONDS + HANG_FACTOR * count * self._usual.seconds if self._usual else RUN_TIMEOUT
         reply = self._client.request(msg.RUN, first=first, count=count, format=kind, limit=limit, patience=patience)
         outputs = int(self._hello["output_count"])
         tail = reply.tail if count * outputs <= self._room(msg.RUN.reply, 4) else self._read_scores(outputs)
