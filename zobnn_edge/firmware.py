@@ -109,9 +109,8 @@ def _compile(header: str, target: Board) -> dict[str, bytes]:
         configure += [f"-DZOB_BOARD={target.name}", f"-DZOB_MODEL_DIR={folder}", *_generator()]
         _run(configure, target)
         _run([_tool("cmake"), "--build", str(build), "--parallel"], target)
-        graphs = "".join(
-            file.read_text() for room in ("agent", "engine") for file in sorted(build.glob(f"{room}/**/*.ci"))
-        )
+        files = [file for room in ("agent", "engine") for file in sorted(build.glob(f"{room}/**/*.ci"))]
+        graphs = "".join(file.read_text() for file in files)
         for place, name in ((firmware_folder(), "."), (build, "build"), (folder, "model")):
             graphs = graphs.replace(str(place), name)  # as in the debug information: the same wherever the sources lie
         link_map = (build / "firmware.map").read_bytes()

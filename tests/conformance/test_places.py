@@ -1,7 +1,7 @@
 """The same fault sets in every place: host engine, LCE's interpreter, emulated boards; trial by trial the same outcome.
 
-On the host and the boards scores are the same bits. LCE's interpreter rounds otherwise (scores within 1e-5 relative), so
-that what it can be asked is which class each image gets.
+On the host and the boards scores are the same bits. LCE's interpreter rounds otherwise (scores within 1e-5 relative),
+so that what it can be asked is which class each image gets.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from zobnn_edge.policy import load
 from zobnn_edge.report.summary import PointSummary, Summary, summarise
 
 PAGE, PICTURES = Path("docs/study.md"), Path("docs/study")
-SHOWN = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+SHOWN = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 2e-2)
 MOST_CRITICAL = 12
 
 
