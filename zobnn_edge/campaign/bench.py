@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,9 +17,10 @@ from zobnn_edge.encoding import FloatArray
 from zobnn_edge.errors import InputError, TargetError
 from zobnn_edge.faults import models
 from zobnn_edge.faults.space import Addresses, stratum_of
-from zobnn_edge.link.client import WATCHDOG, NoAnswer, Refused, Restarted
+from zobnn_edge.link.client import WATCHDOG, Counters, NoAnswer, Refused, Restarted
 from zobnn_edge.link.transport import Lockup
 from zobnn_edge.targets import Options, RunResult, open_target
+from zobnn_edge.targets.board import BoardTarget
 
 T = TypeVar("T")
 FEW = 16
@@ -35,10 +36,12 @@ CONTROL_EVERY_ON_HOST, CONTROL_EVERY = 500, 50
 
 @dataclass(frozen=True)
 class Batch:
-    """What a lane brings: entries for the journal, and the work it was, in trials in which everything is computed."""
+    """What a lane brings: entries for the journal; the work it was, in trials in which everything is computed; and what
+    its serial line, if there is one, has seen so far."""
 
     entries: list[Entry]
     work: float
+    link: Counters | None = None
 
 
 class Bench:
@@ -71,7 +74,8 @@ class Bench:
                 entries.append(self._control())
         if last and self._trials > self._controlled:
             entries.append(self._control())
-        return Batch(entries, self._work - before)
+        seen = self.target.counters if isinstance(self.target, BoardTarget) else None
+        return Batch(entries, self._work - before, replace(seen) if seen else None)
 
     def close(self) -> None:
         """Give the target back."""
