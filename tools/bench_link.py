@@ -73,9 +73,9 @@ def goodput(board: BoardTarget, pixels: np.ndarray) -> Record:
 
 
 def overhead(board: BoardTarget, pixels: np.ndarray) -> Record:
-    """A trial beside its inferences: what an inference takes is the slope between RUNs of few and of many; what the line
-    takes is measured with requests that move as many bytes and compute nothing. The rest of a trial is drawing the
-    faults and restoring the image, on the board."""
+    """A trial beside its inferences: what an inference takes is the slope between RUNs of few and of many; what the
+    line takes is measured with requests that move as many bytes and compute nothing. The rest of a trial is drawing
+    the faults and restoring the image, on the board."""
     board.put_inputs(pixels[:IMAGES])
     board.run_plainly()
     many = board._batch
