@@ -1,6 +1,7 @@
 """Building the firmware: engine, agent, board and one network, into one ELF file.
 
-A build is kept under a key of everything that goes into it, so that the same network is not built twice.
+A build is kept under a key of everything that goes into it, so that the same network is not built twice, and the engine
+once for a board: another network takes little more than linking.
 """
 
 from __future__ import annotations
@@ -60,14 +61,15 @@ def cache_folder() -> Path:
 
 
 def _key(header: str, target: Board) -> str:
-    """SHA-256 of all that decides what the ELF contains."""
+    """SHA-256 of all that decides what the ELF contains; with an empty header, of what decides the engine's code."""
     digest = hashlib.sha256()
     folder = firmware_folder()
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             digest.update(f"{file.relative_to(folder)}\0{file.stat().st_size}\0".encode())
             digest.update(file.read_bytes())
-    digest.update(f"{target.name}\0{_compiler_version(target)}\0".encode())
+    flags = os.environ.get("CFLAGS", "")  # CMake heeds it
+    digest.update(f"{target.name}\0{_compiler_version(target)}\0{flags}\0".encode())
     digest.update(header.encode())
     return digest.hexdigest()
 
@@ -89,10 +91,14 @@ def _compile(header: str, target: Board) -> bytes:
     with tempfile.TemporaryDirectory(prefix="zobnn-") as temporary:
         folder = Path(temporary)
         (folder / "model.h").write_text(header)
+        engine = cache_folder() / f"{_key('', target)}.a"
         configure = [_tool("cmake"), "-S", str(firmware_folder()), "-B", str(folder / "build")]
         configure += [f"-DZOB_BOARD={target.name}", f"-DZOB_MODEL_DIR={folder}", *_generator()]
+        configure += [f"-DZOB_ENGINE={engine}"] if engine.exists() else []
         _run(configure, target)
         _run([_tool("cmake"), "--build", str(folder / "build"), "--parallel"], target)
+        if not engine.exists() and engine.parent.exists():
+            write_atomic(engine, (folder / "build/engine/libzob_engine.a").read_bytes())
         return (folder / "build" / "firmware.elf").read_bytes()
 
 
