@@ -42,7 +42,8 @@ typedef struct {
 /* The scale of a parameter of bytes; 0 where it is too large or too small. */
 static int fixed_of(const zob_parameter *p, fixed *to) {
     uint32_t bits, exponent;
-    if (p->encoding != ZOB_ENCODING_UNIFORM || p->bits != 8u || p->zero_point < 0 || p->zero_point > 255) return 0;
+    if (!zob_is_plain(p) || p->encoding != ZOB_ENCODING_UNIFORM || p->bits != 8u) return 0;
+    if (p->zero_point < 0 || p->zero_point > 255) return 0;
     memcpy(&bits, &p->scale, 4u);
     exponent = bits >> 23;
     to->mantissa = (bits & 0x7FFFFFu) | 0x800000u;
