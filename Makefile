@@ -6,6 +6,7 @@ PYTHON := $(VENV)/bin/python
 ZOBNN := $(VENV)/bin/zobnn
 STAMP := $(VENV)/.zobnn-setup
 BUILD_INPUTS := pyproject.toml tools/setup.sh $(wildcard firmware/CMakeLists.txt firmware/engine/* firmware/host/*)
+SECONDS ?= 60
 BOARDS := $(notdir $(patsubst %/board.toml,%,$(wildcard firmware/boards/*/board.toml)))
 
 # Data sets are optional; where the developers' folder lies beside the checkout, use it.
@@ -13,7 +14,7 @@ ifneq ($(wildcard ../shared/data/README.md),)
 export ZOBNN_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo test study bench footprints lint firmware clean
+.PHONY: help setup demo test study fuzz bench footprints lint firmware clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +34,9 @@ test: $(STAMP) ## all tests but the slow studies
 study: $(STAMP) ## the slow studies
 	$(PYTHON) -m pip install -q larq-zoo==2.4.0
 	$(PYTHON) -m pytest -s -m study
+
+fuzz: $(STAMP) ## fuzz frame parser, command handlers and model loader, SECONDS each (default 60)
+	$(PYTHON) -m tests.fuzz --seconds $(SECONDS)
 
 bench: $(STAMP) ## speed and memory, as ratios measured in one run
 	$(PYTHON) tools/bench.py

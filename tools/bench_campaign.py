@@ -1,51 +1,154 @@
-"""Speed of fault campaigns on the host, one core: everything computed, and only what faults reach; and of the journal.
+"""Speed of fault campaigns on the host: trials a second, beside a float emulation that does the same trials; what each
+way of computing less is worth; and what the journal costs.
 
     python tools/bench_campaign.py NET.zob DATASET
 
-Trials of 60 images a second of processor time, so that other programs on the machine hardly matter.
+A trial is a fault set drawn anew and 200 images. Contenders take turns, so that what else the machine does falls on
+everybody; one core is measured in processor time, all cores by the clock. The emulation (emulation.py, TensorFlow) gets
+its best batch size and takes over only those parameters that changed. PyTorch is not measured.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+
+import numpy as np
+from bench_host import one_thread
+from emulation import Emulation
 
 from zobnn_edge import datasets, model_file
 from zobnn_edge.campaign.bench import Bench
 from zobnn_edge.campaign.journal import Journal
 from zobnn_edge.campaign.lanes import lanes
-from zobnn_edge.campaign.plan import Job, Plan
+from zobnn_edge.campaign.plan import Job, Plan, Trial
 from zobnn_edge.campaign.runner import opened, run
+from zobnn_edge.faults.space import Addresses
+from zobnn_edge.incremental import Incremental
+from zobnn_edge.targets import RunResult
 
-IMAGES = 60
-PLANS = {
-    "rate 1e-6": Plan((1e-6,), 1000),
-    "rate 1e-5": Plan((1e-5,), 500),
-    "rate 1e-4": Plan((1e-4,), 200),
-    "rate 1e-3": Plan((1e-3,), 100),
-    "rate 1e-2": Plan((1e-2,), 100),
-    "one bit": Plan((1.0,), 2000, model="single"),
-}
+IMAGES = 200
+TURNS = 3
+BATCHES = (25, IMAGES)
+RATES = {1e-6: 80, 1e-5: 20, 1e-4: 8, 1e-3: 8}
+"""Trials a turn: at low rates most have no fault, or one."""
+Contender = Callable[[Sequence[Trial]], object]
+_ready: Barrier
+"""At which the processes of all cores wait for each other."""
 
 
-class Plainly(Bench):
-    """A bench that computes everything in every trial."""
+class Emulated:
+    """Trials on the emulation."""
 
     def __init__(self, job: Job) -> None:
+        one_thread()
+        self._job = job
+        self._emulation = Emulation(job.model.network)
+        self._inputs, _ = job.images(0)
+        self._batch = max(BATCHES, key=self._pace)
+
+    def run(self, trials: Sequence[Trial]) -> None:
+        """Scores of all images, trial by trial."""
+        for trial in trials:
+            addresses = trial.faults.addresses(self._job.space)
+            self._emulation.put(self._job.model.image.flipped(addresses.tolist()))
+            self._score(self._batch)
+
+    def _score(self, batch: int) -> None:
+        for first in range(0, IMAGES, batch):
+            self._emulation.run(self._inputs[first : first + batch])
+
+    def _pace(self, batch: int) -> float:
+        self._score(batch)  # the first run compiles
+        started = time.process_time()
+        self._score(batch)
+        return -(time.process_time() - started)
+
+
+class Ways(Bench):
+    """A bench with the first so many ways of computing less."""
+
+    NAMES = ("plain", "equal sets once", "from first change", "changed channels", "until all golden")
+
+    def __init__(self, job: Job, ways: int) -> None:
         super().__init__(job, "host")
-        self.target.run = self.target.run_plainly  # type: ignore[method-assign]
-        self._on_host = False
+        self._once = ways >= 1
+        target = self.target
+        again = Incremental(job.model, job.images(0)[0].reshape(IMAGES, -1), by_blocks=ways >= 3, leave=ways >= 4)
+
+        def run() -> RunResult:
+            scores, work = again.run(target.read())
+            return RunResult(scores, None, work)
+
+        target.run = run if ways >= 2 else target.run_plainly  # type: ignore[method-assign]
+        target.expect_many_runs = lambda: None  # type: ignore[method-assign]
+
+    def _may_come_again(self, addresses: Addresses, result: RunResult) -> bool:
+        return self._once and super()._may_come_again(addresses, result)
 
 
-def per_second(bench: Bench, plan: Plan, share: int = 1) -> float:
-    """Trials of the plan, or of every `share`-th, a second of processor time; the golden run is left out."""
-    trials = [plan.trial(0, i) for i in range(0, plan.trials, share)]
-    bench.run(trials[:1])
-    started = time.process_time()
-    bench.run(trials)
-    return len(trials) / (time.process_time() - started)
+def per_second(contender: Contender, trials: Sequence[Trial], clock: Callable[[], float]) -> float:
+    """Trials a second."""
+    started = clock()
+    contender(trials)
+    return len(trials) / (clock() - started)
+
+
+def on_one_core(job: Job) -> None:
+    """A table: a line a rate, a column a contender, in trials a second of processor time."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    ways = [Ways(job, i).run for i in range(len(Ways.NAMES))]
+    emulation = Emulated(job).run
+    print("one core      emulation" + "".join(f"{name:>20}" for name in Ways.NAMES) + "   of the emulation")
+    for rate, a_turn in RATES.items():
+        plan = Plan((rate,), 1 + TURNS * a_turn)
+        for contender in ways:
+            contender([plan.trial(0, 0)])  # makes the golden run
+        rates = np.zeros((TURNS, 1 + len(ways)))
+        for turn in range(TURNS):
+            trials = [plan.trial(0, 1 + turn * a_turn + i) for i in range(a_turn)]
+            rates[turn, 0] = per_second(emulation, trials[:2], time.process_time)
+            rates[turn, 1:] = [per_second(contender, trials, time.process_time) for contender in ways]
+        mean = 1 / (1 / rates).mean(axis=0)
+        mean[0] = rates[:, 0].max()
+        print(f"rate {rate:<8g} {mean[0]:9.2f}" + "".join(f"{x:20.1f}" for x in mean[1:]) + f"{mean[-1] / mean[0]:19.1f}")
+
+
+def on_every_core(job: Job) -> None:
+    """A line a rate: trials a second by the clock, one process a core, all at once."""
+    cores = sorted(os.sched_getaffinity(0))
+    spawn = multiprocessing.get_context("spawn")
+    print(f"{len(cores)} cores       emulation              engine   of the emulation")
+    for rate, a_turn in RATES.items():
+        sums = []
+        for engine in (False, True):
+            ready = spawn.Barrier(len(cores))
+            with ProcessPoolExecutor(len(cores), spawn, initializer=_meet, initargs=(ready,)) as pool:
+                trials = TURNS * a_turn if engine else TURNS
+                sums.append(sum(pool.map(_on_core, *zip(*[(job, core, rate, trials, engine) for core in cores]))))
+        print(f"rate {rate:<8g} {sums[0]:9.2f}{sums[1]:20.1f}{sums[1] / sums[0]:19.1f}")
+
+
+def _meet(ready: Barrier) -> None:
+    global _ready
+    _ready = ready
+
+
+def _on_core(job: Job, core: int, rate: float, count: int, engine: bool) -> float:
+    """What one of the processes does: trials a second on its core, while the others run theirs."""
+    os.sched_setaffinity(0, {core})
+    contender = Bench(job, "host").run if engine else Emulated(job).run
+    plan = Plan((rate,), 1 + count, seed=core)
+    contender([plan.trial(0, 0)])
+    _ready.wait()
+    return per_second(contender, [plan.trial(0, 1 + i) for i in range(count)], time.monotonic)
 
 
 def journal_seconds(job: Job, folder: Path) -> float:
@@ -68,18 +171,15 @@ def journal_seconds(job: Job, folder: Path) -> float:
 
 
 def main() -> None:
-    """Print a line a plan."""
+    """Print both tables and the line about the journal."""
     model = model_file.load(Path(sys.argv[1]))
     data = datasets.load(sys.argv[2]).head(IMAGES)
-    print(f"{model.network.name}, {len(data)} images a trial; trials a second of one core")
-    print(f"{'fault sets':12}{'plain':>10}{'only reached':>14}{'gain':>7}")
-    for name, plan in PLANS.items():
-        job = Job(plan, model.to_bytes(), data.x, data.y)
-        plain, fast = per_second(Plainly(job), plan, 10), per_second(Bench(job, "host"), plan)
-        print(f"{name:12}{plain:10.0f}{fast:14.0f}{fast / plain:7.1f}")
+    print(f"{model.network.name}, {IMAGES} images a trial; trials a second")
+    job = Job(Plan((1e-6,), 1000), model.to_bytes(), data.x, data.y)
+    on_every_core(job)
+    on_one_core(job)
     with tempfile.TemporaryDirectory() as folder:
-        seconds = journal_seconds(job, Path(folder))
-    print(f"journal: {1e6 * seconds:.0f} us a trial, {100 * seconds * fast:.1f} % of a trial of {name}")
+        print(f"the journal takes {1e6 * journal_seconds(job, Path(folder)):.0f} us a trial")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from emulation import Emulation
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +26,6 @@ from zobnn_edge.engine import Engine, instruction_sets
 from zobnn_edge.errors import ZobnnError
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
-from zobnn_edge.operations import Add, Affine, Clip, Conv, MaxPool, Op, Sign, Threshold, Unpack
 
 NETWORKS = ("fracbnn_cifar10", "cnv_cifar10", "cifar10_bnn")
 TURNS = 12
@@ -35,7 +35,7 @@ Run = Callable[[InputArray], object]
 
 def measure(names: tuple[str, ...] = NETWORKS, turns: int = TURNS) -> list[Record]:
     """Records {core, case, with, images_per_second, threads}; a network that cannot be had is skipped with a line."""
-    _one_thread()
+    one_thread()
     records = []
     for name in names:
         try:
@@ -49,7 +49,7 @@ def measure(names: tuple[str, ...] = NETWORKS, turns: int = TURNS) -> list[Recor
     return records
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """Has to come before TensorFlow computes anything."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     tf, _ = keras()
@@ -89,39 +89,10 @@ def _tensorflow(name: str, network: Network) -> Run:
     """The trained Keras model as one graph; where there is none, the network's operations on floats."""
     tf, _ = keras()
     model = zoo.keras_model(name)
-    forward = (lambda x: model(x, training=False)) if model is not None else _graph(tf, network)
-    graph = tf.function(forward)
+    if model is None:
+        return Emulation(network).run
+    graph = tf.function(lambda x: model(x, training=False))
     return lambda x: graph(tf.constant(network.pixels.apply(x))).numpy()
-
-
-def _graph(tf: Any, network: Network) -> Callable[[Any], Any]:
-    """A feed-forward network without padding in TensorFlow's floats: bits are +1.0 and -1.0."""
-    values = {p.name: tf.constant(p.values.astype(np.float32)) for p in network.parameters.values()}
-
-    def one(op: Op, x: Any, other: Any) -> Any:
-        if isinstance(op, Conv):
-            return tf.nn.conv2d(x, tf.transpose(values[op.weight], (1, 2, 3, 0)), op.stride, "VALID")
-        if isinstance(op, MaxPool):
-            return tf.nn.max_pool2d(x, op.size, op.stride, "VALID")
-        if isinstance(op, Threshold):
-            return tf.where(x < values[op.threshold], -1.0, 1.0)
-        if isinstance(op, Sign):
-            return tf.where(x < 0, -1.0, 1.0)
-        if isinstance(op, Affine) and op.scale is None and op.bias is None:
-            return x * op.gain
-        if isinstance(op, Clip):
-            return tf.clip_by_value(x, op.low, op.high)
-        assert isinstance(op, (Add, Unpack)), f"{op.name}: not needed so far"
-        return x + other if isinstance(op, Add) else x
-
-    def forward(x: Any) -> Any:
-        tensors = {network.input: x}
-        for op in network.ops:
-            inputs = [tensors[t] for t in op.inputs]
-            tensors[op.output] = one(op, inputs[0], inputs[-1])
-        return tf.reshape(tensors[network.output], (-1, network.outputs))
-
-    return forward
 
 
 def agree(name: str, images: int = 16) -> bool:

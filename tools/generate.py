@@ -64,14 +64,15 @@ def messages_header() -> str:
     """firmware/agent/messages.h."""
     out = NOTICE.format(source="zobnn_edge/link/messages.py")
     out += "#ifndef MESSAGES_H\n#define MESSAGES_H\n\n#include <stdint.h>\n\n"
-    for name in ("PROTOCOL_VERSION", "GENERATOR_VERSION", "MAX_RANGES", "REPLY", "CRC_BYTES"):
+    for name in ("PROTOCOL_VERSION", "PROTOCOL_MINOR", "GENERATOR_VERSION", "MAX_RANGES", "REPLY", "CRC_BYTES"):
         out += f"#define MSG_{name} {getattr(msg, name)}u\n"
     out += "#ifndef MSG_MAX_PAYLOAD /* a small board defines less, and says so in HELLO */\n"
     out += f"#define MSG_MAX_PAYLOAD {msg.MAX_PAYLOAD}u\n#endif\n"
     out += f"#define MSG_READY {msg.READY_TYPE}u\n#define MSG_ERROR {msg.ERROR_TYPE}u\n"
     out += c_constants("MSG", {m.name: m.type for m in msg.MESSAGES})
+    out += c_constants("MSG_CAN", {name: bit for name, (bit, _) in msg.CAPABILITIES.items()})
     out += c_constants("MSG_ERROR", {name: code for name, (code, _) in msg.ERRORS.items()}) + "\n"
-    records = [msg.FRAME_HEADER, msg.READY, msg.ERROR, msg.FLIP_DONE]
+    records = [msg.FRAME_HEADER, msg.READY, msg.ERROR, msg.FLIP_DONE, msg.MEMORY_BIT]
     records += [r for m in msg.MESSAGES for r in (m.request, m.reply)]
     return out + "\n".join(filter(None, (c_struct("msg", r) for r in records))) + "\n#endif\n"
 
@@ -104,8 +105,10 @@ def spec_sections() -> dict[str, str]:
             text += "\n"
     for title, kind, record in (("READY", msg.READY_TYPE, msg.READY), ("ERROR", msg.ERROR_TYPE, msg.ERROR)):
         text += f"#### {title} (0x{kind:02X})\n\n{record.doc}\n\n{table(record)}\n"
-    text += f"#### Record `flip_done`\n\n{msg.FLIP_DONE.doc}\n\n{table(msg.FLIP_DONE)}"
-    out["messages"] = text
+    parts = (f"#### Record `{r.name}`\n\n{r.doc}\n\n{table(r)}" for r in (msg.FLIP_DONE, msg.MEMORY_BIT))
+    out["messages"] = text + "\n".join(parts)
+    able = "| bit | name | meaning |\n|---|---|---|\n"
+    out["capabilities"] = able + "".join(f"| {bit} | `{n}` | {doc} |\n" for n, (bit, doc) in msg.CAPABILITIES.items())
     errors = "| code | name | meaning |\n|---|---|---|\n"
     out["errors"] = errors + "".join(f"| {code} | `{n}` | {doc} |\n" for n, (code, doc) in msg.ERRORS.items())
     return out

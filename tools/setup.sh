@@ -23,6 +23,7 @@ missing_packages() {
     command -v arm-none-eabi-gcc >/dev/null || echo gcc-arm-none-eabi libnewlib-arm-none-eabi
     command -v qemu-system-arm >/dev/null || echo qemu-system-arm
     command -v cppcheck >/dev/null || echo cppcheck
+    compgen -c clang >/dev/null || echo clang
     "$python" -c 'import ensurepip' 2>/dev/null || echo python3-venv
     "$python" -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
         echo python3-dev

@@ -13,6 +13,24 @@ class Engine:
     def output_count(self) -> int: ...
     @property
     def instructions(self) -> str: ...
+    def run_stopped_floats(
+        self,
+        before: NDArray[np.uint8],
+        after: NDArray[np.uint8],
+        inputs: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        op: int,
+        arena_bits: NDArray[np.int64],
+    ) -> None: ...
+    def run_stopped_pixels(
+        self,
+        before: NDArray[np.uint8],
+        after: NDArray[np.uint8],
+        inputs: NDArray[np.uint8],
+        scores: NDArray[np.float32],
+        op: int,
+        arena_bits: NDArray[np.int64],
+    ) -> None: ...
     def run_floats(
         self, image: NDArray[np.uint8], inputs: NDArray[np.float32], scores: NDArray[np.float32], threads: int
     ) -> None: ...
@@ -20,32 +38,9 @@ class Engine:
         self, image: NDArray[np.uint8], inputs: NDArray[np.uint8], scores: NDArray[np.float32], threads: int
     ) -> None: ...
 
-Ranges = list[tuple[int, int]]
-
-class ChannelPlan:
-    def __init__(
-        self,
-        plan: NDArray[np.uint8],
-        slices: list[tuple[int, int, int]],
-        first_op: int,
-        end_op: int,
-        input: int,
-        output: int,
-        whole_input: int,
-        input_bytes: int,
-        whole_output: int,
-        pixels: int,
-        channels: int,
-        words: int,
-    ) -> None: ...
-
 class Rerunner:
     def __init__(
-        self,
-        engine: Engine,
-        golden: NDArray[np.uint8],
-        groups: list[tuple[int, Ranges, Ranges, float, ChannelPlan | None]],
-        budget: int,
+        self, engine: Engine, golden: NDArray[np.uint8], format: int, budget: int, by_blocks: bool, leave: bool
     ) -> None: ...
     @property
     def plain_work(self) -> float: ...

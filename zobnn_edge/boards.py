@@ -49,8 +49,19 @@ class Emulator:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """How to flash a board: its part as pyOCD names it, OpenOCD's configuration files, and the USB ids (vendor,
+    product) under which the probe on the board has a serial port; none where an adapter is needed."""
+
+    pyocd: str
+    openocd: tuple[str, ...]
+    usb: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Board:
-    """A board: what is on it and how to talk to it. `emulator` is None when nothing emulates it.
+    """A board: what is on it and how to talk to it. `emulator` is None when nothing emulates it, `probe` when it cannot
+    be flashed.
 
     `toolchain` is "arm-none-eabi", or "native" for the firmware as a process of this machine.
     """
@@ -66,6 +77,7 @@ class Board:
     ram: Memory
     stack_bytes: int
     emulator: Emulator | None
+    probe: Probe | None
 
 
 def firmware_folder() -> Path:
@@ -127,7 +139,7 @@ def new_board(name: str, core: str, uart: str) -> Path:
 def _read(file: Path) -> Board:
     try:
         table: dict[str, Any] = tomllib.loads(file.read_text())
-        memory, emulator = table["memory"], table.get("emulator")
+        memory, emulator, probe = table["memory"], table.get("emulator"), table.get("probe")
         return Board(
             name=file.parent.name,
             description=table["description"],
@@ -140,6 +152,14 @@ def _read(file: Path) -> Board:
             ram=Memory(memory["ram_origin"], memory["ram_bytes"]),
             stack_bytes=memory["stack_bytes"],
             emulator=Emulator(emulator["machine"], emulator["icount_shift"]) if emulator else None,
+            probe=_probe(probe) if probe else None,
         )
-    except (tomllib.TOMLDecodeError, KeyError) as error:
+    except (tomllib.TOMLDecodeError, KeyError, ValueError) as error:
         raise InputError(f"{file}: not a usable board file: {error}") from None
+
+
+def _probe(table: dict[str, str]) -> Probe:
+    """The table [probe]: words separated by blanks, USB ids as VVVV:PPPP in hexadecimal."""
+    ids = [usb_id.split(":") for usb_id in table.get("usb", "").split()]
+    usb = tuple((int(vendor, 16), int(product, 16)) for vendor, product in ids)
+    return Probe(table["pyocd"], tuple(table["openocd"].split()), usb)

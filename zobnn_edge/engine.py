@@ -20,6 +20,15 @@ def instruction_sets() -> list[str]:
     return _engine.instruction_sets()
 
 
+def chosen_instructions(wanted: str | None = None) -> str:
+    """One of `instruction_sets()`: the one wanted, or else what the environment's ZOBNN_INSTRUCTIONS says, or else the
+    fastest. Raises InputError when the processor has no such instructions."""
+    wanted = wanted or os.environ.get("ZOBNN_INSTRUCTIONS") or instruction_sets()[0]
+    if wanted not in instruction_sets():
+        raise InputError(f"instructions {wanted!r}: this processor runs {', '.join(instruction_sets())}")
+    return wanted
+
+
 class Engine:
     """A plan, checked and ready. One engine may be used from several threads at once; runs release the GIL.
 
@@ -29,13 +38,10 @@ class Engine:
     def __init__(self, plan: bytes, instructions: str | None = None) -> None:
         """Check the plan.
 
-        `instructions`: one of `instruction_sets()`; by default what the environment's ZOBNN_INSTRUCTIONS says, or else
-        the fastest. Raises ModelError with the engine's reason when it refuses the plan, InputError when the processor
-        has no such instructions.
+        `instructions`: see `chosen_instructions`, whose InputError it raises; ModelError with the engine's reason when
+        it refuses the plan.
         """
-        wanted = instructions or os.environ.get("ZOBNN_INSTRUCTIONS") or instruction_sets()[0]
-        if wanted not in instruction_sets():
-            raise InputError(f"instructions {wanted!r}: this processor runs {', '.join(instruction_sets())}")
+        wanted = chosen_instructions(instructions)
         try:
             self._engine = _engine.Engine(np.frombuffer(plan, np.uint8), wanted)
         except ValueError as error:
@@ -61,17 +67,41 @@ class Engine:
             raise InputError(f"{threads} threads; it takes at least 1")
         x = np.asarray(inputs)
         e = self._engine
+        if len(image) != e.image_bytes:
+            raise InputError(f"an image of {len(image)} bytes; the plan wants {e.image_bytes}")
+        flat, scores = self._arrays(x)
+        run = e.run_floats if x.dtype == np.float32 else e.run_pixels
+        run(np.frombuffer(image, np.uint8), flat, scores, threads or len(os.sched_getaffinity(0)))
+        return scores
+
+    def run_stopped(
+        self, before: Image, after: Image, inputs: InputArray, op: int, arena_bits: NDArray[np.int64]
+    ) -> FloatArray:
+        """Scores (N, outputs) of inputs run one after the other, each stopped when operation number `op` begins.
+
+        There bits of the arena, by address, are inverted; and in the first inference the parameters, until then those
+        of `before`, become those of `after`, which they stay. Raises InputError where `op` is fused with the operation
+        before it or there is none, and as `run` does.
+        """
+        x = np.asarray(inputs)
+        flat, scores = self._arrays(x)
+        run = self._engine.run_stopped_floats if x.dtype == np.float32 else self._engine.run_stopped_pixels
+        images = (np.frombuffer(before, np.uint8), np.frombuffer(after, np.uint8))
+        try:
+            run(*images, flat, scores, op, np.ascontiguousarray(arena_bits, np.int64))
+        except ValueError as error:
+            raise InputError(f"a run stopped at operation {op}: {error}") from None
+        return scores
+
+    def _arrays(self, x: InputArray) -> tuple[InputArray, FloatArray]:
+        """Checked inputs, (N, elements), and room for their scores."""
+        e = self._engine
         if x.dtype not in (np.float32, np.uint8):
             raise InputError(f"inputs of type {x.dtype}; the engine takes float32 or uint8")
         if x.ndim == 0 or int(np.prod(x.shape[1:], dtype=np.int64)) != e.input_count:
             raise InputError(f"inputs of shape {x.shape}; the engine takes (N, {e.input_count} elements)")
-        if len(image) != e.image_bytes:
-            raise InputError(f"an image of {len(image)} bytes; the plan wants {e.image_bytes}")
         flat = np.ascontiguousarray(x).reshape(len(x), e.input_count)
-        scores = np.empty((len(x), e.output_count), np.float32)
-        run = e.run_floats if x.dtype == np.float32 else e.run_pixels
-        run(np.frombuffer(image, np.uint8), flat, scores, threads or len(os.sched_getaffinity(0)))
-        return scores
+        return flat, np.empty((len(x), e.output_count), np.float32)
 
 
 def rate_q64(rate: float) -> int:

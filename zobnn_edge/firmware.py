@@ -28,6 +28,7 @@ _INSTALL = {
     "cmake": "install cmake",
 }
 _EXECUTABLE = 0o777
+_PLAN_IN_RAM = "#define MODEL_PLAN_IN_RAM\n"
 
 COMPANIONS = (".map", ".ci")
 """Suffixes of the files beside the ELF file: the linker's map, GCC's call graphs with the stack that functions use."""
@@ -49,10 +50,11 @@ def build(model: Model, board_name: str, output: Path) -> Path:
     return output
 
 
-def built(model: Model, board_name: str) -> Path:
-    """The firmware of a model for a board in the cache, built if need be. Raises as `build` does."""
+def built(model: Model, board_name: str, plan_in_ram: bool = False) -> Path:
+    """The firmware of a model for a board in the cache, built if need be; `plan_in_ram` for faults in the plan, which
+    else lies in flash. Raises as `build` does."""
     target = board(board_name)
-    header = c_header(model)
+    header = c_header(model) + (_PLAN_IN_RAM if plan_in_ram else "")
     cached = cache_folder() / f"{_key(header, target)}.elf"
     if not cached.exists():
         try:
@@ -107,7 +109,8 @@ def _compile(header: str, target: Board) -> dict[str, bytes]:
         configure += [f"-DZOB_BOARD={target.name}", f"-DZOB_MODEL_DIR={folder}", *_generator()]
         _run(configure, target)
         _run([_tool("cmake"), "--build", str(build), "--parallel"], target)
-        graphs = "".join(file.read_text() for room in ("agent", "engine") for file in sorted(build.glob(f"{room}/**/*.ci")))
+        files = [file for room in ("agent", "engine") for file in sorted(build.glob(f"{room}/**/*.ci"))]
+        graphs = "".join(file.read_text() for file in files)
         for place, name in ((firmware_folder(), "."), (build, "build"), (folder, "model")):
             graphs = graphs.replace(str(place), name)  # as in the debug information: the same wherever the sources lie
         link_map = (build / "firmware.map").read_bytes()

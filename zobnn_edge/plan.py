@@ -221,7 +221,10 @@ def _op_record(
         f.update(low=op.low, high=op.high)
     if isinstance(op, (ConvInt8, AddInt8, SoftmaxInt8)):
         f.update(multiplier=parameter[op.multiplier])
-    return fmt.OP.pack(**f)
+    try:
+        return fmt.OP.pack(**f)
+    except ValueError as error:  # a stride, a dilation, a padding that no sensible network has
+        raise ModelError(f"{op.output}: a number does not fit the format: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -244,16 +247,19 @@ class Names:
     def encode(self) -> bytes:
         """Every name in UTF-8, each ended by a zero byte: network, tensors, parameters, their layers, ops."""
         names = (self.network, *self.tensors, *self.parameters, *self.layers, *self.ops)
-        if any("\0" in name for name in names):
-            raise ModelError(f"{self.network}: a name holds a zero byte")
+        unfit = next((name for name in names if not name.isprintable()), None)
+        if unfit is not None:
+            raise ModelError(f"the name {unfit!r} holds characters that cannot be printed; rename it")
         return b"".join(name.encode() + b"\0" for name in names)
 
     @staticmethod
     def decode(data: bytes, tensors: int, parameters: int, ops: int) -> Names:
-        """The reverse of `encode`; raises ValueError when the number of names is another."""
+        """The reverse of `encode`; raises ValueError for another number of names, and for names nobody can print."""
         parts = data.decode().split("\0")
         if len(parts) != 2 + tensors + 2 * parameters + ops or parts[-1]:
             raise ValueError("the names do not match the plan")
+        if not all(map(str.isprintable, parts)):
+            raise ValueError("a name holds characters that cannot be printed")
         at = [1, 1 + tensors, 1 + tensors + parameters, 1 + tensors + 2 * parameters]
         a, b, c, d = at
         return Names(parts[0], tuple(parts[a:b]), tuple(parts[b:c]), tuple(parts[c:d]), tuple(parts[d:-1]))
@@ -347,6 +353,8 @@ def _region(r: dict[str, Any], name: str, layer: str, image_bytes: int) -> Regio
         encoding = Uniform(r["bits"], r["scale"], r["zero_point"], row=r["row"])
     if encoding.bits != r["bits"] or encoding.row != r["row"] or not 1 <= r["rank"] <= 4:
         raise ValueError(f"the record of {name} contradicts itself")
+    if kind == "uniform" and r["row"]:
+        raise ValueError(f"{name}: only binary weights have rows")
     shape = tuple(r["dims"][: r["rank"]])
     if min(shape) < 1 or max(shape) > fmt.MAX_DIM or int(np.prod(shape, dtype=np.int64)) != r["count"]:
         raise ValueError(f"{name} of shape {shape} does not have {r['count']} elements")

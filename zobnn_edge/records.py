@@ -62,7 +62,8 @@ class Record:
         return out
 
     def pack(self, **values: Any) -> bytes:
-        """The record's bytes; every field must be given, arrays as sequences of `count` numbers."""
+        """The record's bytes; every field must be given, arrays as sequences of `count` numbers. Raises ValueError when
+        a number does not fit its field."""
         unknown = set(values) - {f.name for f in self.fields}
         if unknown:
             raise TypeError(f"{self.name} has no field {', '.join(sorted(unknown))}")
@@ -76,7 +77,10 @@ class Record:
                 if len(items) != field.count:
                     raise ValueError(f"{self.name}.{field.name} takes {field.count} values, not {len(items)}")
                 flat.extend(items)
-        return self._struct.pack(*flat)
+        try:
+            return self._struct.pack(*flat)
+        except struct.error as error:
+            raise ValueError(f"{self.name}: {error}") from None
 
     def unpack(self, data: bytes | memoryview, offset: int = 0) -> dict[str, Any]:
         """The fields of the record at `offset`; raises ValueError when the data ends before it does."""

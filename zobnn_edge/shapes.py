@@ -188,6 +188,8 @@ def check_input(x: Tensor) -> None:
         raise ModelError(f"{x.name}: a network's input is real or int8, not binary")
     if x.kind == "int8" and not _is_quantization(x.quantization):
         raise ModelError(f"{x.name}: int8 with scale {x.quantization.scale} and zero point {x.quantization.zero_point}")
+    if x.kind == "real" and x.quantization != Quantization():
+        raise ModelError(f"{x.name}: real, but with a scale or a zero point; only int8 has them")
 
 
 MAX_INT8_PRODUCTS = 65000

@@ -10,13 +10,14 @@ typedef uint64_t aligned_bytes; /* buffers are made of these, so that payloads a
 #define BUFFER(payload) ((FRAME_BUFFER(payload) + sizeof(aligned_bytes) - 1u) / sizeof(aligned_bytes))
 
 static struct frame_receiver receiver;
-static uint32_t repeats;
+static uint32_t repeats, strays;
 
 /* The last request that was carried out or refused by its command, and its reply as it went over the wire. */
 static struct {
     aligned_bytes buffer[BUFFER(MSG_MAX_PAYLOAD)];
     uint32_t wire_bytes; /* 0: no session yet */
     uint16_t sequence;
+    uint32_t nonce; /* of the session */
 } last;
 
 static void send(const aligned_bytes *buffer, uint32_t wire_bytes) { board_write((const uint8_t *)buffer, wire_bytes); }
@@ -24,7 +25,8 @@ static void send(const aligned_bytes *buffer, uint32_t wire_bytes) { board_write
 void agent_start(void) {
     aligned_bytes buffer[BUFFER(sizeof(struct msg_ready))];
     const struct board_fault fault = board_last_fault();
-    const struct msg_ready ready = {board_boots(), fault.exception, fault.status, fault.pc, fault.address};
+    struct msg_ready ready = {board_boots(), fault.exception, fault.status, fault.address, {0}};
+    memcpy(ready.registers, fault.registers, sizeof ready.registers);
     commands_init();
     memcpy((uint8_t *)buffer + FRAME_PAYLOAD, &ready, sizeof ready);
     send(buffer, frame_finish((uint8_t *)buffer, MSG_READY, 0u, sizeof ready));
@@ -39,6 +41,7 @@ static uint32_t put_error(uint8_t *buffer, const struct frame *f, uint16_t code,
 /* Refuse a frame that is no request of this session; the last reply stays as it is. */
 static void reject(const struct frame *f, uint16_t code, uint32_t detail) {
     aligned_bytes buffer[BUFFER(sizeof(struct msg_error))];
+    strays++;
     send(buffer, put_error((uint8_t *)buffer, f, code, detail));
 }
 
@@ -49,7 +52,7 @@ static void carry_out(const struct frame *f) {
         .request = f->payload,
         .request_bytes = f->header.length,
         .reply = buffer + FRAME_PAYLOAD,
-        .counters = {receiver.good, receiver.bad, repeats},
+        .counters = {receiver.good, receiver.bad, repeats, strays},
     };
     const uint16_t error = commands_do(&e);
     if (error) last.wire_bytes = put_error(buffer, f, error, e.detail);
@@ -59,17 +62,29 @@ static void carry_out(const struct frame *f) {
     if (f->header.type == MSG_RESET && !error) board_reset();
 }
 
+/* Whether a frame is a HELLO that begins another session; one that comes late or twice must not set the count back. */
+static bool begins_session(const struct frame *f) {
+    struct msg_hello_request request;
+    if (f->header.type != MSG_HELLO || f->header.length != sizeof request) return false;
+    memcpy(&request, f->payload, sizeof request);
+    if (last.wire_bytes && request.nonce == last.nonce) return false;
+    last.nonce = request.nonce;
+    return true;
+}
+
 void agent_take(uint8_t byte) {
     struct frame f;
     if (!frame_receive(&receiver, byte, &f)) return;
     if (f.header.version != MSG_PROTOCOL_VERSION) {
         reject(&f, MSG_ERROR_VERSION, f.header.version);
-    } else if (f.header.type == MSG_HELLO) {
+    } else if (begins_session(&f)) {
         carry_out(&f);
-    } else if (last.wire_bytes && f.header.sequence == last.sequence) {
+    } else if (!last.wire_bytes) {
+        reject(&f, MSG_ERROR_SESSION, 0u);
+    } else if (f.header.sequence == last.sequence) {
         repeats++;
         send(last.buffer, last.wire_bytes);
-    } else if (last.wire_bytes && f.header.sequence == (uint16_t)(last.sequence + 1u)) {
+    } else if (f.header.sequence == (uint16_t)(last.sequence + 1u)) {
         carry_out(&f);
     } else {
         reject(&f, MSG_ERROR_SEQUENCE, last.sequence);

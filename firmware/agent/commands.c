@@ -33,17 +33,29 @@ static uint16_t answer(struct exchange *e, const void *record, uint32_t bytes, u
 /* True when [first, first + count) lies inside [0, size). */
 static bool inside(uint64_t first, uint64_t count, uint64_t size) { return first <= size && count <= size - first; }
 
+/* What of the protocol this firmware can do. */
+static uint32_t capabilities(void) {
+    const uint32_t can = MSG_CAN_MEMORY | MSG_CAN_ARM | MSG_CAN_WATCHDOG;
+    return network_plan_in_ram() ? can | MSG_CAN_PLAN_IN_RAM : can;
+}
+
+static uint32_t address_of(const void *memory) { return (uint32_t)(uintptr_t)memory; }
+
 static uint16_t do_hello(struct exchange *e) {
     struct msg_hello_request request;
     struct msg_hello_reply reply = {
-        .protocol = MSG_PROTOCOL_VERSION,
+        .minor = MSG_PROTOCOL_MINOR,
         .generator = MSG_GENERATOR_VERSION,
+        .capabilities = capabilities(),
         .max_payload = MSG_MAX_PAYLOAD,
+        .window = board_window(),
         .plan_crc = network_plan_crc(),
         .image_crc = network_flash_crc(),
         .image_bytes = network_image_bytes(),
         .memory_crc = network_crc(),
-        .memory_address = (uint32_t)(uintptr_t)network_image(),
+        .memory_address = address_of(network_image()),
+        .plan_address = address_of(network_plan()),
+        .arena_address = address_of(network_arena()),
         .arena_bytes = network_arena_bytes(),
         .input_count = network_input_count(),
         .output_count = network_output_count(),
@@ -54,6 +66,7 @@ static uint16_t do_hello(struct exchange *e) {
     };
     take(e, &request, sizeof request);
     reply.nonce = request.nonce;
+    reply.ram_address = address_of(board_memory(&reply.ram_bytes));
     (void)board_input_buffer(&reply.input_bytes);
     return answer(e, &reply, sizeof reply, 0u);
 }
@@ -97,7 +110,7 @@ static uint16_t do_run(struct exchange *e) {
     }
     for (uint32_t i = 0; i < request.count; i++) {
         struct inference job = {buffer + (request.first + i) * input_bytes, request.format, ZOB_OK};
-        instructions = board_count(infer, &job);
+        instructions = board_count(infer, &job, request.limit);
         if (job.status != ZOB_OK) return refuse(e, MSG_ERROR_ENGINE, (uint32_t)job.status);
         if (fits) {
             memcpy(e->reply + at, network_scores(), scores_bytes);
@@ -198,13 +211,82 @@ static uint16_t do_status(struct exchange *e) {
         .frames = e->counters.frames,
         .bad_frames = e->counters.bad_frames,
         .repeats = e->counters.repeats,
+        .strays = e->counters.strays,
         .overruns = board_overruns(),
+        .boots = board_boots(),
     };
     return answer(e, &reply, sizeof reply, 0u);
 }
 
 static uint16_t do_reset(struct exchange *e) {
     const struct msg_reset_reply reply = {.boots = board_boots()};
+    return answer(e, &reply, sizeof reply, 0u);
+}
+
+/* Bit number i of those behind a record. */
+static struct msg_memory_bit bit_of(const struct exchange *e, uint32_t record_bytes, uint32_t i) {
+    struct msg_memory_bit bit;
+    memcpy(&bit, e->request + record_bytes + i * sizeof bit, sizeof bit);
+    return bit;
+}
+
+/* Whether `count` bits follow a record, all within reach. */
+static uint16_t check_bits(struct exchange *e, uint32_t record_bytes, uint32_t count) {
+    if (e->request_bytes - record_bytes != count * (uint64_t)sizeof(struct msg_memory_bit)) {
+        return refuse(e, MSG_ERROR_LENGTH, e->request_bytes);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct msg_memory_bit bit = bit_of(e, record_bytes, i);
+        if (!network_reaches(&bit)) return refuse(e, MSG_ERROR_ADDRESS, i);
+    }
+    return 0;
+}
+
+static uint16_t do_flip_memory(struct exchange *e) {
+    struct msg_flip_memory_request request;
+    struct msg_flip_memory_reply reply;
+    take(e, &request, sizeof request);
+    if (request.count > (MSG_MAX_PAYLOAD - sizeof reply) / sizeof(struct msg_flip_done)) {
+        return refuse(e, MSG_ERROR_ARGUMENT, request.count);
+    }
+    const uint16_t error = check_bits(e, sizeof request, request.count);
+    if (error) return error;
+    for (uint32_t i = 0; i < request.count; i++) {
+        const struct msg_memory_bit bit = bit_of(e, sizeof request, i);
+        struct msg_flip_done done = {.address = bit.address, .old = network_flip(&bit)};
+        done.new = (uint8_t)(done.old ^ 1u << bit.bit);
+        memcpy(e->reply + sizeof reply + i * sizeof done, &done, sizeof done);
+    }
+    reply.count = request.count;
+    return answer(e, &reply, sizeof reply, request.count * (uint32_t)sizeof(struct msg_flip_done));
+}
+
+static uint16_t do_read_memory(struct exchange *e) {
+    struct msg_read_memory_request request;
+    struct msg_read_memory_reply reply;
+    take(e, &request, sizeof request);
+    if (request.bytes == 0u || request.bytes > MSG_MAX_PAYLOAD - sizeof reply) {
+        return refuse(e, MSG_ERROR_ARGUMENT, request.bytes);
+    }
+    for (uint32_t i = 0; i < request.bytes; i++) {
+        const uint8_t *const byte = network_byte(request.address + i);
+        if (!byte) return refuse(e, MSG_ERROR_ADDRESS, i);
+        e->reply[sizeof reply + i] = *byte;
+    }
+    reply.bytes = request.bytes;
+    return answer(e, &reply, sizeof reply, request.bytes);
+}
+
+static uint16_t do_arm(struct exchange *e) {
+    struct msg_arm_request request;
+    struct msg_arm_reply reply;
+    take(e, &request, sizeof request);
+    const uint16_t error = check_bits(e, sizeof request, request.count);
+    if (error) return error;
+    if (!network_arm(request.op, request.every != 0u, e->request + sizeof request, request.count)) {
+        return refuse(e, MSG_ERROR_ARGUMENT, request.op);
+    }
+    reply.count = request.count;
     return answer(e, &reply, sizeof reply, 0u);
 }
 
@@ -224,6 +306,9 @@ static const struct {
     {MSG_STATUS, false, 0u, do_status},
     {MSG_RESET, false, 0u, do_reset},
     {MSG_SCORES, false, sizeof(struct msg_scores_request), do_scores},
+    {MSG_FLIP_MEMORY, true, sizeof(struct msg_flip_memory_request), do_flip_memory},
+    {MSG_READ_MEMORY, false, sizeof(struct msg_read_memory_request), do_read_memory},
+    {MSG_ARM, true, sizeof(struct msg_arm_request), do_arm},
 };
 
 uint16_t commands_do(struct exchange *e) {

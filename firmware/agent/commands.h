@@ -1,7 +1,7 @@
 /* The requests of the link, one function each (docs/spec.md, "Messages").
  *
  * A command checks its request first and changes nothing when it refuses it; no request can reach memory outside the
- * image and the input buffer. */
+ * image and the input buffer, but those that exist to do so: FLIP_MEMORY, READ_MEMORY and ARM reach all of SRAM. */
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
@@ -9,7 +9,7 @@
 
 /* Counters of the link, for STATUS. */
 struct link_counters {
-    uint32_t frames, bad_frames, repeats;
+    uint32_t frames, bad_frames, repeats, strays;
 };
 
 /* A request as it came, and where its reply goes: up to MSG_MAX_PAYLOAD bytes, aligned to 8. */

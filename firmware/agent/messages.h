@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-#define MSG_PROTOCOL_VERSION 1u
+#define MSG_PROTOCOL_VERSION 2u
+#define MSG_PROTOCOL_MINOR 0u
 #define MSG_GENERATOR_VERSION 1u
 #define MSG_MAX_RANGES 32u
 #define MSG_REPLY 128u
@@ -24,6 +25,13 @@
 #define MSG_STATUS 8u
 #define MSG_RESET 9u
 #define MSG_SCORES 10u
+#define MSG_FLIP_MEMORY 11u
+#define MSG_READ_MEMORY 12u
+#define MSG_ARM 13u
+#define MSG_CAN_MEMORY 1u
+#define MSG_CAN_ARM 2u
+#define MSG_CAN_PLAN_IN_RAM 4u
+#define MSG_CAN_WATCHDOG 8u
 #define MSG_ERROR_VERSION 1u
 #define MSG_ERROR_TYPE 2u
 #define MSG_ERROR_LENGTH 3u
@@ -31,9 +39,10 @@
 #define MSG_ERROR_ADDRESS 5u
 #define MSG_ERROR_ARGUMENT 6u
 #define MSG_ERROR_ENGINE 7u
+#define MSG_ERROR_SESSION 8u
 
 struct msg_frame_header {
-    uint8_t version; /* protocol version, 1 */
+    uint8_t version; /* protocol version (major), 2 */
     uint8_t type; /* message type */
     uint16_t sequence; /* number of the request; a reply repeats it */
     uint16_t length; /* bytes of record and tail that follow */
@@ -43,12 +52,12 @@ typedef char msg_frame_header_size_check[sizeof(struct msg_frame_header) == 8 ? 
 
 struct msg_ready {
     uint32_t boots; /* boots since power-on, this one included */
-    uint32_t exception; /* 0, or the exception that ended the run before: 2 NMI, 3 HardFault, ... */
+    uint32_t exception; /* 0, or what ended the run before: 2 NMI, 3 HardFault, ..., 15 the watchdog */
     uint32_t status; /* configurable fault status register then */
-    uint32_t pc; /* where it happened; 0 if the stack was lost */
     uint32_t address; /* data address that faulted, if `status` says it is valid */
+    uint32_t registers[17]; /* r0 to r12, sp, lr, pc, xpsr then; r0-r3, r12, lr, pc, xpsr 0 if the stack was lost */
 };
-typedef char msg_ready_size_check[sizeof(struct msg_ready) == 20 ? 1 : -1];
+typedef char msg_ready_size_check[sizeof(struct msg_ready) == 84 ? 1 : -1];
 
 struct msg_error {
     uint16_t code; /* see the table of errors */
@@ -58,29 +67,43 @@ struct msg_error {
 typedef char msg_error_size_check[sizeof(struct msg_error) == 8 ? 1 : -1];
 
 struct msg_flip_done {
-    uint32_t address; /* bit address */
+    uint32_t address; /* bit address; of FLIP_MEMORY the address of the byte */
     uint8_t old; /* the byte before */
     uint8_t new; /* the byte after */
     uint16_t reserved; /* 0 */
 };
 typedef char msg_flip_done_size_check[sizeof(struct msg_flip_done) == 8 ? 1 : -1];
 
-struct msg_hello_request {
-    uint32_t nonce; /* any number; the reply repeats it */
+struct msg_memory_bit {
+    uint32_t address; /* address of the byte */
+    uint32_t bit; /* 0 the least significant to 7 */
 };
-typedef char msg_hello_request_size_check[sizeof(struct msg_hello_request) == 4 ? 1 : -1];
+typedef char msg_memory_bit_size_check[sizeof(struct msg_memory_bit) == 8 ? 1 : -1];
+
+struct msg_hello_request {
+    uint32_t nonce; /* any number, another one for each session; the reply repeats it */
+    uint16_t minor; /* minor protocol version of the host */
+    uint16_t reserved; /* 0 */
+};
+typedef char msg_hello_request_size_check[sizeof(struct msg_hello_request) == 8 ? 1 : -1];
 
 struct msg_hello_reply {
     uint32_t nonce; /* as in the request */
-    uint16_t protocol; /* protocol version */
+    uint16_t minor; /* minor protocol version of the board */
     uint16_t generator; /* version of the fault generator */
+    uint32_t capabilities; /* bits of the table of capabilities */
     uint32_t max_payload; /* most bytes of record and tail in one frame that this board takes */
+    uint32_t window; /* most requests that may be under way at once */
     uint32_t plan_crc; /* CRC-32 of the plan */
     uint32_t image_crc; /* CRC-32 of the flash copy of the image */
     uint32_t image_bytes; /* length of the image */
     uint32_t memory_crc; /* CRC-32 of the image in SRAM, now */
     uint32_t memory_address; /* where the image lies in SRAM */
-    uint32_t arena_bytes; /* working memory reserved for inference */
+    uint32_t ram_address; /* where SRAM begins */
+    uint32_t ram_bytes; /* length of SRAM */
+    uint32_t plan_address; /* where the plan lies */
+    uint32_t arena_address; /* where the working memory for inference lies */
+    uint32_t arena_bytes; /* length of the working memory */
     uint32_t input_count; /* elements of one input */
     uint32_t output_count; /* scores of one input */
     uint32_t input_bytes; /* size of the input buffer */
@@ -89,7 +112,7 @@ struct msg_hello_reply {
     uint32_t counter; /* what instruction counts come from: 0 nothing, 1 instructions, 2 cycles */
     uint8_t board[24]; /* name of the board, padded with zeros */
 };
-typedef char msg_hello_reply_size_check[sizeof(struct msg_hello_reply) == 84 ? 1 : -1];
+typedef char msg_hello_reply_size_check[sizeof(struct msg_hello_reply) == 108 ? 1 : -1];
 
 struct msg_put_inputs_request {
     uint32_t offset; /* byte offset in the input buffer */
@@ -105,8 +128,9 @@ struct msg_run_request {
     uint32_t first; /* index of the first input */
     uint32_t count; /* number of inputs; 1, or as many as their scores fit one reply */
     uint32_t format; /* format of the inputs: 0 float32, 1 uint8 */
+    uint32_t limit; /* most that one inference may count, see `counter`; 1 ms where that is 0; 0: no limit */
 };
-typedef char msg_run_request_size_check[sizeof(struct msg_run_request) == 12 ? 1 : -1];
+typedef char msg_run_request_size_check[sizeof(struct msg_run_request) == 16 ? 1 : -1];
 
 struct msg_run_reply {
     uint32_t count; /* number of inputs run */
@@ -160,9 +184,11 @@ struct msg_status_reply {
     uint32_t frames; /* good frames received since boot */
     uint32_t bad_frames; /* frames dropped since boot: COBS, CRC or length wrong */
     uint32_t repeats; /* requests answered again without being carried out again */
+    uint32_t strays; /* requests refused for their version or sequence number */
     uint32_t overruns; /* bytes lost by the UART */
+    uint32_t boots; /* boots since power-on, this one included */
 };
-typedef char msg_status_reply_size_check[sizeof(struct msg_status_reply) == 24 ? 1 : -1];
+typedef char msg_status_reply_size_check[sizeof(struct msg_status_reply) == 32 ? 1 : -1];
 
 struct msg_reset_reply {
     uint32_t boots; /* boots since power-on so far */
@@ -179,5 +205,38 @@ struct msg_scores_reply {
     uint32_t count; /* how many follow */
 };
 typedef char msg_scores_reply_size_check[sizeof(struct msg_scores_reply) == 4 ? 1 : -1];
+
+struct msg_flip_memory_request {
+    uint32_t count; /* number of bits */
+};
+typedef char msg_flip_memory_request_size_check[sizeof(struct msg_flip_memory_request) == 4 ? 1 : -1];
+
+struct msg_flip_memory_reply {
+    uint32_t count; /* number of bits flipped */
+};
+typedef char msg_flip_memory_reply_size_check[sizeof(struct msg_flip_memory_reply) == 4 ? 1 : -1];
+
+struct msg_read_memory_request {
+    uint32_t address; /* first byte */
+    uint32_t bytes; /* how many; they must fit one reply */
+};
+typedef char msg_read_memory_request_size_check[sizeof(struct msg_read_memory_request) == 8 ? 1 : -1];
+
+struct msg_read_memory_reply {
+    uint32_t bytes; /* how many follow */
+};
+typedef char msg_read_memory_reply_size_check[sizeof(struct msg_read_memory_reply) == 4 ? 1 : -1];
+
+struct msg_arm_request {
+    uint32_t op; /* index of an operation that is not fused with the one before */
+    uint32_t every; /* 0: in the next inference only; 1: in every one */
+    uint32_t count; /* number of bits */
+};
+typedef char msg_arm_request_size_check[sizeof(struct msg_arm_request) == 12 ? 1 : -1];
+
+struct msg_arm_reply {
+    uint32_t count; /* number of bits armed */
+};
+typedef char msg_arm_reply_size_check[sizeof(struct msg_arm_reply) == 4 ? 1 : -1];
 
 #endif

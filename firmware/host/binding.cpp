@@ -1,21 +1,18 @@
 // The engine for Python. Arrays are checked and shaped by zobnn_edge/engine.py; here they are only passed on.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
 #include <stdexcept>
 #include <string>
-#include <tuple>
-#include <utility>
 #include <vector>
 
 #include "incremental.hpp"
 #include "instructions.hpp"
 #include "parallel.hpp"
+#include "portable.hpp"
 #include "program.hpp"
 #include "zob.h"
 #include "zob_fault.h"
@@ -54,6 +51,12 @@ public:
     // What runs: the kernels chosen, unless the plan has operations that only the portable engine knows.
     std::string instructions() const { return programs_[0] ? instructions_ : "portable"; }
 
+    // The network a stage at a time, with the same kernels.
+    std::unique_ptr<zob::Staged> staged(uint32_t format) const {
+        if (format > ZOB_INPUT_UINT8) throw nb::value_error("no such format");
+        return programs_[format] ? programs_[format]->staged(*kernels_) : zob::portable_stages(model_, format);
+    }
+
     void run_floats(Bytes image, Floats inputs, Scores scores, unsigned threads) const {
         run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(float), ZOB_INPUT_FLOAT32, threads, scores);
     }
@@ -61,7 +64,51 @@ public:
         run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8, threads, scores);
     }
 
+    // Inputs one after the other, each stopped when operation `op` begins: there the bits `arena_bits` of the arena are
+    // inverted, and from there on in the first inference the image is `after`.
+    void run_stopped_floats(Bytes before, Bytes after, Floats x, Scores scores, uint32_t op, Integers arena_bits) const {
+        run_stopped(before, after, x.data(), x.shape(0), x.shape(1), sizeof(float), ZOB_INPUT_FLOAT32, scores, op, arena_bits);
+    }
+    void run_stopped_pixels(Bytes before, Bytes after, Pixels x, Scores scores, uint32_t op, Integers arena_bits) const {
+        run_stopped(before, after, x.data(), x.shape(0), x.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8, scores, op, arena_bits);
+    }
+
 private:
+    void run_stopped(const Bytes &before, const Bytes &after, const void *inputs, size_t n, size_t elements, size_t size,
+                     uint32_t format, const Scores &scores, uint32_t op, const Integers &arena_bits) const {
+        if (elements != input_count() || scores.shape(0) != n || scores.shape(1) != output_count()) {
+            throw nb::value_error("inputs or scores have the wrong shape");
+        }
+        std::vector<uint32_t> first = aligned(before), rest = aligned(after);
+        std::vector<uint64_t> arena(arena_bytes() / 8 + 1);
+        uint8_t *const bytes = reinterpret_cast<uint8_t *>(arena.data());
+        const uint32_t room = static_cast<uint32_t>(8 * arena.size());
+        for (size_t i = 0; i < arena_bits.shape(0); i++) {
+            if (static_cast<uint64_t>(arena_bits.data()[i]) / 8 >= arena_bytes()) throw nb::value_error("a bit beyond the arena");
+        }
+        for (size_t i = 0; i < n; i++) {
+            const void *input = static_cast<const uint8_t *>(inputs) + i * elements * size;
+            checked(zob_put_input(&model_, input, format, arena.data(), room));
+            checked(zob_run_ops(&model_, (i ? rest : first).data(), image_bytes(), arena.data(), room, 0, op));
+            for (size_t b = 0; b < arena_bits.shape(0); b++) {
+                bytes[arena_bits.data()[b] / 8] ^= static_cast<uint8_t>(1u << (arena_bits.data()[b] % 8));
+            }
+            checked(zob_run_ops(&model_, rest.data(), image_bytes(), arena.data(), room, op, zob_op_count(&model_)));
+            checked(zob_get_scores(&model_, arena.data(), room, scores.data() + i * output_count()));
+        }
+    }
+
+    static void checked(zob_status status) {
+        if (status != ZOB_OK) throw nb::value_error(zob_status_text(status));
+    }
+
+    std::vector<uint32_t> aligned(const Bytes &image) const {
+        if (image.size() != image_bytes()) throw nb::value_error(zob_status_text(ZOB_E_IMAGE));
+        std::vector<uint32_t> copy(image_bytes() / 4 + 1);
+        std::copy(image.data(), image.data() + image.size(), reinterpret_cast<uint8_t *>(copy.data()));
+        return copy;
+    }
+
     // Memory of its own and one aligned copy of the image a call: calls from several threads do not meet.
     void run(const Bytes &image, const void *inputs, size_t n, size_t elements, size_t size, uint32_t format,
              unsigned threads, const Scores &scores) const {
@@ -93,26 +140,21 @@ private:
     const zob_kernels *kernels_ = nullptr;
     zob_model model_{};
     std::unique_ptr<zob::Program> programs_[2];
-
-    friend class Rerunner;
 };
 
 // What Incremental does, on arrays. Not for several threads at once.
 class Rerunner {
 public:
-    using Ranges = std::vector<std::pair<uint32_t, uint32_t>>;
-    using Groups = std::vector<std::tuple<uint32_t, Ranges, Ranges, double, const ChannelPlan *>>;
-
-    Rerunner(const Engine &engine, Bytes golden, Groups groups, size_t budget)
-        : engine_(engine), runs_(engine.model_, converted(groups), sized(golden).data(), budget) {}
+    // For inputs of one format: ZOB_INPUT_...
+    Rerunner(const Engine &engine, Bytes golden, uint32_t format, size_t budget, bool by_blocks, bool leave)
+        : engine_(engine), format_(format),
+          runs_(engine.staged(format), sized(golden).data(), budget, {by_blocks, leave}) {}
 
     Rerunner(const Rerunner &) = delete;
     Rerunner &operator=(const Rerunner &) = delete;
 
-    void put_floats(Floats x) {
-        put(reinterpret_cast<const uint8_t *>(x.data()), x.shape(0), x.shape(1), sizeof(float), ZOB_INPUT_FLOAT32);
-    }
-    void put_pixels(Pixels x) { put(x.data(), x.shape(0), x.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8); }
+    void put_floats(Floats x) { put(reinterpret_cast<const uint8_t *>(x.data()), x.shape(0), x.shape(1), ZOB_INPUT_FLOAT32); }
+    void put_pixels(Pixels x) { put(x.data(), x.shape(0), x.shape(1), ZOB_INPUT_UINT8); }
 
     double run(Bytes image, Scores scores) {
         if (scores.shape(0) != runs_.inputs() || scores.shape(1) != engine_.output_count()) {
@@ -132,42 +174,16 @@ private:
         return image;
     }
 
-    static std::vector<Incremental::Range> converted(const Ranges &ranges) {
-        std::vector<Incremental::Range> out;
-        for (const auto &[first, bytes] : ranges) out.push_back({first, bytes});
-        return out;
-    }
-
-    static std::vector<Incremental::Group> converted(const Groups &groups) {
-        std::vector<Incremental::Group> out;
-        for (const auto &[op, live, parameters, work, plan] : groups) {
-            out.push_back({op, converted(live), converted(parameters), work, plan ? std::make_unique<Channels>(*plan) : nullptr});
-        }
-        return out;
-    }
-
-    void put(const uint8_t *inputs, size_t n, size_t elements, size_t size, uint32_t format) {
-        if (elements != engine_.input_count()) throw nb::value_error("inputs have the wrong shape");
+    void put(const uint8_t *inputs, size_t n, size_t elements, uint32_t format) {
+        if (elements != engine_.input_count() || format != format_) throw nb::value_error("inputs have the wrong shape");
         nb::gil_scoped_release unlocked;
-        runs_.put_inputs(inputs, n, elements * size, format);
+        runs_.put_inputs(inputs, n);
     }
 
     const Engine &engine_;
-    Incremental runs_;
+    uint32_t format_;
+    zob::Incremental runs_;
 };
-
-using Slices = std::vector<std::tuple<uint32_t, uint32_t, uint32_t>>;
-
-void make_channel_plan(ChannelPlan *made, Bytes plan, const Slices &slices, uint32_t first_op, uint32_t end_op, uint32_t input,
-                       uint32_t output, uint32_t whole_input, uint32_t input_bytes, uint32_t whole_output, uint32_t pixels,
-                       uint32_t channels, uint32_t words) {
-    std::vector<uint32_t> copy(plan.size() / 4);
-    std::copy(plan.data(), plan.data() + 4 * copy.size(), reinterpret_cast<uint8_t *>(copy.data()));
-    std::vector<ChannelPlan::Slice> list;
-    for (const auto &[source, bits, target] : slices) list.push_back({source, bits, target});
-    new (made) ChannelPlan{std::move(copy), std::move(list), first_op, end_op, input, output, whole_input, input_bytes,
-                           whole_output, pixels, channels, words};
-}
 
 uint32_t inject(MutableBytes image, uint32_t first_bit, uint32_t bits, uint64_t rate_q64, uint64_t seed) {
     if (static_cast<uint64_t>(first_bit) + bits > 8 * static_cast<uint64_t>(image.size())) {
@@ -202,13 +218,14 @@ NB_MODULE(_engine, m) {
         .def_prop_ro("output_count", &Engine::output_count)
         .def_prop_ro("instructions", &Engine::instructions)
         .def("run_floats", &Engine::run_floats, "image"_a, "inputs"_a, "scores"_a, "threads"_a)
-        .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a, "threads"_a);
-    nb::class_<ChannelPlan>(m, "ChannelPlan")
-        .def("__init__", &make_channel_plan, "plan"_a, "slices"_a, "first_op"_a, "end_op"_a, "input"_a, "output"_a,
-             "whole_input"_a, "input_bytes"_a, "whole_output"_a, "pixels"_a, "channels"_a, "words"_a);
+        .def("run_pixels", &Engine::run_pixels, "image"_a, "inputs"_a, "scores"_a, "threads"_a)
+        .def("run_stopped_floats", &Engine::run_stopped_floats, "before"_a, "after"_a, "inputs"_a, "scores"_a, "op"_a,
+             "arena_bits"_a)
+        .def("run_stopped_pixels", &Engine::run_stopped_pixels, "before"_a, "after"_a, "inputs"_a, "scores"_a, "op"_a,
+             "arena_bits"_a);
     nb::class_<Rerunner>(m, "Rerunner")
-        .def(nb::init<const Engine &, Bytes, Rerunner::Groups, size_t>(), "engine"_a, "golden"_a, "groups"_a,
-             "budget"_a, nb::keep_alive<1, 2>())
+        .def(nb::init<const Engine &, Bytes, uint32_t, size_t, bool, bool>(), "engine"_a, "golden"_a, "format"_a,
+             "budget"_a, "by_blocks"_a, "leave"_a, nb::keep_alive<1, 2>())
         .def_prop_ro("plain_work", &Rerunner::plain_work)
         .def("put_floats", &Rerunner::put_floats, "inputs"_a)
         .def("put_pixels", &Rerunner::put_pixels, "inputs"_a)

@@ -97,14 +97,20 @@ private:
     void deal_out();
     void find_places();
     void lay_out();
+    double work(size_t stage) const;
     void emit();
 
-    void emit_move(size_t action, const zob_op &o);
-    void emit_pass(size_t action, const Part &part);
+    void emit_move(size_t stage, const zob_op &o);
+    void emit_pass(size_t stage, const Part &part);
     uint32_t slot_of(const zob_op &o) const;
     size_t reserve(size_t bytes);
     const Place &place(uint32_t t) const { return places_.at(t); }
-    void act(size_t, Action a) { out_->actions.push_back(std::move(a)); }
+    void act(size_t stage, Action a) { out_->stages[stage].actions.push_back(std::move(a)); }
+    void read(size_t stage, Action a) {
+        out_->between[stage].reads_input = true;
+        act(stage, std::move(a));
+    }
+    void prepare(Preparation p) { out_->stages[stage_].preparations.push_back(std::move(p)); }
 
     // A pass as it is written down.
     struct Pass {
@@ -156,6 +162,7 @@ private:
     std::map<uint32_t, Place> bytes_;        // operation -> the pixels it reads, as bytes
     std::map<uint32_t, const std::vector<uint32_t> *> cells_;
     uint32_t scratch_ = 0;                   // where tiles are kept
+    size_t stage_ = 0;                       // being written
 };
 
 // -- what there is to do
@@ -277,7 +284,7 @@ uint32_t Compiler::slot_of(const zob_op &o) const {
     return (taps + 32 / slot - 1) / (32 / slot) <= ZOB_MAX_PACKED ? slot : 32;
 }
 
-// Actions count: the input is read in action 0, part i runs in action i + 1, scores are written after the last.
+// Stages: the input is read in stage 0, part i runs in stage i + 1, scores are written in the last.
 void Compiler::find_places() {
     const auto keep = [&](uint32_t t, size_t born, size_t dies) {
         Place &p = places_[t];
@@ -316,13 +323,7 @@ void Compiler::find_places() {
         }
     }
     keep(m_.header->output, written_.at(m_.header->output) + 1, parts_.size() + 1);
-    // Borders, and bits beyond the last channel, are zero from the beginning and for good: nobody else lies there.
-    for (auto &[t, p] : places_) {
-        if (tensor(t).kind == ZOB_KIND_BINARY) {
-            p.born = 0;
-            p.dies = parts_.size() + 1;
-        }
-    }
+    for (auto &[t, p] : places_) p.for_good = tensor(t).kind == ZOB_KIND_BINARY;
 }
 
 // Each place at the lowest offset free during its life, the largest first; as many images as fit the cache.
@@ -339,7 +340,7 @@ void Compiler::lay_out() {
         for (auto p = order.begin(); p != order.end(); p++) {
             std::vector<std::pair<size_t, size_t>> busy;
             for (auto q = order.begin(); q != p; q++) {
-                if ((*q)->born <= (*p)->dies && (*p)->born <= (*q)->dies) {
+                if ((*p)->meets(**q)) {
                     busy.emplace_back((*q)->offset, (*q)->offset + bytes(*q));
                 }
             }
@@ -360,6 +361,20 @@ void Compiler::lay_out() {
     const size_t total = place_all(out_->images);
     scratch_ = static_cast<uint32_t>(total);
     out_->arena_bytes = total;
+    for (size_t k = 0; k < parts_.size() + 2; k++) {
+        Stage before{{}, work(k), false};
+        for (const auto &[t, p] : places_) {
+            if (p.born < k && k <= p.dies) before.live.push_back({p.offset, p.image_bytes()});
+        }
+        out_->between.push_back(std::move(before));
+    }
+}
+
+double Compiler::work(size_t stage) const {
+    double total = 0;
+    if (stage == 0 || stage > parts_.size()) return total;
+    for (size_t i = parts_[stage - 1].begin; i < parts_[stage - 1].end; i++) total += work_of(m_, op(i));
+    return total;
 }
 
 // -- writing the program
@@ -373,7 +388,7 @@ size_t Compiler::reserve(size_t bytes) {
 uint32_t Compiler::values(uint32_t index, uint32_t channels) {
     const zob_parameter &p = parameter(index);
     const size_t at = reserve(4 * size_t{padded(channels)} * (p.count / channels));
-    out_->preparations.push_back(prepare_values(p, channels, at));
+    prepare(prepare_values(p, channels, at));
     return static_cast<uint32_t>(at);
 }
 
@@ -392,14 +407,16 @@ const std::vector<uint32_t> &Compiler::cells_of(uint32_t t) {
 
 void Compiler::emit() {
     const zob_tensor &input = tensor(m_.header->input), &output = tensor(m_.header->output);
+    out_->stages.resize(parts_.size() + 2);
+    out_->image_bytes = m_.header->image_bytes;
     if (places_.count(m_.header->input)) {
         const Place &to = place(m_.header->input);
         const bool codes = input.kind == ZOB_KIND_INT8;
         if (pixels_) {
             const PixelTable &table = *pixels_->of(m_.header->input);
-            act(0, codes ? read_pixel_codes(input, table, to) : read_pixels(input, table, to));
+            read(0, codes ? read_pixel_codes(input, table, to) : read_pixels(input, table, to));
         } else {
-            act(0, codes ? read_codes(input, to) : read_floats(input, to));
+            read(0, codes ? read_codes(input, to) : read_floats(input, to));
         }
     }
     for (size_t k = 0; k < parts_.size(); k++) {
@@ -414,31 +431,34 @@ void Compiler::emit() {
     out_->output_count = size_t{output.height} * output.width * output.channels;
 }
 
-void Compiler::emit_move(size_t action, const zob_op &o) {
+void Compiler::emit_move(size_t stage, const zob_op &o) {
     const zob_tensor &in = tensor(o.input), &out = tensor(o.output);
     const Place &to = place(o.output);
     switch (o.opcode) {
     case ZOB_OP_THERMOMETER:
-        act(action, reads_pixels(o) ? thermometer_of_pixels(o, in, out, *pixels_->of(o.input), to)
-                                    : thermometer(o, in, out, place(o.input), to));
+        if (reads_pixels(o)) {
+            read(stage, thermometer_of_pixels(o, in, out, *pixels_->of(o.input), to));
+        } else {
+            act(stage, thermometer(o, in, out, place(o.input), to));
+        }
         break;
     case ZOB_OP_MAX_POOL:
-        act(action, pool_bits(o, in, out, place(o.input), to));
+        act(stage, pool_bits(o, in, out, place(o.input), to));
         break;
     case ZOB_OP_CONCAT:
-        act(action, concat(in, tensor(o.other), place(o.input), place(o.other), to));
+        act(stage, concat(in, tensor(o.other), place(o.input), place(o.other), to));
         break;
     case ZOB_OP_PAD:
-        act(action, pad(o, in, out, place(o.input), to));
+        act(stage, pad(o, in, out, place(o.input), to));
         break;
     case ZOB_OP_RESHAPE:
-        act(action, reshape(in, out, place(o.input), to));
+        act(stage, reshape(in, out, place(o.input), to));
         break;
     case ZOB_OP_DYNAMIC_RANGE:
-        act(action, dynamic_range(m_, o, in, place(o.input), to));
+        act(stage, dynamic_range(m_, o, in, place(o.input), to));
         break;
     default:
-        act(action, softmax(m_, out, place(o.input), to));
+        act(stage, softmax(m_, out, place(o.input), to));
         break;
     }
 }
@@ -521,14 +541,15 @@ int32_t Compiler::zero_of(const zob_op &o) const {
     return tensor(o.input).kind == ZOB_KIND_INT8 ? 128 + tensor(o.input).zero_point : 128;
 }
 
-void Compiler::emit_pass(size_t action, const Part &part) {
+void Compiler::emit_pass(size_t stage, const Part &part) {
     Pass p{};
+    stage_ = stage;
     p.part = &part;
     p.shape = tensor(op(part.begin).output);
     for (size_t i = part.begin; i < part.end; i++) {
         const auto extra = bytes_.find(live_[i]);
         if (extra == bytes_.end()) continue;
-        act(action, read_for(op(i), extra->second));
+        read(stage, read_for(op(i), extra->second));
     }
     for (size_t i = part.begin; i < part.end; i++) {
         if (emit_with_next(p, i)) {
@@ -550,7 +571,10 @@ void Compiler::emit_pass(size_t action, const Part &part) {
     pass.channels = p.shape.channels;
     out_->passes.push_back(pass);
     const zob_pass *kept = &out_->passes.back();
-    act(action, [kept](const Block &b) { b.kernels->run_pass(kept, b.arena, b.parameters, b.images); });
+    act(stage, [kept](const Block &b) { 
+        b.kernels->run_pass(kept, b.arena, b.parameters, b.images, b.first_channel, b.end_channel);
+    });
+    out_->stages[stage].channels = pass.channels;
 }
 
 // A step that decides the bits of a tensor.
@@ -584,7 +608,7 @@ bool Compiler::emit_with_next(Pass &p, size_t i) {
         if (o.parameter != ZOB_NONE || o.low != 1.0f) p.current = ZOB_NONE;
         zob_tile_step s = decide(p, ZOB_STEP_THRESHOLD, next->output);
         s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(p.shape.channels)}));
-        out_->preparations.push_back(prepare_negated(parameter(o.bias), s.table));
+        prepare(prepare_negated(parameter(o.bias), s.table));
         p.steps.push_back(s);
         return true;
     }
@@ -691,7 +715,7 @@ bool Compiler::emit_two_valued(Pass &p, const zob_op &o) {
 zob_tile_step Compiler::scale_by(float factor, uint32_t channels) {
     zob_tile_step s = step(ZOB_STEP_SCALE);
     s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(channels)}));
-    out_->preparations.push_back(prepare_constant(factor, channels, s.table));
+    prepare(prepare_constant(factor, channels, s.table));
     return s;
 }
 
@@ -812,7 +836,7 @@ void Compiler::emit_real_conv(Pass &p, const zob_op &o) {
     WindowTables t = read_taps(o, place(o.input), w.terms_a_tap);
     if (w.read != ZOB_READ_OWN) read_groups(o, w.terms_a_tap, t);
     s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * t.offsets.size()));
-    out_->preparations.push_back(prepare_reals(weight, s.table));
+    prepare(prepare_reals(weight, s.table));
     s.window = add_window(p, o, place(o.input), std::move(t), w);
     p.steps.push_back(s);
     if (tensor(o.input).kind == ZOB_KIND_INT8) p.steps.push_back(scale_by(tensor(o.input).scale, weight.dims[0]));
@@ -836,7 +860,7 @@ void Compiler::emit_bit_conv(Pass &p, const zob_op &o) {
     const std::vector<zob_cover> &covers = out_->tables.back().covers;
     s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * p.windows.back().terms));
     s.bias = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * covers.size()));
-    out_->preparations.push_back(prepare_bits({weight, words, slot, o.pad_value == 1, covers}, s.table, s.bias));
+    prepare(prepare_bits({weight, words, slot, o.pad_value == 1, covers}, s.table, s.bias));
     if (gated) s.threshold = values(o.bias, weight.dims[0]);
     p.steps.push_back(s);
 }
@@ -863,7 +887,7 @@ void Compiler::emit_byte_conv(Pass &p, const zob_op &o) {
     s.low = tensor(o.input).kind == ZOB_KIND_INT8 ? tensor(o.input).scale : *step_of(*pixels_->of(o.input));
     s.table = static_cast<uint32_t>(reserve(4 * size_t{filters} * t.offsets.size()));
     s.bias = static_cast<uint32_t>(reserve(4 * size_t{filters}));
-    out_->preparations.push_back(prepare_bytes(weight, elements, zero_of(o), s.table, s.bias));
+    prepare(prepare_bytes(weight, elements, zero_of(o), s.table, s.bias));
     s.window = add_window(p, o, from, std::move(t), {});
     p.steps.push_back(s);
 }

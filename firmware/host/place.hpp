@@ -4,11 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "records.hpp"
 #include "tile.h"
-
-extern "C" {
-#include "zob_internal.h"
-}
 
 namespace zob {
 
@@ -22,10 +19,15 @@ struct Place {
     uint32_t cell = 0;  // bytes
     uint32_t top = 0, left = 0, bottom = 0, right = 0;
     uint32_t offset = 0;
-    size_t born = 0, dies = 0;  // actions
+    size_t born = 0, dies = 0;  // stages
+    // Nobody else ever lies there: borders, and bits beyond the last channel, are zero from the beginning.
+    bool for_good = false;
 
     uint32_t row() const { return (left + width + right) * cell; }
     uint32_t image_bytes() const { return (top + height + bottom) * row(); }
+    bool meets(const Place &other) const {
+        return for_good || other.for_good || (other.born <= dies && born <= other.dies);
+    }
     bool bordered() const { return top || left || bottom || right; }
     // Bytes from the image's first cell; the position may lie outside.
     int32_t at(int64_t y, int64_t x) const {

@@ -9,23 +9,12 @@
 #include <memory>
 #include <vector>
 
+#include "memory.hpp"
+#include "staged.hpp"
 #include "tile.h"
 #include "zob.h"
 
 namespace zob {
-
-// Memory aligned to whole vectors, zero at first.
-class Memory {
-public:
-    explicit Memory(size_t bytes) : bytes_(new (std::align_val_t{64}) uint8_t[bytes]()) {}
-    uint8_t *data() const { return bytes_.get(); }
-
-private:
-    struct Free {
-        void operator()(uint8_t *p) const { ::operator delete[](p, std::align_val_t{64}); }
-    };
-    std::unique_ptr<uint8_t[], Free> bytes_;
-};
 
 // One block of images on one thread.
 struct Block {
@@ -35,10 +24,29 @@ struct Block {
     const void *inputs;  // the block's first image
     float *scores;
     uint32_t images;
+    uint32_t first_channel = 0, end_channel = UINT32_MAX;  // what a pass computes, in whole blocks
 };
 
 using Action = std::function<void(const Block &)>;
-using Preparation = std::function<void(const uint8_t *image, uint8_t *parameters)>;
+
+// Rows of blocks of channels, among the prepared parameters.
+struct Table {
+    size_t at, rows, blocks, block_bytes;
+};
+
+// How one parameter is laid out for the kernels.
+struct Preparation {
+    size_t offset, bytes;  // in the image of parameters
+    std::vector<Table> tables;
+    std::function<void(const uint8_t *image, uint8_t *parameters)> fill;
+};
+
+// One pass, or one operation that moves data, after what has to be read for it.
+struct ProgramStage {
+    std::vector<Action> actions;
+    std::vector<Preparation> preparations;
+    uint32_t channels = 0;  // of a pass
+};
 
 // Tables that kernels point to; their addresses stay.
 struct WindowTables {
@@ -57,13 +65,17 @@ public:
     void run(const zob_kernels &kernels, const uint8_t *image, const void *inputs, size_t n, unsigned threads,
              float *scores) const;
 
+    // The same a stage at a time. The program must outlive it.
+    std::unique_ptr<Staged> staged(const zob_kernels &kernels) const;
+
 private:
     friend class Compiler;
+    friend class ProgramStages;
     Program() = default;
 
-    std::vector<Preparation> preparations;
-    std::vector<Action> actions;
-    size_t parameter_bytes = 0, arena_bytes = 0, input_bytes = 0, output_count = 0;
+    std::vector<ProgramStage> stages;
+    std::vector<Stage> between;  // what lies before each of them
+    size_t parameter_bytes = 0, arena_bytes = 0, input_bytes = 0, output_count = 0, image_bytes = 0;
     uint32_t images = 1;  // a block
 
     std::deque<WindowTables> tables;

@@ -103,8 +103,10 @@ typedef struct {
 
 /* The kernels of one instruction set. */
 typedef struct {
-    /* Run a pass over `images` images. `arena` and `parameters` are aligned to 64 bytes. */
-    void (*run_pass)(const zob_pass *pass, uint8_t *arena, const uint8_t *parameters, uint32_t images);
+    /* Compute channels [first, end) of a pass, whole blocks of them or all that are left, of `images` images. `arena` and
+     * `parameters` are aligned to 64 bytes. */
+    void (*run_pass)(const zob_pass *pass, uint8_t *arena, const uint8_t *parameters, uint32_t images, uint32_t first,
+                     uint32_t end);
 } zob_kernels;
 
 /* Those that were compiled in; null for those of other machines. */

@@ -502,8 +502,9 @@ static void run_vector(tile *t, uint32_t channel) {
     }
 }
 
-static void run_pass(const zob_pass *pass, uint8_t *arena, const uint8_t *parameters, uint32_t images) {
-    const uint32_t positions = images * pass->pixels;
+static void run_pass(const zob_pass *pass, uint8_t *arena, const uint8_t *parameters, uint32_t images, uint32_t first,
+                     uint32_t end) {
+    const uint32_t positions = images * pass->pixels, end_channel = end < pass->channels ? end : pass->channels;
     uint32_t image = 0, pixel = 0, x = 0;
     tile t;
     t.pass = pass;
@@ -516,7 +517,7 @@ static void run_pass(const zob_pass *pass, uint8_t *arena, const uint8_t *parame
             place_window(&t, &pass->windows[k], k);
             if (pass->windows[k].slot) pack_window(&t, &pass->windows[k], k);
         }
-        for (uint32_t channel = 0; channel < pass->channels; channel += LANES) run_vector(&t, channel);
+        for (uint32_t channel = first; channel < end_channel; channel += LANES) run_vector(&t, channel);
         for (pixel += ZOB_TILE; pixel >= pass->pixels; pixel -= pass->pixels) image++;
         for (x += ZOB_TILE; x >= pass->width; x -= pass->width) {}
     }

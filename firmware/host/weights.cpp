@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "records.hpp"
+
 namespace zob {
 
 namespace {
@@ -22,10 +24,15 @@ uint32_t ones(uint32_t x) {
     return (((x + (x >> 4)) & 0x0F0F0F0Fu) * 0x01010101u) >> 24;
 }
 
+// Rows of padded(channels) numbers of 4 bytes; `terms` of them a channel.
+Table table_of(size_t at, size_t rows, uint32_t channels, size_t terms = 1) {
+    return {at, rows, padded(channels) / ZOB_BLOCK, 4 * ZOB_BLOCK * terms};
+}
+
 }  // namespace
 
 Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at) {
-    return [=](const uint8_t *image, uint8_t *parameters) {
+    const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
         std::vector<float> values(p.count);
         zob_decode(&p, image, 0, p.count, values.data());
         float *out = view<float>(parameters, at);
@@ -33,36 +40,40 @@ Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at)
             std::copy_n(&values[i], channels, out);
         }
     };
+    return {p.offset, parameter_bytes(p), {table_of(at, p.count / channels, channels)}, fill};
 }
 
 Preparation prepare_negated(const zob_parameter &p, size_t at) {
-    return [=](const uint8_t *image, uint8_t *parameters) {
+    const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
         float *out = view<float>(parameters, at);
         zob_decode(&p, image, 0, p.count, out);
         for (uint32_t i = 0; i < p.count; i++) out[i] = -out[i];
     };
+    return {p.offset, parameter_bytes(p), {table_of(at, 1, p.count)}, fill};
 }
 
 Preparation prepare_constant(float value, uint32_t channels, size_t at) {
-    return [=](const uint8_t *, uint8_t *parameters) { std::fill_n(view<float>(parameters, at), channels, value); };
+    const auto fill = [=](const uint8_t *, uint8_t *parameters) { std::fill_n(view<float>(parameters, at), channels, value); };
+    return {0, 0, {}, fill};
 }
 
 Preparation prepare_reals(const zob_parameter &weight, size_t at) {
-    return [=](const uint8_t *image, uint8_t *parameters) {
-        const uint32_t filters = weight.dims[0], terms = weight.count / filters;
+    const uint32_t filters = weight.dims[0], terms = weight.count / filters;
+    const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
         std::vector<float> values(terms);
         for (uint32_t o = 0; o < filters; o++) {
             zob_decode(&weight, image, o * terms, terms, values.data());
             for (uint32_t k = 0; k < terms; k++) view<float>(parameters, at)[in_blocks(o, k, terms)] = values[k];
         }
     };
+    return {weight.offset, parameter_bytes(weight), {table_of(at, 1, filters, terms)}, fill};
 }
 
 Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t> &elements, int32_t zero, size_t at,
                           size_t base) {
-    return [=](const uint8_t *image, uint8_t *parameters) {
-        const uint32_t filters = weight.dims[0], count = weight.count / filters;
-        const uint32_t terms = static_cast<uint32_t>(elements.size() / 4);
+    const uint32_t filters = weight.dims[0], count = weight.count / filters;
+    const uint32_t terms = static_cast<uint32_t>(elements.size() / 4);
+    const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
         std::vector<float> values(count);
         for (uint32_t o = 0; o < filters; o++) {
             int32_t sum = 0;
@@ -75,14 +86,16 @@ Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t
             view<int32_t>(parameters, base)[o] = -zero * sum;
         }
     };
+    const Table weights = table_of(at, 1, filters, terms), bases = table_of(base, 1, filters);
+    return {weight.offset, parameter_bytes(weight), {weights, bases}, fill};
 }
 
 Preparation prepare_bits(const BitWeights &w, size_t at, size_t base) {
-    return [=](const uint8_t *image, uint8_t *parameters) {
+    const uint32_t filters = w.weight.dims[0], width = w.weight.dims[2], channels = w.weight.dims[3];
+    const uint32_t taps = w.weight.dims[1] * width, a_word = 32 / w.slot;
+    const uint32_t terms = w.slot < 32 ? (taps + a_word - 1) / a_word : taps * w.words;
+    const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
         const uint32_t *rows = reinterpret_cast<const uint32_t *>(image + w.weight.offset);
-        const uint32_t filters = w.weight.dims[0], width = w.weight.dims[2], channels = w.weight.dims[3];
-        const uint32_t taps = w.weight.dims[1] * width, a_word = 32 / w.slot;
-        const uint32_t terms = w.slot < 32 ? (taps + a_word - 1) / a_word : taps * w.words;
         const uint32_t kept = w.slot < 32 ? (1u << channels) - 1u : 0xFFFFFFFFu;
         std::vector<uint32_t> packed(terms), counted(taps), filling(taps);
         for (uint32_t o = 0; o < filters; o++) {
@@ -114,6 +127,8 @@ Preparation prepare_bits(const BitWeights &w, size_t at, size_t base) {
             }
         }
     };
+    const Table weights = table_of(at, 1, filters, terms), bases = table_of(base, w.covers.size(), filters);
+    return {w.weight.offset, parameter_bytes(w.weight), {weights, bases}, fill};
 }
 
 }  // namespace zob

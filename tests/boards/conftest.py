@@ -16,7 +16,7 @@ from zobnn_edge.targets.process import ProcessTarget
 
 EMULATED = [f"qemu:{name}" for name, board in boards().items() if board.emulator]
 PROCESSES = ["native", *EMULATED]
-TARGETS = ["host", *PROCESSES]
+TARGETS = ["host", *PROCESSES, "gdb:mps2-an386"]
 MAIN = "qemu:mps2-an386"
 """The board of tests that need one only."""
 

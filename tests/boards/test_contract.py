@@ -171,7 +171,7 @@ def test_a_target_takes_another_model(model: Model) -> None:
 
 @pytest.mark.parametrize("spec", ["", "qemu", "qemu:", "serial:", "usb:x", "host:x"])
 def test_an_unknown_target_is_refused_with_those_there_are(spec: str, model: Model) -> None:
-    with pytest.raises(InputError, match="targets are host, native, qemu:BOARD and serial:PORT"):
+    with pytest.raises(InputError, match="targets are host, native, qemu:BOARD, serial:PORT and gdb:PLACE"):
         open_target(spec, model)
 
 

@@ -9,21 +9,12 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from zobnn_edge.boards import Board, Memory, boards, firmware_folder, tomllib
+from zobnn_edge.elf import ARCHITECTURES
 from zobnn_edge.firmware import built
 from zobnn_edge.model_file import Model
 
 CORTEX_M = [name for name, board in boards().items() if board.toolchain == "arm-none-eabi"]
 SYSTEM_VECTORS = 16
-ARCHITECTURES = {
-    "cortex-m0": 12,
-    "cortex-m0plus": 12,
-    "cortex-m3": 10,
-    "cortex-m4": 13,
-    "cortex-m7": 13,
-    "cortex-m33": 17,
-    "cortex-m55": 21,
-}
-"""Tag_CPU_arch in the ABI of Arm: v6S-M, v7-M, v7E-M, v8-M mainline, v8.1-M mainline."""
 
 
 class Firmware:

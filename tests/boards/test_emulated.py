@@ -232,7 +232,7 @@ def test_a_serial_board_with_another_network_is_refused(port: str) -> None:
 
 
 def test_nobody_on_a_serial_port_is_one_clear_line(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zobnn_edge.link.client.Client.__init__.__defaults__", (0.02, 2))
+    monkeypatch.setattr("zobnn_edge.link.client.Client.__init__.__defaults__", (0.02, 2, None))
     board_end, host_end = os.openpty()
     try:
         with pytest.raises(TargetError, match="nobody answers; is this the port, is the firmware flashed"):

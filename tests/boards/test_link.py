@@ -63,7 +63,7 @@ def test_requests_out_of_order_are_refused_and_disturb_nothing(board: ProcessTar
 
 
 def test_sequence_numbers_wrap(board: ProcessTarget) -> None:
-    hello = Frame(msg.HELLO.type, 0xFFFF, msg.HELLO.request.pack(nonce=1))
+    hello = Frame(msg.HELLO.type, 0xFFFF, HELLO_RECORD)
     status = Frame(msg.STATUS.type, 0)
     replies = exchange(board, hello, status, replies=2)
     board._client._sequence = 0
@@ -72,18 +72,19 @@ def test_sequence_numbers_wrap(board: ProcessTarget) -> None:
 
 def test_a_session_must_begin_with_hello(board: ProcessTarget) -> None:
     board._client.reset()
-    assert error_of(exchange(board, Frame(msg.STATUS.type, 1), replies=1)[0]) == "sequence"
+    assert error_of(exchange(board, Frame(msg.STATUS.type, 1), replies=1)[0]) == "session"
     board._client.hello()
 
 
 def test_another_protocol_version_is_refused(board: ProcessTarget) -> None:
-    frame = Frame(msg.HELLO.type, 1, msg.HELLO.request.pack(nonce=1), version=2)
+    frame = Frame(msg.HELLO.type, 1, HELLO_RECORD, version=1)
     assert error_of(exchange(board, frame, replies=1)[0]) == "version"
 
 
+HELLO_RECORD = msg.HELLO.request.pack(nonce=1, minor=0, reserved=0)
 HALF = {"rate_q64": 1 << 63, "seed": 0, "ranges": 1, "reserved": 0}
 REFUSED: list[tuple[msg.Message, bytes, dict[str, int], str]] = [
-    (msg.HELLO, b"x", {"nonce": 0}, "length"),
+    (msg.HELLO, b"x", {"nonce": 0, "minor": 0, "reserved": 0}, "length"),
     (msg.RESTORE, b"x", {}, "length"),
     (msg.FLIP, b"1234567", {"count": 2}, "length"),
     (msg.FLIP, b"", {"count": 0xFFFFFFFF}, "argument"),
@@ -102,10 +103,10 @@ REFUSED: list[tuple[msg.Message, bytes, dict[str, int], str]] = [
     (msg.READ, b"", {"offset": 0xFFFFFFFF, "bytes": 2}, "address"),
     (msg.PUT_INPUTS, b"x", {"offset": 0xFFFFFFFF}, "address"),
     (msg.PUT_INPUTS, b"x" * 8, {"offset": 1 << 24}, "address"),
-    (msg.RUN, b"", {"first": 0, "count": 0, "format": 0}, "argument"),
-    (msg.RUN, b"", {"first": 0, "count": 26, "format": 0}, "argument"),
-    (msg.RUN, b"", {"first": 0, "count": 1, "format": 2}, "argument"),
-    (msg.RUN, b"", {"first": 0xFFFFFFFF, "count": 1, "format": 1}, "address"),
+    (msg.RUN, b"", {"first": 0, "count": 0, "format": 0, "limit": 0}, "argument"),
+    (msg.RUN, b"", {"first": 0, "count": 26, "format": 0, "limit": 0}, "argument"),
+    (msg.RUN, b"", {"first": 0, "count": 1, "format": 2, "limit": 0}, "argument"),
+    (msg.RUN, b"", {"first": 0xFFFFFFFF, "count": 1, "format": 1, "limit": 0}, "address"),
     (msg.SCORES, b"", {"first": 10, "count": 1}, "address"),
     (msg.SCORES, b"", {"first": 0, "count": 255}, "address"),
 ]
@@ -127,7 +128,7 @@ def test_an_unknown_request_is_refused(board: ProcessTarget) -> None:
 
 
 def test_a_refused_request_sent_again_is_refused_again(board: ProcessTarget) -> None:
-    bad = request(board, msg.RUN, first=0, count=0, format=0)
+    bad = request(board, msg.RUN, first=0, count=0, format=0, limit=0)
     first, second = exchange(board, bad, bad, replies=2)
     assert first == second
     assert error_of(first) == "argument"

@@ -66,7 +66,7 @@ def test_ten_thousand_round_trips_take_a_second(native: NativeTarget) -> None:
 
 
 def test_it_answers_on_stdin_and_stdout_and_ends_with_them(model: Model, tmp_path: Path) -> None:
-    hello = Frame(msg.HELLO.type, 1, msg.HELLO.request.pack(nonce=5))
+    hello = Frame(msg.HELLO.type, 1, msg.HELLO.request.pack(nonce=5, minor=0, reserved=0))
     done = subprocess.run([built(model, "native")], input=hello.encode(), capture_output=True, timeout=10, check=True)
     ready, reply = FrameReader().feed(done.stdout)
     assert ready.type == msg.READY_TYPE

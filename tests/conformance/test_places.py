@@ -1,7 +1,7 @@
 """The same fault sets in every place: host engine, LCE's interpreter, emulated boards; trial by trial the same outcome.
 
-On the host and the boards scores are the same bits. LCE's interpreter rounds otherwise (scores within 1e-5 relative), so
-that what it can be asked is which class each image gets.
+On the host and the boards scores are the same bits. LCE's interpreter rounds otherwise (scores within 1e-5 relative),
+so that what it can be asked is which class each image gets.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from zobnn_edge.campaign.bench import Bench
 from zobnn_edge.campaign.journal import Row
 from zobnn_edge.campaign.outcome import top1
 from zobnn_edge.campaign.plan import Job, Plan
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
+from zobnn_edge.policy import Policy
 
 pytestmark = [
     pytest.mark.study,

@@ -1,13 +1,16 @@
-"""Fuzz the C code: `python -m tests.fuzz [TARGET ...] --seconds N`; `make fuzz SECONDS=N` does that."""
+"""Fuzz what takes bytes from outside: `python -m tests.fuzz [TARGET ...] --seconds N`, or `make fuzz SECONDS=N`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
-from tests.fuzz.libfuzzer import TARGETS, build, fuzz
+from tests.fuzz import libfuzzer, reader
+from tests.fuzz.libfuzzer import Outcome
 
+TARGETS = [*libfuzzer.TARGETS, "reader"]
 BUILD = Path(__file__).parents[2] / "build" / "fuzz"
 
 
@@ -22,12 +25,17 @@ def main() -> None:
         parser.error(f"there is no target {unknown[0]}; the targets are {', '.join(TARGETS)}")
     failed = False
     for name in options.targets or TARGETS:
-        found = BUILD / name / "found"
-        found.mkdir(parents=True, exist_ok=True)
-        outcome = fuzz(build(name, BUILD / name), found, ["-rss_limit_mb=1024", f"-max_total_time={options.seconds}"])
+        outcome = reader.fuzz(options.seconds, time.time_ns()) if name == "reader" else _fuzz_c(name, options.seconds)
         print(f"{name}: {outcome.summary}", flush=True)
         failed |= outcome.failed
     sys.exit(failed)
+
+
+def _fuzz_c(name: str, seconds: int) -> Outcome:
+    found = BUILD / name / "found"
+    found.mkdir(parents=True, exist_ok=True)
+    program = libfuzzer.build(name, BUILD / name)
+    return libfuzzer.fuzz(program, found, ["-rss_limit_mb=1024", f"-max_total_time={seconds}"])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from converters.c_header import c_header
@@ -16,14 +17,25 @@ from zobnn_edge.model_file import Model
 
 HERE = Path(__file__).parent
 ENGINE, AGENT, BOARDS = (firmware_folder() / name for name in ("engine", "agent", "boards"))
-SOURCES = {
-    "frame": [AGENT / "frame.c", ENGINE / "zob_fault.c"],
-    "agent": [AGENT / "frame.c", AGENT / "commands.c", AGENT / "network.c", *sorted(ENGINE.glob("*.c"))],
-    "plan": sorted(ENGINE.glob("*.c")),
+AGENT_SOURCES = {
+    "frame": [AGENT / "frame.c"],
+    "agent": [AGENT / "frame.c", AGENT / "commands.c", AGENT / "network.c"],
+    "plan": [],
 }
-TARGETS = list(SOURCES)
-_SANITIZERS = "-fsanitize=fuzzer,address,undefined"
-_FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-ffp-contract=off", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
+TARGETS = list(AGENT_SOURCES)
+_COVERED = "-fsanitize=fuzzer-no-link,address,undefined"
+_LINKED = "-fsanitize=fuzzer,address,undefined"
+_FLAGS = [
+    "-std=c99",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-O1",
+    "-g",
+    "-ffp-contract=off",
+    "-fno-omit-frame-pointer",
+    "-fno-sanitize-recover=all",
+]
 _BOARD = ['-DBOARD_NAME="fuzz"', "-DBOARD_CLOCK_HZ=0u", "-DMSG_MAX_PAYLOAD=1024u"]
 
 
@@ -50,15 +62,33 @@ def victim() -> Model:
     return Model.of(a.dense(3).affine(12).network())
 
 
-def build(name: str, folder: Path) -> Path:
-    """Compile a target into a folder, which is made; returns the program."""
+def build(name: str, folder: Path, changed: Path | None = None) -> Path:
+    """Compile a target into a folder, which is made; returns the program. `changed` replaces the source of its name."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.h").write_text(c_header(victim()))
-    includes = [f"-I{path}" for path in (ENGINE, AGENT, BOARDS, folder)]
+    objects = engine(folder.parent)
+    sources = [HERE / f"{name}.c", *AGENT_SOURCES[name]]
+    if changed and changed.stem in objects:
+        objects = {**objects, changed.stem: changed}
+    elif changed:
+        sources = [changed if source.name == changed.name and source.parent != HERE else source for source in sources]
     program = folder / f"fuzz_{name}"
-    sources = [HERE / f"{name}.c", *SOURCES[name]]
-    subprocess.run([clang(), *_FLAGS, _SANITIZERS, *_BOARD, *includes, *sources, "-o", program], check=True)
+    includes = [f"-I{path}" for path in (folder, ENGINE, AGENT, BOARDS)]
+    _clang(_LINKED, *_BOARD, *includes, *sources, *objects.values(), "-o", program)
     return program
+
+
+@cache
+def engine(folder: Path) -> dict[str, Path]:
+    """The engine's object files by name, compiled once for all targets."""
+    objects = {source.stem: folder / f"{source.stem}.o" for source in sorted(ENGINE.glob("*.c"))}
+    for name, file in objects.items():
+        _clang(_COVERED, f"-I{ENGINE}", "-c", ENGINE / f"{name}.c", "-o", file)
+    return objects
+
+
+def _clang(*arguments: str | Path) -> None:
+    subprocess.run([clang(), *_FLAGS, *arguments], check=True)
 
 
 def corpus(name: str) -> Path:

@@ -27,16 +27,19 @@ def ask(message: msg.Message, tail: bytes = b"", what: int = NEXT, **fields: int
 
 def scripts() -> list[bytes]:
     """Sessions with the agent: each request once as it is meant to be."""
-    hello = ask(msg.HELLO, nonce=7)
+    hello = ask(msg.HELLO, nonce=7, minor=0, reserved=0)
     requests = [
         ask(msg.PUT_INPUTS, bytes(range(48)), offset=0),
-        ask(msg.RUN, first=0, count=1, format=0),
-        ask(msg.RUN, first=1, count=3, format=1),
+        ask(msg.RUN, first=0, count=1, format=0, limit=0),
+        ask(msg.RUN, first=1, count=3, format=1, limit=1000),
         ask(msg.FLIP, struct.pack("<3I", 0, 1, 9), AGAIN, count=3),
         ask(msg.INJECT, rate_q64=1 << 62, seed=5, ranges=0, reserved=0),
         ask(msg.INJECT, struct.pack("<2I", 0, 8), AGAIN, rate_q64=1 << 63, seed=5, ranges=1, reserved=0),
         ask(msg.READ, offset=0, bytes=16),
         ask(msg.SCORES, first=0, count=3),
+        ask(msg.ARM, op=0, every=0, count=0),
+        ask(msg.FLIP_MEMORY, msg.MEMORY_BIT.pack(address=0x20000000, bit=0), AGAIN, count=1),
+        ask(msg.READ_MEMORY, address=0x20000000, bytes=8),
         ask(msg.STATUS, what=STRAY),
         ask(msg.STATUS),
         ask(msg.RESTORE),

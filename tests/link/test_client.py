@@ -32,7 +32,9 @@ def error(request: Frame, name: str, detail: int = 0) -> Frame:
 
 
 def ready(exception: int = 0, pc: int = 0) -> Frame:
-    return Frame(msg.READY_TYPE, 0, msg.READY.pack(boots=2, exception=exception, status=0, pc=pc, address=0))
+    registers = (*range(100, 115), pc, 0)
+    record = msg.READY.pack(boots=2, exception=exception, status=0x82, address=0xBAD, registers=registers)
+    return Frame(msg.READY_TYPE, 0, record)
 
 
 class Board:
@@ -133,7 +135,7 @@ def test_a_reply_in_pieces_is_put_together() -> None:
 
 def test_silence_ends_in_one_line_after_all_attempts() -> None:
     client, board = client_of(nothing)
-    with pytest.raises(NoAnswer, match=r"^board: no answer to restore \(3 times 0.02 s\)$"):
+    with pytest.raises(NoAnswer, match=r"^board: no answer to restore for 0.06 s \(3 attempts\)$"):
         client.request(msg.RESTORE)
     assert len(board.requests) == 3
 
@@ -162,9 +164,12 @@ def test_a_board_that_has_forgotten_the_session_has_restarted() -> None:
 
 def test_a_fault_during_a_request_is_reported_with_its_place() -> None:
     client, _ = client_of(lambda f: [ready(exception=3, pc=0x1234).encode()])
-    with pytest.raises(Restarted, match="exception 3 at 0x00001234") as caught:
+    why = "exception 3 at 0x00001234, status 00000082, address 00000BAD"
+    with pytest.raises(Restarted, match=why) as caught:
         client.request(msg.RESTORE)
     assert caught.value.exception == 3
+    assert caught.value.registers["r12"] == 112
+    assert caught.value.registers["sp"] == 113
 
 
 def test_reset_waits_for_ready_and_repeats_a_lost_request() -> None:
@@ -188,7 +193,7 @@ def hello(**changes: int) -> Script:
     def script(request: Frame) -> list[bytes]:
         nonce = msg.HELLO.request.unpack(request.payload)["nonce"]
         fields = {f.name: (0 if f.count == 1 else (0,) * f.count) for f in msg.HELLO.reply.fields}
-        fields |= {"nonce": nonce, "protocol": msg.PROTOCOL_VERSION, "generator": msg.GENERATOR_VERSION, **changes}
+        fields |= {"nonce": nonce, "generator": msg.GENERATOR_VERSION, **changes}
         return [Frame(request.type | msg.REPLY, request.sequence, msg.HELLO.reply.pack(**fields)).encode()]
 
     return script
@@ -199,7 +204,7 @@ def test_hello_ignores_that_the_board_has_just_booted() -> None:
     assert client.hello()["boots"] == 9
 
 
-@pytest.mark.parametrize("changes", [{"protocol": 99}, {"generator": 99}, {"nonce": -1 % (1 << 32)}])
+@pytest.mark.parametrize("changes", [{"generator": 99}, {"nonce": -1 % (1 << 32)}])
 def test_firmware_of_another_version_is_refused(changes: dict[str, int]) -> None:
     client, _ = client_of(hello(**changes))
     with pytest.raises(TargetError, match="build and flash it again"):
@@ -208,7 +213,7 @@ def test_firmware_of_another_version_is_refused(changes: dict[str, int]) -> None
 
 def test_a_socket_whose_other_end_closes_is_gone() -> None:
     ours, theirs = socket.socketpair()
-    client = Client(SocketTransport(ours, lambda: "board: it ended"), "board", timeout=5)
+    client = Client(SocketTransport(ours, lambda: Gone("board: it ended")), "board", timeout=5)
     theirs.close()
     with pytest.raises(Gone, match=r"^board: it ended$"):
         client.request(msg.RESTORE)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.networks import NETWORKS, dyadic_inputs
-from zobnn_edge.engine import Engine
+from zobnn_edge.engine import Engine, instruction_sets
 from zobnn_edge.faults.models import FaultSet
 from zobnn_edge.faults.space import Filter
-from zobnn_edge.incremental import Incremental, Shortcut, groups
+from zobnn_edge.incremental import Incremental
 from zobnn_edge.model_file import Model
 
 MODELS = {name: Model.of(make()) for name, make in NETWORKS.items()}
@@ -26,11 +26,12 @@ def assert_identical(name: str, image: bytes, again: Incremental) -> float:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("budget", [1 << 30, 3000, 0])
-def test_bit_identical_whatever_is_hit(name: str, budget: int) -> None:
+@pytest.mark.parametrize("instructions", instruction_sets())
+@pytest.mark.parametrize("budget", [1 << 30, 9000, 0])
+def test_bit_identical_whatever_is_hit(name: str, instructions: str, budget: int) -> None:
     """Every parameter by itself, many at once, one after the other on one object; with all, some and nothing kept."""
     model = MODELS[name]
-    again = Incremental(model, INPUTS[name], budget)
+    again = Incremental(model, INPUTS[name], budget, instructions)
     space = Filter().of(model.image)
     for seed, rate in enumerate((1e-4, 1e-3, 1e-2, 0.3)):
         flips = FaultSet("rate", rate, seed).addresses(space)
@@ -58,17 +59,18 @@ def test_bit_identical_under_every_fault_model(name: str, model: str, amount: in
 
 
 def test_only_what_a_fault_reaches_is_computed() -> None:
-    """A fault in the last layer costs the last group; one that no activation shows costs a channel of its group."""
+    """The later the fault, the less; one that no activation shows costs a block of channels of its own stage."""
     name = "binary_chain-float32"
     model = MODELS[name]
-    costs = [work for *_, work, _ in groups(model)]
     again = Incremental(model, INPUTS[name])
     last = model.image.regions[-1]
     sign = model.image.flipped([model.image.address(last.name, (0,), 31)]).data
-    assert assert_identical(name, sign, again) <= (costs[-1] + costs[-2]) / sum(costs)
+    everything = model.image.flipped(FaultSet("rate", 0.5, 1).addresses(Filter().of(model.image)).tolist()).data
+    assert assert_identical(name, everything, again) == pytest.approx(1)
+    assert 0 < assert_identical(name, sign, again) < 0.05
     first = next(r for r in model.image.regions if r.layer == "affine2" and r.role == "bias")
     mantissas = [model.image.flipped([model.image.address(first.name, (i,), 0)]).data for i in range(first.count)]
-    assert min(assert_identical(name, image, again) for image in mantissas) == pytest.approx(costs[0] / sum(costs) / 33)
+    assert 0 < min(assert_identical(name, image, again) for image in mantissas) < 0.2
 
 
 def test_pixels_are_inputs_as_well() -> None:
@@ -77,34 +79,3 @@ def test_pixels_are_inputs_as_well() -> None:
     image = model.image.flipped([model.image.regions[0].first_bit + 11]).data
     scores, _ = Incremental(model, x).run(image)
     assert np.array_equal(scores, Engine(model.plan).run(image, x))
-
-
-def test_all_networks_need_less_than_everything() -> None:
-    """What is live before a group is part of the arena, and each group's parameters are its own."""
-    for name, model in MODELS.items():
-        listed = groups(model)
-        assert [op for op, *_ in listed] == sorted({op for op, *_ in listed}), name
-        for _, live, parameters, work, _ in listed:
-            assert all(first + size <= model.arena_bytes for first, size in live), name
-            assert all(first + size <= len(model.image.data) for first, size in parameters), name
-            assert work > 0
-
-
-def test_the_shortcut_is_left_where_it_is_longer() -> None:
-    """Judged by runs before: faults in the first layer reach everything, those in the last one hardly anything."""
-    name = "binary_chain-float32"
-    model = MODELS[name]
-    incremental = Incremental(model, INPUTS[name])
-    early, late = (
-        model.image.flipped(
-            FaultSet("rate", 0.5, 1).addresses(Filter(parameters=(r.name,)).of(model.image)).tolist()
-        ).data
-        for r in (model.image.regions[0], model.image.regions[-1])
-    )
-    assert incremental.changed(early) == (0,)
-    assert incremental.changed(late) == (len(model.image.regions) - 1,)
-    assert incremental.changed(model.image.data) == ()
-    shortcut = Shortcut(incremental, 0.5 * incremental.seconds)
-    taken = [shortcut.run(early) is not None for _ in range(5)]
-    assert taken == [True, True, True, False, False]
-    assert all(shortcut.run(late) is not None for _ in range(5))

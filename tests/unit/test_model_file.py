@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.networks import NETWORKS
+from tests.networks import NETWORKS, Author
 from zobnn_edge import format as fmt
 from zobnn_edge import model_file
 from zobnn_edge.engine import Engine
 from zobnn_edge.errors import InputError, ModelError, ZobnnError
 from zobnn_edge.model_file import Model
+from zobnn_edge.plan import Names, counts
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -108,3 +110,48 @@ def test_a_crafted_plan_with_right_crcs_is_refused_or_harmless(data: bytes) -> N
         except ZobnnError:
             refused += 1
     assert refused > 500
+
+
+def test_a_real_input_with_a_zero_point_is_refused() -> None:
+    """Found by tests.fuzz: the engine refused such a plan, the reader took it."""
+    data = Model.of(NETWORKS["real-hardened-5"]()).to_bytes()
+    h = fmt.FILE_HEADER.unpack(data)
+    plan = bytearray(data[h["plan_offset"] : h["plan_offset"] + h["plan_bytes"]])
+    at = fmt.PLAN_HEADER.size
+    record = fmt.TENSOR.unpack(bytes(plan), at)
+    plan[at : at + fmt.TENSOR.size] = fmt.TENSOR.pack(**{**record, "zero_point": 3211264})
+    with pytest.raises(ModelError, match="input: real, but with a scale or a zero point; only int8 has them"):
+        Model.from_bytes(rebuilt(data, bytes(plan)))
+
+
+def test_a_padding_beyond_the_format_is_refused() -> None:
+    """Found by tests.fuzz: a dilation so large that half its extent does not fit the record."""
+    net = Author((8, 8, 4)).conv(4, 5, padding="half", weight=None, dilation=(36092, 19553)).network()
+    with pytest.raises(ModelError, match="conv1: a number does not fit the format"):
+        Model.of(net)
+
+
+def test_names_that_cannot_be_printed_are_refused() -> None:
+    """Found by tests.fuzz: a line break in a name made a refusal two lines long."""
+    net = NETWORKS["real-hardened-5"]()
+    for name in ("two\nlines", "zero\0", "\x1b[2J"):
+        with pytest.raises(ModelError, match="holds characters that cannot be printed; rename it"):
+            Model.of(replace(net, name=name)).to_bytes()
+    data = Model.of(replace(net, name="X" * 9)).to_bytes()
+    h = fmt.FILE_HEADER.unpack(data)
+    with pytest.raises(ValueError, match="a name holds characters that cannot be printed"):
+        Names.decode(data[h["names_offset"] :].replace(b"X" * 9, b"two\nlines"), *counts(Model.of(net).plan))
+
+
+def test_codes_in_rows_are_refused(data: bytes) -> None:
+    """Found by tests.fuzz: the engine refused such a plan, the reader took it."""
+    h = fmt.FILE_HEADER.unpack(data)
+    plan = bytearray(data[h["plan_offset"] : h["plan_offset"] + h["plan_bytes"]])
+    first = fmt.PLAN_HEADER.size + counts(bytes(plan))[0] * fmt.TENSOR.size
+    for at in range(first, first + counts(bytes(plan))[1] * fmt.PARAMETER.size, fmt.PARAMETER.size):
+        record = fmt.PARAMETER.unpack(bytes(plan), at)
+        if record["encoding"] == fmt.ENCODINGS["uniform"] and record["count"] % 8 == 0:
+            plan[at : at + fmt.PARAMETER.size] = fmt.PARAMETER.pack(**{**record, "row": 8})
+            break
+    with pytest.raises(ModelError, match="only binary weights have rows"):
+        Model.from_bytes(rebuilt(data, bytes(plan)))

@@ -5,19 +5,26 @@ from __future__ import annotations
 import argparse
 import os
 
+from tools.study import costs, page
 from tools.study.campaigns import SINGLE, run_all
-from tools.study.variants import VARIANTS
+from tools.study.variants import FRACBNN, VARIANTS
 
 
 def main() -> None:
     """Run campaigns, or write the page."""
     parser = argparse.ArgumentParser(prog="python -m tools.study")
-    parser.add_argument("what", choices=["run", "write"])
+    parser.add_argument("what", choices=["run", "costs", "write"])
     parser.add_argument("names", nargs="*", help=f"of {', '.join((*VARIANTS, SINGLE))}; default all")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.what == "run":
         run_all(arguments.names or [*VARIANTS, SINGLE], arguments.workers)
+    elif arguments.what == "costs":
+        costs.measure_all(
+            arguments.names or [n for n, v in VARIANTS.items() if v.network == FRACBNN and not v.where.types]
+        )
+    else:
+        page.write()
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ from functools import cache
 
 from zobnn_edge import zoo
 from zobnn_edge.faults.space import Filter
-from zobnn_edge.harden import Policy, harden
+from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
+from zobnn_edge.policy import Policy, load
 
 FRACBNN, RESNET = "fracbnn_cifar10", "resnet8"
+BEST = "codes8"
+"""The policy that holds most at no more than 12 bits a parameter."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ VARIANTS = {
     "bits8": Variant("8-bit codes, min-max", FRACBNN, coded(Policy(8, "minmax"))),
     "bits12": Variant("12-bit codes, min-max", FRACBNN, coded(Policy(12, "minmax"))),
     "bits8_error": Variant("8-bit codes, least error", FRACBNN, coded(Policy(8))),
+    "best": Variant(f"best policy ({BEST})", FRACBNN, coded(load(BEST))),
     "weights": Variant("only binary weights hit", FRACBNN, where=Filter(types=("binary",))),
     "resnet8": Variant("ResNet-8, float32", RESNET),
     "resnet8_bits8": Variant("ResNet-8, 8-bit codes", RESNET, coded(Policy(8, "minmax"))),

@@ -12,11 +12,12 @@ from zobnn_edge.campaign.journal import Control, Entry, Golden, Row, packed
 from zobnn_edge.campaign.outcome import Outcome, classify, deviation, top1
 from zobnn_edge.campaign.plan import Job, Trial
 from zobnn_edge.encoding import FloatArray
-from zobnn_edge.errors import TargetError
+from zobnn_edge.errors import InputError, TargetError
 from zobnn_edge.faults import models
 from zobnn_edge.faults.space import Addresses, stratum_of
-from zobnn_edge.link.client import NoAnswer, Refused, Restarted
-from zobnn_edge.targets import RunResult, open_target
+from zobnn_edge.link.client import WATCHDOG, NoAnswer, Refused, Restarted
+from zobnn_edge.link.transport import Lockup
+from zobnn_edge.targets import Options, RunResult, open_target
 
 FEW = 16
 """Addresses of fault sets of at most so many bits are written out in the journal."""
@@ -44,7 +45,9 @@ class Bench:
         """Open the target and bring the model; raises what `open_target` raises."""
         self.job = job
         self.spec = spec
-        self.target = open_target(spec, job.model)
+        self._memory, self._at = job.space.memory, job.plan.where.operation(job.model)
+        self.target = open_target(spec, job.model, Options(self._memory == "plan", job.power_cycle))
+        self._check_memory()
         self._on_host = self.target.info.board == "host"
         self._part: int | None = None
         self._golden: dict[int, FloatArray] = {}
@@ -70,6 +73,20 @@ class Bench:
     def close(self) -> None:
         """Give the target back."""
         self.target.close()
+
+    def _check_memory(self) -> None:
+        """Refuse faults that the target cannot make before anything is run."""
+        if self._memory == "parameters" and self._at is None:
+            return
+        try:
+            size = self.target.memory_bytes(self._memory)
+            if size != len(self.job.space.image.data):
+                raise InputError(
+                    f"{self.spec}: its {self._memory} has {size} bytes, not {len(self.job.space.image.data)}"
+                )
+        except InputError:
+            self.target.close()
+            raise
 
     def _prepare(self, part: int) -> list[Entry]:
         """Bring the images of a part; when it is the first time, make the golden run, and again as a control."""
@@ -107,21 +124,26 @@ class Bench:
         try:
             return self._row(trial, addresses, *self._observe(trial, addresses))
         except TargetError as error:  # before or after the run: says nothing about the network
-            self.target.reset()
-            return self._row(trial, addresses, None, Outcome.HARNESS_ERROR, str(error))
+            return self._row(trial, addresses, None, Outcome.HARNESS_ERROR, evidence(error, self.target.recover()))
 
     def _observe(self, trial: Trial, addresses: Addresses) -> tuple[RunResult | None, Outcome, str]:
         """What the network does with these bits inverted; on the host, equal fault sets are computed once."""
         key = (trial.part, addresses.tobytes())
         result = self._known.get(key)
         if result is None:
-            self._invert(trial, addresses)
+            beyond = self._memory in ("plan", "sram")  # faults may end the board before it is told to run
+            if not beyond:
+                self._invert(trial, addresses)
             try:
+                if beyond:
+                    self._invert(trial, addresses)
                 result = self.target.run()
             except TargetError as error:
+                return None, failure(error, beyond), evidence(error, self.target.recover())
+            if beyond:
                 self.target.reset()
-                return None, failure(error), str(error)
-            self.target.restore()
+            else:
+                self.target.restore()
             self._work += result.work
             if self._may_come_again(addresses, result):
                 self._known[key] = result
@@ -136,7 +158,11 @@ class Bench:
     def _invert(self, trial: Trial, addresses: Addresses) -> None:
         """Invert the bits. A board draws independent flips itself, which a few bytes tell it to."""
         faults, regions = trial.faults, self.job.space.regions
-        if faults.model == "rate" and regions is not None and not self._on_host:
+        if self._at is not None:
+            flips = self.target.arm(self._memory, addresses, self._at)
+        elif self._memory != "parameters":
+            flips = self.target.flip_memory(self._memory, addresses)
+        elif faults.model == "rate" and regions is not None and not self._on_host:
             flips = self.target.inject(faults.amount, faults.seed, regions)
         else:
             flips = self.target.invert(addresses)
@@ -177,15 +203,23 @@ class Bench:
         """The number of the stratum that was hit, of models that hit one place."""
         if not models.model(self.job.plan.model).one_place:
             return None
-        return self._strata[stratum_of(self.job.model.image, int(addresses[0]))]
+        return self._strata[stratum_of(self.job.space.image, int(addresses[0]))]
 
 
-def failure(error: TargetError) -> Outcome:
-    """The outcome of a run that gave no scores."""
-    if isinstance(error, NoAnswer):
+def failure(error: TargetError, beyond: bool = False) -> Outcome:
+    """The outcome of a run that gave no scores; `beyond` if there were faults beyond parameters and activations, in
+    what makes the board work: then whatever it does wrong comes of them."""
+    if isinstance(error, NoAnswer) or (isinstance(error, Restarted) and error.exception == WATCHDOG):
         return Outcome.HANG
-    if isinstance(error, Restarted) and error.exception:
+    if isinstance(error, Lockup) or (isinstance(error, Restarted) and (error.exception or beyond)):
         return Outcome.CRASH
-    if isinstance(error, Refused) and error.error == "engine":
+    if isinstance(error, Refused) and (error.error == "engine" or beyond):
         return Outcome.DETECTED
     return Outcome.HARNESS_ERROR
+
+
+def evidence(error: TargetError, recovery: str) -> str:
+    """What is known of a failure: why, the registers, what brought the target back."""
+    registers = error.registers if isinstance(error, Restarted) else {}
+    held = "".join(f" {name}={value:08x}" for name, value in registers.items())
+    return f"{error};{held and f'{held};'} brought back by {recovery}"

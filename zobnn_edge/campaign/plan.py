@@ -101,7 +101,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """A plan with what it is tried on: the contents of a .zob file, inputs (N, ...) and labels (N,), and their name.
+    """A plan with what it is tried on: the contents of a .zob file, inputs (N, ...) and labels (N,), and their name;
+    and the command that takes a board's power away and gives it back.
 
     The inputs are shared out to the plan's parts in order; what is left over is not used.
     """
@@ -111,9 +112,17 @@ class Job:
     inputs: InputArray
     labels: InputArray
     source: str = ""
+    power_cycle: str | None = None
 
     def __reduce__(self) -> tuple[type[Job], tuple[object, ...]]:
-        return Job, (self.plan, self.model_file, self.inputs, self.labels, self.source)  # not what is cached below
+        return Job, (
+            self.plan,
+            self.model_file,
+            self.inputs,
+            self.labels,
+            self.source,
+            self.power_cycle,
+        )  # not what is cached below
 
     @cached_property
     def model(self) -> Model:
@@ -123,7 +132,7 @@ class Job:
     @cached_property
     def space(self) -> FaultSpace:
         """The fault space."""
-        return self.plan.where.of(self.model.image)
+        return self.plan.where.within(self.model)
 
     def images(self, part: int) -> tuple[InputArray, InputArray]:
         """Inputs and labels of one part."""

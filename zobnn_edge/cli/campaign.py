@@ -68,6 +68,15 @@ def campaign(
     bits: Annotated[
         str | None, typer.Option(metavar="J,K-L", help="Only these bit positions; 0 is the lowest.")
     ] = None,
+    space: Annotated[
+        str, typer.Option(metavar="MEMORY", help="parameters, arena, plan or sram: where faults are.")
+    ] = "parameters",
+    at: Annotated[
+        str | None, typer.Option(metavar="OP", help="Faults come in mid-inference, when this operation begins.")
+    ] = None,
+    power_cycle: Annotated[
+        str | None, typer.Option(metavar="CMD", help="Command that turns a hung board off and on, as the last means.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every fault set and of the choice of images.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes on the host; default one a core.")] = None,
     cluster: Annotated[
@@ -87,15 +96,17 @@ def campaign(
     from zobnn_edge.report.summary import summarise
 
     network = read_model(net)
-    where = Filter(some(region), some(type), some(layer), some(role), parse_bits(bits))
-    space = where.of(network.image)
-    amounts = _amounts(model, rates, counts, space.size)
+    targets = target or ["host"]
+    sram = _sram_bytes(targets) if space == "sram" else None
+    where = Filter(some(region), some(type), some(layer), some(role), parse_bits(bits), space, at, sram)
+    faults = where.within(network)
+    amounts = _amounts(model, rates, counts, faults.size)
     points = None if half_width is None else half_width / 100
-    plan = Plan(amounts, _trials(trials, error, model, amounts, space), seed, model, where, parts, points)
+    plan = Plan(amounts, _trials(trials, error, model, amounts, faults), seed, model, where, parts, points)
     x, y = test_images(dataset, images * parts, seed)
-    job = Job(plan, network.to_bytes(), x, y, f"{dataset}, {images} images a trial")
-    plan.check(space)
-    targets, count = target or ["host"], workers or os.cpu_count() or 1
+    job = Job(plan, network.to_bytes(), x, y, f"{dataset}, {images} images a trial", power_cycle)
+    plan.check(faults)
+    count = workers or os.cpu_count() or 1
     places = cluster_lanes(job, cluster, targets, count) if cluster else lanes(job, targets, count)
     with _valid(), opened(job, journal, places) as book:
         with _progress(plan, Console(stderr=True)) as show:
@@ -197,6 +208,16 @@ def _amounts(model: str, rates: str | None, counts: str | None, size: int) -> tu
     if takes_rates:
         return found
     return tuple(dict.fromkeys(float(round(rate * size)) for rate in found))
+
+
+def _sram_bytes(targets: list[str]) -> int:
+    """The size of the SRAM that all targets have: that of a board described by its board.toml."""
+    from zobnn_edge.boards import board
+
+    sizes = {board(spec.removeprefix("qemu:")).ram.bytes if spec.startswith("qemu:") else 0 for spec in targets}
+    if len(sizes) != 1 or 0 in sizes:
+        raise InputError("--space sram: give targets qemu:BOARD whose boards have the same SRAM")
+    return sizes.pop()
 
 
 def _rates(text: str) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Verbs about boards: boards, build, inject."""
+"""Verbs about boards: boards, build, flash, inject."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zobnn_edge.errors import InputError
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (boards, build, inject):
+    for verb in (boards, build, flash, inject):
         app.command()(verb)
 
 
@@ -72,6 +72,38 @@ def build(
 
     made = firmware.build(read_model(net), board, output)
     typer.echo(f"{made}: {made.stat().st_size:,} bytes, firmware for {board}")
+
+
+def flash(
+    firmware: Annotated[Path, typer.Argument(metavar="FW.elf", help="What `zobnn build` wrote.")],
+    board: Annotated[str, typer.Option(metavar="BOARD", help="The board; `zobnn boards` lists them.")],
+    tool: Annotated[
+        str | None, typer.Option(help="pyocd, openocd, st-flash, or restart (emulated); default: what is installed.")
+    ] = None,
+    probe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Debug probe: its name or serial number, or part of one.")
+    ] = None,
+    port: Annotated[
+        str | None, typer.Option(metavar="PORT|auto", help="Ask on this serial port whether the firmware is there.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")] = False,
+) -> None:
+    """Flash firmware onto a board and verify it.
+
+    A firmware that is another board's or does not fit is refused. An emulated board is started with it, and asked.
+    """
+    from zobnn_edge.boards import board as board_of
+    from zobnn_edge.elf import FirmwareFile
+    from zobnn_edge.flash import flash as carry_out
+    from zobnn_edge.flash import steps
+
+    todo = steps(FirmwareFile.read(firmware), board_of(board), tool, probe, port)
+    if dry_run:
+        for step in todo:
+            typer.echo(step.text)
+        return
+    carry_out(todo, typer.echo)
+    typer.echo(f"{firmware} is on {board}, verified")
 
 
 def inject(

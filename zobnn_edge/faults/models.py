@@ -94,6 +94,8 @@ def _burst(space: FaultSpace, faults: FaultSet) -> Addresses:
 
 def _stuck(space: FaultSpace, faults: FaultSet, value: int) -> Addresses:
     """Stuck bits that hold the other value: parameters are only read, so the others make no difference."""
+    if space.memory != "parameters":
+        raise InputError(f"stuck cells of {space.memory} are not modelled: what they hold changes; use rate")
     cells = _rate(space, faults)
     held = np.frombuffer(space.image.data, np.uint8)[cells // 8] >> (cells % 8).astype(np.uint8) & 1
     stuck: Addresses = cells[held != value]

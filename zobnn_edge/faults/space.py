@@ -1,19 +1,35 @@
-"""The fault space: which stored bits may be hit, and their numbering (docs/spec.md, "Faults")."""
+"""The fault space: which stored bits may be hit, and their numbering (docs/spec.md, "Faults").
+
+That is the parameter image, unless another memory is chosen by name: there a bit address counts bits from the start of
+that memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zobnn_edge.encoding import row_bits
+from zobnn_edge.encoding import Binary, row_bits
 from zobnn_edge.errors import InputError
 from zobnn_edge.image import ParameterImage, Region
+from zobnn_edge.layout import lay_out
+
+if TYPE_CHECKING:
+    from zobnn_edge.model_file import Model
 
 Addresses = NDArray[np.int64]
+MEMORIES = {
+    "parameters": "the parameter image",
+    "arena": "the activations, in the middle of an inference",
+    "plan": "the plan, which is then kept in RAM: what the engine does, and where",
+    "sram": "all of a board's SRAM, with stack, link buffers and injector",
+}
+"""What faults can be in, by name. All but the first reach beyond what a hardened network protects."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,10 @@ class Filter:
 
     Types are binary, L (real weights) and S (all other reals); bit positions are those of the code, 0 the lowest. With
     bit positions given, bits that fill up rows are left out.
+
+    `memory` is one of MEMORIES; in another than the parameters these choices make no sense. Faults come before each
+    inference or, by `at`, in the middle of it: when the operation of that name (or index) begins. `sram_bytes` is the
+    size of the board's SRAM.
     """
 
     parameters: tuple[str, ...] | None = None
@@ -79,9 +99,46 @@ class Filter:
     layers: tuple[str, ...] | None = None
     roles: tuple[str, ...] | None = None
     bits: tuple[int, ...] | None = None
+    memory: str = "parameters"
+    at: str | None = None
+    sram_bytes: int | None = None
+
+    def within(self, model: Model) -> FaultSpace:
+        """The bits chosen; raises InputError for a name that there is not, or when nothing is left."""
+        self.operation(model)
+        if self.memory == "parameters":
+            return self.of(model.image)
+        if self.memory not in MEMORIES:
+            raise InputError(f"there is no fault space {self.memory}; use {', '.join(MEMORIES)}")
+        if any((self.parameters, self.types, self.layers, self.roles, self.bits)):
+            raise InputError(f"a choice of parameters makes no sense of faults in {self.memory}")
+        if self.memory == "arena" and self.at is None:
+            raise InputError("an inference writes the arena before it reads it; say when faults come, by --at OP")
+        if self.memory in ("plan", "sram") and self.at is not None:
+            raise InputError(f"faults in {self.memory} come before an inference; leave --at out")
+        sizes = {"arena": model.arena_bytes, "plan": len(model.plan), "sram": self.sram_bytes}
+        size = sizes[self.memory]
+        if not size:
+            raise InputError(f"nothing is known of the {self.memory} of the target; use a board")
+        whole = Region(self.memory, self.memory, "memory", "binary", (8 * size,), Binary(), 0)
+        return FaultSpace(ParameterImage((whole,), bytes(size)), (_part(whole, None),))
+
+    def operation(self, model: Model) -> int | None:
+        """The index of the operation that faults come before, of those that an inference can be stopped at: the one
+        named, or the one it is fused with. None: they come before the inference. Raises InputError for no operation."""
+        if self.at is None:
+            return None
+        groups = lay_out(model.network).groups
+        first = 0
+        for group in groups:
+            if any(op.name == self.at for op in group) or str(first) == self.at:
+                return first
+            first += len(group)
+        known = ", ".join(op.name for group in groups for op in group)
+        raise InputError(f"there is no operation {self.at}; there are {known}")
 
     def of(self, image: ParameterImage) -> FaultSpace:
-        """The bits chosen; raises InputError for a name that there is not, or when nothing is left."""
+        """The bits of a parameter image chosen; raises as `within` does."""
         wanted = (
             ("parameter", self.parameters, [r.name for r in image.regions]),
             ("type", self.types, [r.type for r in image.regions]),
@@ -120,6 +177,12 @@ class FaultSpace:
 
     image: ParameterImage
     parts: tuple[Part, ...]
+
+    @property
+    def memory(self) -> str:
+        """The one of MEMORIES that it is in."""
+        first = self.parts[0].region
+        return first.name if first.role == "memory" else "parameters"
 
     @cached_property
     def _ends(self) -> Addresses:

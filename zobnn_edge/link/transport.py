@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 from zobnn_edge.errors import TargetError
 
+_PULSE_SECONDS = 0.1
+
 
 class Gone(TargetError):
     """The other end of the line went away."""
+
+
+class Lockup(Gone):
+    """The emulator ended because the emulated core locked up: a fault that it could not even handle."""
 
 
 class Transport(Protocol):
@@ -23,14 +30,17 @@ class Transport(Protocol):
     def read(self, timeout: float) -> bytes:
         """What has arrived, waiting at most `timeout` seconds for a first byte; b"" if none came. Raises Gone."""
 
+    def pulse_reset(self) -> None:
+        """Pull the board's reset line; raises TargetError when there is none."""
+
     def close(self) -> None:
         """Give the line back; it is not used afterwards."""
 
 
 class SocketTransport:
-    """One end of a connected socket; `why_gone` is asked for the line that says what became of the other end."""
+    """One end of a connected socket; `why_gone` is asked for what became of the other end."""
 
-    def __init__(self, connection: socket.socket, why_gone: Callable[[], str]) -> None:
+    def __init__(self, connection: socket.socket, why_gone: Callable[[], Gone]) -> None:
         self._socket = connection
         self._why_gone = why_gone
 
@@ -38,7 +48,7 @@ class SocketTransport:
         try:
             self._socket.sendall(data)
         except OSError:
-            raise Gone(self._why_gone()) from None
+            raise self._why_gone() from None
 
     def read(self, timeout: float) -> bytes:
         try:
@@ -47,10 +57,13 @@ class SocketTransport:
                 return b""
             data = self._socket.recv(65536)
         except OSError:
-            raise Gone(self._why_gone()) from None
+            raise self._why_gone() from None
         if not data:
-            raise Gone(self._why_gone())
+            raise self._why_gone()
         return data
+
+    def pulse_reset(self) -> None:
+        raise TargetError("a socket has no reset line")
 
     def close(self) -> None:
         self._socket.close()
@@ -84,6 +97,15 @@ class SerialTransport:
             return first + self._serial.read(self._serial.in_waiting) if first else b""
         except self._errors as error:
             raise Gone(f"{self._name}: the serial port is gone ({error})") from None
+
+    def pulse_reset(self) -> None:
+        """RTS and DTR low and high again: which of them resets, if any does, is a matter of the board's wiring."""
+        try:
+            for level in (True, False):
+                self._serial.rts = self._serial.dtr = level
+                time.sleep(_PULSE_SECONDS)
+        except (*self._errors, NotImplementedError) as error:
+            raise TargetError(f"{self._name}: has no reset line ({error})") from None
 
     def close(self) -> None:
         self._serial.close()

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from zobnn_edge.encoding import FloatArray, InputArray
+from zobnn_edge.errors import InputError
 from zobnn_edge.faults.space import Addresses
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network, as_inputs
@@ -34,6 +35,15 @@ class TargetInfo:
     input_bytes: int = 0
     boots: int = 0
     firmware: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to open a target: with the plan in RAM, so that there can be faults in it; and the command that takes its
+    board's power away and gives it back, the last means against one that hangs."""
+
+    plan_in_ram: bool = False
+    power_cycle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,26 @@ class Target(ABC):
         """Invert bits that are known to belong to parameters, all different; returns how many."""
         return len(self.flip(addresses.tolist()))
 
+    def memory_bytes(self, memory: str) -> int:
+        """Length of a memory of `faults.space.MEMORIES` in which this target can make faults; raises InputError where
+        it cannot."""
+        raise self._no_faults_in(memory)
+
+    def flip_memory(self, memory: str, addresses: Addresses) -> int:
+        """Invert bits of a memory, by their addresses from its start; returns how many. Only `reset` is sure to undo
+        it. Raises InputError as `memory_bytes` does."""
+        raise self._no_faults_in(memory)
+
+    def arm(self, memory: str, addresses: Addresses, op: int) -> int:
+        """Bits of a memory that are inverted when operation `op` begins: of the parameters in the next inference only,
+        of the arena in every one until `restore`. Returns how many. Raises InputError where `op` is fused with the one
+        before, or these are more bits than the target takes, and as `memory_bytes` does."""
+        raise self._no_faults_in(memory)
+
+    def _no_faults_in(self, memory: str) -> InputError:
+        name = self.info.name
+        return InputError(f"{name}: cannot make faults in {memory}; use a board that can, for instance qemu:mps2-an386")
+
     @abstractmethod
     def inject(self, rate: float, seed: int, regions: Sequence[str] | None = None) -> int:
         """Invert every bit of the named parameters (None: of all) with probability `rate`; returns how many.
@@ -117,6 +147,11 @@ class Target(ABC):
     @abstractmethod
     def reset(self) -> None:
         """Restart the target: as `restore`, and whatever else was in it is gone. The inputs stay set."""
+
+    def recover(self) -> str:
+        """As `reset`, by the mildest of several means that works; returns its name."""
+        self.reset()
+        return "reset"
 
     @abstractmethod
     def close(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import struct
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,19 +15,45 @@ import numpy as np
 from zobnn_edge import engine
 from zobnn_edge.encoding import FloatArray, InputArray
 from zobnn_edge.errors import InputError, TargetError
+from zobnn_edge.faults.space import Addresses
 from zobnn_edge.format import INPUT_FORMATS
 from zobnn_edge.link import messages as msg
-from zobnn_edge.link.client import Client
+from zobnn_edge.link.client import Client, Counters, Part
 from zobnn_edge.model_file import Model
 from zobnn_edge.records import Record
-from zobnn_edge.targets.base import Counter, Flip, RunResult, Target, TargetInfo, checked_inputs, checked_ranges
+from zobnn_edge.targets.base import (
+    Counter,
+    Flip,
+    Options,
+    RunResult,
+    Target,
+    TargetInfo,
+    checked_inputs,
+    checked_ranges,
+)
 
 RUN_TIMEOUT = 60.0
-"""Seconds that a board may take for the inferences of one RUN before the request is sent again."""
+"""Seconds that a board may take for one request of which it is not known how long it takes."""
+HANG_FACTOR, HANG_SECONDS = 4, 1.0
+"""An inference hangs that takes so many times as long as it did without faults, and so many seconds more."""
+RESET_SECONDS, RESET_ATTEMPTS = 3.0, 2
 
 _COUNTERS: dict[int, Counter] = {0: "nothing", 1: "instructions", 2: "cycles"}
 _MIN_PAYLOAD = 128
 """Bytes that every board's frames hold; less would be damaged."""
+
+
+@dataclass(frozen=True)
+class _Usual:
+    """What one inference takes without faults: seconds on this machine's clock, and what the board counts."""
+
+    seconds: float
+    count: int
+
+    @property
+    def limit(self) -> int:
+        """Where the board's watchdog should bite."""
+        return min(HANG_FACTOR * self.count, (1 << 32) - 1)
 
 
 class BoardTarget(Target):
@@ -33,8 +62,10 @@ class BoardTarget(Target):
     _client: Client
     _hello: dict[str, Any]
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, options: Options = Options()) -> None:  # noqa: B008 - it is frozen
         self._name = name
+        self._options = options
+        self._usual: _Usual | None = None
         self._firmware = ""
         self._inputs: InputArray = np.empty((0, 0), np.float32)
         self._on_board = slice(0, 0)
@@ -85,6 +116,16 @@ class BoardTarget(Target):
         self._inputs = x.copy()
         self._on_board = slice(0, 0)
 
+    def run_plainly(self) -> RunResult:
+        """As `run`, and learn how long an inference takes."""
+        self._usual = None
+        begin = time.monotonic()
+        result = self.run()
+        if len(self._inputs):
+            seconds = (time.monotonic() - begin) / len(self._inputs)
+            self._usual = _Usual(seconds, result.instructions or math.ceil(1000 * seconds))
+        return result
+
     def run(self) -> RunResult:
         scores = np.empty((len(self._inputs), self._hello["output_count"]), np.float32)
         count = 0
@@ -118,22 +159,25 @@ class BoardTarget(Target):
         self._on_board = slice(0, 0)
         data = self._inputs[part].tobytes()
         room = self._room(msg.PUT_INPUTS.request, 1)
-        for offset in range(0, len(data), room):
-            self._client.request(msg.PUT_INPUTS, data[offset : offset + room], offset=offset)
+        offsets = range(0, len(data), room)
+        parts = [Part({"offset": offset}, data[offset : offset + room]) for offset in offsets]
+        self._client.transfer(msg.PUT_INPUTS, parts)
         self._on_board = part
 
     def _run(self, first: int, count: int) -> tuple[FloatArray, int]:
         kind = INPUT_FORMATS["float32" if self._inputs.dtype == np.float32 else "uint8"]
-        reply = self._client.request(msg.RUN, first=first, count=count, format=kind, timeout=RUN_TIMEOUT)
+        limit = self._usual.limit if self._usual and self._can("watchdog") else 0
+        patience = HANG_SECONDS + HANG_FACTOR * count * self._usual.seconds if self._usual else RUN_TIMEOUT
+        reply = self._client.request(msg.RUN, first=first, count=count, format=kind, limit=limit, patience=patience)
         outputs = int(self._hello["output_count"])
         tail = reply.tail if count * outputs <= self._room(msg.RUN.reply, 4) else self._read_scores(outputs)
         return np.frombuffer(tail, "<f4").reshape(count, outputs).astype(np.float32), reply["instructions"]
 
     def _read_scores(self, outputs: int) -> bytes:
-        parts, room = [], self._room(msg.SCORES.reply, 4)
-        for first in range(0, outputs, room):
-            parts.append(self._client.request(msg.SCORES, first=first, count=min(room, outputs - first)).tail)
-        return b"".join(parts)
+        room = self._room(msg.SCORES.reply, 4)
+        firsts = range(0, outputs, room)
+        parts = [Part({"first": first, "count": min(room, outputs - first)}) for first in firsts]
+        return b"".join(reply.tail for reply in self._client.transfer(msg.SCORES, parts))
 
     def flip(self, addresses: Iterable[int]) -> list[Flip]:
         wanted = list(addresses)
@@ -163,7 +207,7 @@ class BoardTarget(Target):
         """Inject into as many ranges as one frame holds; none stands for all."""
         tail = b"".join(struct.pack("<2I", first, bits) for first, bits in ranges)
         reply = self._client.request(
-            msg.INJECT, tail, rate_q64=threshold, seed=seed, ranges=len(ranges), reserved=0, timeout=RUN_TIMEOUT
+            msg.INJECT, tail, rate_q64=threshold, seed=seed, ranges=len(ranges), reserved=0, patience=RUN_TIMEOUT
         )
         return int(reply["flips"])
 
@@ -174,21 +218,89 @@ class BoardTarget(Target):
         return crc
 
     def read(self) -> bytes:
-        size = len(self.model.image.data)
-        parts, room = [], self._room(msg.READ.reply, 1)
-        for offset in range(0, size, room):
-            parts.append(self._client.request(msg.READ, offset=offset, bytes=min(room, size - offset)).tail)
-        return b"".join(parts)
+        return self._read(msg.READ, "offset", 0, len(self.model.image.data))
+
+    def read_memory(self, address: int, count: int) -> bytes:
+        """Bytes of SRAM."""
+        return self._read(msg.READ_MEMORY, "address", address, count)
+
+    def _read(self, message: msg.Message, where: str, first: int, count: int) -> bytes:
+        room = self._room(message.reply, 1)
+        parts = [Part({where: first + at, "bytes": min(room, count - at)}) for at in range(0, count, room)]
+        return b"".join(reply.tail for reply in self._client.transfer(message, parts))
+
+    def memory_bytes(self, memory: str) -> int:
+        return self._memory(memory)[1]
+
+    def _memory(self, memory: str) -> tuple[int, int]:
+        """Address and length of a memory; raises InputError where there can be no faults in it."""
+        h = self._hello
+        if memory == "plan" and not self._can("plan_in_ram"):
+            raise InputError(f"{self._name}: its plan lies in flash; faults in the plan need firmware built for them")
+        places = {
+            "parameters": (h["memory_address"], h["image_bytes"]),
+            "arena": (h["arena_address"], h["arena_bytes"]),
+            "plan": (h["plan_address"], len(self.model.plan)),
+            "sram": (h["ram_address"], h["ram_bytes"]),
+        }
+        address, size = places.get(memory, (0, 0))
+        if not size or not self._can("memory"):
+            raise self._no_faults_in(memory)
+        return address, size
+
+    def flip_memory(self, memory: str, addresses: Addresses) -> int:
+        room = self._room(msg.FLIP_MEMORY.reply, msg.FLIP_DONE.size)
+        flipped = 0
+        for first in range(0, len(addresses), room):
+            bits = self._bits(memory, addresses[first : first + room])
+            flipped += self._client.request(msg.FLIP_MEMORY, b"".join(bits), count=len(bits))["count"]
+        return flipped
+
+    def arm(self, memory: str, addresses: Addresses, op: int) -> int:
+        room = self._room(msg.ARM.request, msg.MEMORY_BIT.size)
+        if not self._can("arm") or len(addresses) > room:
+            raise InputError(
+                f"{self._name}: takes up to {room} bits in the middle of an inference, not {len(addresses)}"
+            )
+        bits = self._bits(memory, addresses)
+        every = int(memory == "arena")
+        return int(self._client.request(msg.ARM, b"".join(bits), op=op, every=every, count=len(bits))["count"])
+
+    def _bits(self, memory: str, addresses: Addresses) -> list[bytes]:
+        begin, _ = self._memory(memory)
+        return [msg.MEMORY_BIT.pack(address=begin + a // 8, bit=a % 8) for a in addresses.tolist()]
+
+    def _can(self, capability: str) -> bool:
+        return bool(self._hello["capabilities"] & msg.CAPABILITIES[capability][0])
 
     def status(self) -> dict[str, Any]:
         """State of memory and link: the fields of the STATUS reply."""
         return self._client.request(msg.STATUS).fields
 
+    @property
+    def counters(self) -> Counters:
+        """What the host's end of the link has seen."""
+        return self._client.counters
+
     def reset(self) -> None:
-        self._on_board = slice(0, 0)
-        self._client.reset()
-        self._hello = self._client.hello()
-        self._check(self.model)
+        self.recover()
+
+    def recover(self) -> str:
+        failed = []
+        for step, take in self._ladder():
+            self._on_board = slice(0, 0)
+            try:
+                take()
+                self._hello = self._client.hello()
+                self._check(self.model)
+                return step
+            except TargetError as error:
+                failed.append(f"{step}: {error}")
+        raise TargetError(f"{self._name}: nothing brings it back ({'; '.join(failed)})")
+
+    def _ladder(self) -> list[tuple[str, Callable[[], None]]]:
+        """The means to bring the board back, the mildest first."""
+        return [("reset command", lambda: self._client.reset(RESET_SECONDS, RESET_ATTEMPTS))]
 
     def close(self) -> None:
         if hasattr(self, "_client"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from zobnn_edge.boards import Board, board
 from zobnn_edge.errors import InputError, ToolError
 from zobnn_edge.model_file import Model
+from zobnn_edge.targets.base import Options
 from zobnn_edge.targets.process import ProcessTarget
 
 _QEMU = "qemu-system-arm"
@@ -21,9 +22,9 @@ class EmulatedTarget(ProcessTarget):
     With -icount every instruction takes the same emulated time, so that counts are exact and repeat.
     """
 
-    def __init__(self, board_name: str, model: Model) -> None:
+    def __init__(self, board_name: str, model: Model, options: Options = Options()) -> None:  # noqa: B008
         """Raises InputError for an unknown board, else as ProcessTarget does."""
-        super().__init__(f"qemu:{board_name}", "the emulator", board(board_name), model)
+        super().__init__(f"qemu:{board_name}", "the emulator", board(board_name), model, options)
 
     def _launch(self, elf: Path, line: socket.socket) -> subprocess.Popen[bytes]:
         serial = ["-chardev", f"socket,id=serial0,fd={line.fileno()}", "-serial", "chardev:serial0"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import time
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,12 +14,21 @@ import numpy as np
 from zobnn_edge import _engine, engine
 from zobnn_edge.encoding import InputArray
 from zobnn_edge.faults.space import Addresses
-from zobnn_edge.incremental import Incremental, Shortcut
+from zobnn_edge.incremental import Incremental
 from zobnn_edge.model_file import Model
 from zobnn_edge.targets.base import Flip, RunResult, Target, TargetInfo, checked_inputs, checked_ranges
 
 MANY = 5
 """Runs on the same inputs before it pays to prepare for more."""
+
+
+@dataclass(frozen=True)
+class _Armed:
+    """Bits of a memory that are inverted when an operation begins."""
+
+    memory: str
+    addresses: Addresses
+    op: int
 
 
 class HostTarget(Target):
@@ -37,31 +46,48 @@ class HostTarget(Target):
         self.model = model
         self._engine = engine.Engine(model.plan)
         self._image = bytearray(model.image.data)
+        self._armed: _Armed | None = None
         self._threads: int | None = None
-        self._shortcut: Shortcut | None = None
+        self._incremental: Incremental | None = None
+        self._runs = 0
         self._inputs: InputArray = np.empty((0, int(np.prod(model.network.input_shape))), np.float32)
 
     def put_inputs(self, inputs: InputArray) -> None:
         self._inputs = checked_inputs(self.model.network, inputs).copy()
-        self._shortcut, self._runs = None, 0
+        self._incremental, self._runs = None, 0
 
     def expect_many_runs(self) -> None:
         self._threads = 1  # others run beside it
 
-    def _prepare_shortcut(self) -> None:
-        started = time.thread_time()
-        self.run_plainly()
-        plain_seconds = time.thread_time() - started
-        self._shortcut = Shortcut(Incremental(self.model, self._inputs), plain_seconds)
+    def memory_bytes(self, memory: str) -> int:
+        sizes = {"parameters": len(self._image), "arena": self.model.arena_bytes}
+        if memory not in sizes:
+            raise self._no_faults_in(memory)
+        return sizes[memory]
+
+    def arm(self, memory: str, addresses: Addresses, op: int) -> int:
+        self.memory_bytes(memory)
+        self._armed = _Armed(memory, addresses, op)
+        return len(addresses)
+
+    def _run_armed(self, armed: _Armed) -> RunResult:
+        before, arena_bits = bytes(self._image), armed.addresses
+        if armed.memory == "parameters":
+            arena_bits = arena_bits[:0]
+            self.invert(armed.addresses)
+            self._armed = None
+        scores = self._engine.run_stopped(before, self._image, self._inputs, armed.op, arena_bits)
+        return RunResult(scores, None)
 
     def run(self) -> RunResult:
+        if self._armed:
+            return self._run_armed(self._armed)
         self._runs += 1
         if self._threads and self._runs == MANY:
-            self._prepare_shortcut()
-        found = self._shortcut.run(self._image) if self._shortcut else None
-        if found is None:
+            self._incremental = Incremental(self.model, self._inputs)
+        if self._incremental is None:
             return self.run_plainly()
-        scores, work = found
+        scores, work = self._incremental.run(self._image)
         return RunResult(scores, None, work)
 
     def run_plainly(self) -> RunResult:
@@ -87,6 +113,7 @@ class HostTarget(Target):
         return engine.inject(self._image, checked_ranges(self.model, regions), rate, seed)
 
     def restore(self) -> int:
+        self._armed = None
         self._image[:] = self.model.image.data
         return zlib.crc32(self._image)
 

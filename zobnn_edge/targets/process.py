@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -19,8 +19,9 @@ from zobnn_edge.boards import Board
 from zobnn_edge.errors import TargetError
 from zobnn_edge.firmware import built
 from zobnn_edge.link.client import Client
-from zobnn_edge.link.transport import SocketTransport
+from zobnn_edge.link.transport import Gone, Lockup, SocketTransport
 from zobnn_edge.model_file import Model
+from zobnn_edge.targets.base import Options
 from zobnn_edge.targets.board import BoardTarget
 
 _BOOT_TIMEOUT = 20.0
@@ -31,11 +32,11 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 class ProcessTarget(BoardTarget):
     """A process that runs the firmware and ends when this object is closed, or when the thread that opened it ends."""
 
-    def __init__(self, name: str, what: str, target: Board, model: Model) -> None:
+    def __init__(self, name: str, what: str, target: Board, model: Model, options: Options) -> None:
         """Build the firmware of `target` and start it; errors call the target `name` and the process `what`.
 
         Raises ToolError when a tool is missing or the network does not fit, TargetError when it does not come up."""
-        super().__init__(name)
+        super().__init__(name, options)
         self._what = what
         self._board = target
         self._process: subprocess.Popen[bytes] | None = None
@@ -46,7 +47,7 @@ class ProcessTarget(BoardTarget):
         """Start the process by `_spawn`, with `line` as the board's serial line."""
 
     def load(self, model: Model) -> None:
-        elf = built(model, self._board.name)
+        elf = built(model, self._board.name, self._options.plan_in_ram)
         self._firmware = hashlib.sha256(elf.read_bytes()).hexdigest()
         self.close()
         self._start(elf)
@@ -58,13 +59,13 @@ class ProcessTarget(BoardTarget):
             self.close()
             raise
 
-    def reset(self) -> None:
-        try:
-            super().reset()
-        except TargetError:  # it hangs or has ended: begin with a new process
-            inputs = self._inputs
-            self.load(self.model)
-            self._inputs = inputs
+    def _ladder(self) -> list[tuple[str, Callable[[], None]]]:
+        return [*super()._ladder(), ("new process", self._begin_again)]
+
+    def _begin_again(self) -> None:
+        inputs, usual = self._inputs, self._usual
+        self.load(self.model)
+        self._inputs, self._usual = inputs, usual
 
     @property
     def pid(self) -> int:
@@ -84,29 +85,33 @@ class ProcessTarget(BoardTarget):
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process runs
         with theirs:
             self._process = self._launch(elf, theirs)
-        self._client = Client(SocketTransport(ours, self._why_gone), self._name)
+        counters = self._client.counters if hasattr(self, "_client") else None
+        self._client = Client(SocketTransport(ours, self._why_gone), self._name, counters=counters)
 
     def _spawn(self, command: Sequence[str], stdio: int, inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         """Start a command with stdin and stdout at a descriptor."""
         return subprocess.Popen(
-            command, stdin=stdio, stdout=stdio, stderr=self._stderr, pass_fds=inherited, preexec_fn=_die_with_parent
+            command, stdin=stdio, stdout=stdio, stderr=self._stderr, pass_fds=inherited, preexec_fn=die_with_parent
         )
 
-    def _why_gone(self) -> str:
-        """The line that says how the process ended."""
+    def _why_gone(self) -> Gone:
+        """How the process ended, in a line. QEMU aborts when the core locks up."""
         if self._process is None:
-            return f"{self._name}: it is closed"
+            return Gone(f"{self._name}: it is closed")
         try:
             code = self._process.wait(2)
         except subprocess.TimeoutExpired:
-            return f"{self._name}: {self._what} closed its serial line"
+            return Gone(f"{self._name}: {self._what} closed its serial line")
         self._stderr.seek(0)
         said = self._stderr.read().decode(errors="replace").strip().splitlines()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"{self._name}: {self._what} {how}" + (f": {said[-1]}" if code > 0 and said else "")
+        lockup = next((line for line in said if "Lockup" in line), None)
+        if code == -signal.SIGABRT and lockup:
+            return Lockup(f"{self._name}: {self._what} {how}: {lockup}")
+        return Gone(f"{self._name}: {self._what} {how}" + (f": {said[-1]}" if code > 0 and said else ""))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child: be killed when the parent dies, however it dies."""
     if _libc is not None:
         parent = os.getppid()

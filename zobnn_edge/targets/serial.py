@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
+
 from zobnn_edge.errors import TargetError
 from zobnn_edge.link.client import Client, NoAnswer
 from zobnn_edge.link.transport import SerialTransport
 from zobnn_edge.model_file import Model
+from zobnn_edge.targets.base import Options
 from zobnn_edge.targets.board import BoardTarget
 
 BAUD = 115200
+_BOOT_SECONDS = 10.0
+_POWER_SECONDS = 120.0
+"""How long the command that takes the power away and gives it back may take."""
 
 
 class SerialTarget(BoardTarget):
     """A board with the project's firmware on a serial port: COM4, /dev/ttyACM0, or a URL of pyserial."""
 
-    def __init__(self, port: str, model: Model, baud: int = BAUD) -> None:
+    def __init__(self, port: str, model: Model, options: Options = Options(), baud: int = BAUD) -> None:  # noqa: B008
         """Open the port; raises TargetError when that fails, nobody answers, or the board holds another network."""
-        super().__init__(f"serial:{port}")
+        super().__init__(f"serial:{port}", options)
+        self._port, self._baud = port, baud
         self._client = Client(SerialTransport(port, baud), self._name)
         try:
             self.load(model)
@@ -29,3 +37,24 @@ class SerialTarget(BoardTarget):
             self._connect(self._client, model)
         except NoAnswer:
             raise TargetError(f"{self._name}: nobody answers; is this the port, is the firmware flashed?") from None
+
+    def _ladder(self) -> list[tuple[str, Callable[[], None]]]:
+        steps = [*super()._ladder(), ("reset line", self._pull_reset)]
+        return [*steps, ("power cycle", self._cycle_power)] if self._options.power_cycle else steps
+
+    def _pull_reset(self) -> None:
+        self._client.pulse_reset()
+        self._client.wait_ready(_BOOT_SECONDS)  # whether the line is wired is shown by the HELLO that follows
+
+    def _cycle_power(self) -> None:
+        """Run the user's command; the port may go away and come back meanwhile."""
+        command = self._options.power_cycle
+        assert command is not None
+        self._client.close()
+        try:
+            subprocess.run(command, shell=True, check=True, capture_output=True, timeout=_POWER_SECONDS)
+        except subprocess.SubprocessError as error:
+            raise TargetError(f"{self._name}: the power-cycle command failed: {error}") from None
+        counters = self._client.counters
+        self._client = Client(SerialTransport(self._port, self._baud), self._name, counters=counters)
+        self._client.wait_ready(_BOOT_SECONDS)

@@ -9,39 +9,52 @@
 #define WRAP_NS ((NS_PER_S << 24) / BOARD_TIMER_HZ) /* the emulator wraps at whole nanoseconds */
 #endif
 #define SPIN_INSTRUCTIONS 2001u   /* what `spin` has more than `nothing` */
-#define INTERRUPT_INSTRUCTIONS 5u /* of counter_interrupt */
+#define INTERRUPT_INSTRUCTIONS 8u /* of counter_interrupt */
 
 static enum board_counter kind;
 static bool has_dwt;
-static volatile uint32_t wraps; /* of SysTick since `measure` began */
-static uint64_t overhead;       /* ticks that measuring nothing takes */
+/* Wraps of SysTick since `measure` began, and with how many of them the watchdog bites. */
+__attribute__((used)) static struct {
+    volatile uint32_t wraps;
+    uint32_t limit;
+} timer;
+static uint64_t overhead; /* ticks that measuring nothing takes */
 
+/* Nothing is pushed: where the watchdog bites, fault_handler finds the registers of what was interrupted. */
 __attribute__((naked)) void counter_interrupt(void) {
     __asm volatile(
         ".syntax unified\n"
-        "ldr r0, =wraps\n"
+        "ldr r0, =timer\n"
         "ldr r1, [r0]\n"
+        "ldr r2, [r0, #4]\n"
         "adds r1, #1\n"
         "str r1, [r0]\n"
+        "cmp r1, r2\n"
+        "beq 1f\n"
         "bx lr\n"
+        "1: ldr r0, =fault_handler\n"
+        "bx r0\n"
         ".ltorg\n");
 }
 
 /* Ticks of DWT or SysTick. The latter begins anew, so that its phase is always the same. */
-static __attribute__((noinline)) uint64_t measure(void (*section)(void *), void *context) {
+static __attribute__((noinline)) uint64_t measure(void (*section)(void *), void *context, uint32_t limit) {
     uint32_t begin, end, before, left;
     uart_hold();
-    wraps = 0;
+    timer.wraps = 0;
+    timer.limit = limit;
     SYST_CVR = 0;
+    if (has_dwt) SYST_CSR = limit ? SYST_CSR_RUN : 0u;
     begin = has_dwt ? DWT_CYCCNT : 0u;
     section(context);
     end = has_dwt ? DWT_CYCCNT : 0u;
-    before = wraps;
+    before = timer.wraps;
     left = SYST_CVR;
+    timer.limit = 0; /* the count never comes back to 0 */
     uart_release();
     if (has_dwt) return end - begin;
     /* If it wrapped while the two were read, `left` says on which side. */
-    return ((uint64_t)(left > SYST_MAX / 2u ? wraps : before) << 24) + (SYST_MAX - left);
+    return ((uint64_t)(left > SYST_MAX / 2u ? timer.wraps : before) << 24) + (SYST_MAX - left);
 }
 
 #ifdef BOARD_TIMER_HZ
@@ -92,7 +105,7 @@ static bool dwt_counts(void) {
 }
 
 static enum board_counter what_counts(void) {
-    const uint64_t ticks = measure(spin, 0);
+    const uint64_t ticks = measure(spin, 0, 0u);
     if (has_dwt) return BOARD_COUNTS_CYCLES;
     if (instructions(ticks) == SPIN_INSTRUCTIONS) return BOARD_COUNTS_INSTRUCTIONS;
     /* Not in step with the instructions: the cycles of a core without a DWT, which takes at least one for each, or an
@@ -104,14 +117,25 @@ void counter_init(void) {
     has_dwt = dwt_counts();
     SYST_RVR = SYST_MAX;
     SYST_CSR = has_dwt ? 0u : SYST_CSR_RUN;
-    overhead = measure(nothing, 0);
+    overhead = measure(nothing, 0, 0u);
     kind = what_counts();
 }
 
 enum board_counter board_counter(void) { return kind; }
 
-uint32_t board_count(void (*section)(void *), void *context) {
-    const uint64_t ticks = measure(section, context);
+/* How many wraps of SysTick are more than a limit; 0 for none. */
+static uint32_t wraps_of(uint32_t limit) {
+    uint64_t ticks = limit;
+    if (limit == 0u) return 0u;
+#ifdef BOARD_TIMER_HZ
+    if (kind == BOARD_COUNTS_INSTRUCTIONS) ticks = ((uint64_t)limit << BOARD_ICOUNT_SHIFT) * (BOARD_TIMER_HZ / 1000u) / 1000000u;
+#endif
+    if (kind == BOARD_COUNTS_NOTHING) ticks = (uint64_t)limit * (BOARD_CLOCK_HZ / 1000u);
+    return (uint32_t)(ticks >> 24) + 2u;
+}
+
+uint32_t board_count(void (*section)(void *), void *context, uint32_t limit) {
+    const uint64_t ticks = measure(section, context, wraps_of(limit));
     if (kind == BOARD_COUNTS_INSTRUCTIONS) return instructions(ticks);
     return kind == BOARD_COUNTS_CYCLES && ticks > overhead ? (uint32_t)(ticks - overhead) : 0u;
 }

@@ -36,20 +36,41 @@ __attribute__((weak)) void startup_reset(void) {
     for (;;) __asm volatile("dsb" ::: "memory");
 }
 
-/* `frame`: the registers the core has stacked (r0-r3, r12, lr, pc, xpsr), if the stack pointer was any good. */
-__attribute__((used, noreturn)) static void record_fault(const uint32_t *frame) {
+#define FRAME_WORDS 8u /* what the core has stacked: r0-r3, r12, lr, pc, xpsr */
+
+/* Written by fault_handler: r4 to r11, then the stack pointer, at the fault. */
+__attribute__((used, section(".noinit"))) static uint32_t saved[9];
+/* The stack of record_fault. */
+__attribute__((used, section(".noinit"))) static uint64_t fault_stack[16];
+
+__attribute__((used, noreturn)) static void record_fault(void) {
+    static const uint8_t places[FRAME_WORDS] = {0, 1, 2, 3, 12, 14, 15, 16};
+    const uint32_t *const frame = (const uint32_t *)(uintptr_t)saved[8]; /* if the stack pointer was any good */
+    const bool stacked = frame >= stack_bottom && frame + FRAME_WORDS <= stack_top && saved[8] % 4u == 0u;
     __asm volatile("mrs %0, ipsr" : "=r"(kept.fault.exception));
     kept.fault.status = SCB_CFSR;
     kept.fault.address = kept.fault.status & SCB_CFSR_MMARVALID ? SCB_MMFAR : SCB_BFAR;
-    kept.fault.pc = frame >= stack_bottom && frame + 8 <= stack_top ? frame[6] : 0u;
+    for (uint32_t i = 0; i < 8u; i++) kept.fault.registers[4u + i] = saved[i];
+    kept.fault.registers[13] = saved[8];
+    for (uint32_t i = 0; i < FRAME_WORDS; i++) kept.fault.registers[places[i]] = stacked ? frame[i] : 0u;
     startup_reset();
 }
 
-/* The stack may be what is broken: begin with an empty one, so that recording cannot fault again and lock up. */
+/* The stack may be what is broken: recording has one of its own, so that it neither faults again and locks up nor writes
+ * over what the core has stacked. In instructions of ARMv6-M. */
 __attribute__((naked)) void fault_handler(void) {
     __asm volatile(
-        "mrs r0, msp\n"
-        "ldr r1, =stack_top\n"
+        ".syntax unified\n"
+        "ldr r0, =saved\n"
+        "stmia r0!, {r4-r7}\n"
+        "mov r1, r8\n"
+        "mov r2, r9\n"
+        "mov r3, r10\n"
+        "stmia r0!, {r1-r3}\n"
+        "mov r1, r11\n"
+        "mrs r2, msp\n"
+        "stmia r0!, {r1, r2}\n"
+        "ldr r1, =fault_stack + 128\n"
         "mov sp, r1\n"
         "ldr r1, =record_fault\n"
         "bx r1\n"

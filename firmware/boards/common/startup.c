@@ -47,3 +47,8 @@ uint8_t *board_input_buffer(uint32_t *bytes) {
     *bytes = between(inputs_begin, inputs_end);
     return inputs_begin;
 }
+
+uint8_t *board_memory(uint32_t *bytes) {
+    *bytes = BOARD_RAM_BYTES;
+    return (uint8_t *)BOARD_RAM_ORIGIN;
+}

@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define KEPT "ZOBNN_KEPT" /* environment variable: descriptor of the file */
 #define HARD_FAULT 3u
+#define PC 15u
 #define INPUT_BYTES (1u << 20)
 
 static struct {
@@ -42,15 +44,16 @@ void board_reset(void) {
 
 static void record_fault(int number, siginfo_t *info, void *context) {
     const bool at_instruction = number == SIGILL || number == SIGFPE;
-    const uint32_t address = (uint32_t)(uintptr_t)info->si_addr;
+    const uint32_t address = number == SIGALRM ? 0u : (uint32_t)(uintptr_t)info->si_addr;
     (void)context;
-    kept->fault = (struct board_fault){
-        .exception = HARD_FAULT, .pc = at_instruction ? address : 0u, .address = at_instruction ? 0u : address};
+    kept->fault = (struct board_fault){.exception = number == SIGALRM ? BOARD_WATCHDOG : HARD_FAULT};
+    if (at_instruction) kept->fault.registers[PC] = address;
+    else kept->fault.address = address;
     board_reset();
 }
 
 static void catch_faults(void) {
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGALRM};
     const stack_t stack = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
     struct sigaction action = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     action.sa_sigaction = record_fault;
@@ -92,12 +95,26 @@ void board_write(const uint8_t *bytes, uint32_t count) {
 
 uint32_t board_overruns(void) { return 0; }
 
-uint32_t board_count(void (*section)(void *), void *context) {
+static void set_alarm(uint32_t ms) {
+    const struct itimerval timer = {.it_value = {(time_t)(ms / 1000u), (suseconds_t)(ms % 1000u * 1000u)}};
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+uint32_t board_count(void (*section)(void *), void *context, uint32_t limit) {
+    set_alarm(limit);
     section(context);
+    set_alarm(0u);
     return 0;
 }
 
 enum board_counter board_counter(void) { return BOARD_COUNTS_NOTHING; }
+
+uint8_t *board_memory(uint32_t *bytes) {
+    *bytes = 0;
+    return NULL;
+}
+
+uint32_t board_window(void) { return 16; }
 
 uint8_t *board_input_buffer(uint32_t *bytes) {
     *bytes = sizeof inputs;

@@ -1,0 +1,50 @@
+"""What the variants cost: bytes, and instructions of an inference on emulated cores."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from tools.study.campaigns import FOLDER
+from tools.study.variants import VARIANTS
+from zobnn_edge import datasets
+from zobnn_edge.files import write_atomic
+from zobnn_edge.targets import open_target
+
+CORES = {"M4": "mps2-an386", "M3": "mps2-an385", "M7": "mps2-an500"}
+_PATH = FOLDER / "costs.json"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes of all parameters; bits of the real ones alone; instructions by core."""
+
+    bytes: int
+    real_bits: int
+    instructions: dict[str, int]
+
+
+def measure(name: str) -> Cost:
+    """Run one image on each core."""
+    model = VARIANTS[name].model()
+    counts = {}
+    for core, board in CORES.items():
+        with open_target(f"qemu:{board}", model) as target:
+            target.put_inputs(datasets.load("cifar10", limit=1).x)
+            counts[core] = target.run().instructions or 0
+    real = sum(region.bits for region in model.image.regions if region.type != "binary")
+    return Cost(len(model.image.data), real, counts)
+
+
+def measure_all(names: list[str]) -> None:
+    """Measure what is not yet on record."""
+    known = {name: asdict(cost) for name, cost in read().items()}
+    for name in names:
+        if name not in known:
+            known[name] = asdict(measure(name))
+            write_atomic(_PATH, json.dumps(known, indent=1))
+
+
+def read() -> dict[str, Cost]:
+    """What was measured."""
+    return {name: Cost(**fields) for name, fields in json.loads(_PATH.read_text()).items()} if _PATH.exists() else {}
