@@ -1,4 +1,4 @@
-"""Suggesting a policy: what each layer's parameters of each role do under faults, measured, and the bytes that help most.
+"""Suggesting a policy: what the parameters of each layer and role do under faults, measured; and what helps most.
 
 Every group of real parameters, those of one layer and role, is stored in each of the candidate ways, all others being
 float32 and fault-free, and bits of it flip at the rate that the policy is for. Its harm is the share of images whose

@@ -69,7 +69,7 @@ def harden(
     net: NetArgument,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="The model file, or suggested policy, to write."),
+        typer.Option("-o", "--output", metavar="FILE", help="Model file (or suggested policy) to write."),
     ] = None,
     policy: Annotated[
         str | None,
@@ -101,18 +101,14 @@ def harden(
     images: Annotated[int, typer.Option(min=1, help="With --suggest: test images to measure on.")] = 500,
     scales: Annotated[
         str | None,
-        typer.Option(
-            help="Where scales and zero points lie: flash (default), ram: among the codes, tmr: there thrice."
-        ),
+        typer.Option(help="Where scales and zero points lie: flash (default), ram: with the codes, tmr: so thrice."),
     ] = None,
     encoding: Annotated[
         str | None, typer.Option(help="uniform codes (default), float32, float16, guarded or clamped (float32).")
     ] = None,
     protection: Annotated[
         str | None,
-        typer.Option(
-            help="Redundant bits: none, hamming, secded, or voted:N (the N top bits of a code stored thrice)."
-        ),
+        typer.Option(help="Redundant bits: none, hamming, secded, or voted:N (top N bits of a code thrice)."),
     ] = None,
     byte_inputs: Annotated[
         bool | None,
@@ -163,9 +159,8 @@ def _suggest(
         raise InputError("--suggest needs --fault-rate P, --memory BYTES and --dataset DATASET")
     inputs, _ = test_images(dataset, images, 0)
     console = Console(stderr=True)
-    with Progress(
-        TextColumn("measuring layers and roles"), BarColumn(20), MofNCompleteColumn(), console=console
-    ) as bar:
+    columns = (TextColumn("measuring layers and roles"), BarColumn(20), MofNCompleteColumn())
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("groups")
         found = suggest(net, inputs, fault_rate, memory, lambda done, of: bar.update(task, completed=done, total=of))
     table = Table(title=f"at fault rate {fault_rate:g}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
