@@ -55,6 +55,7 @@ def format_header() -> str:
         ("ZOB_PROTECTION", fmt.PROTECTIONS),
         ("ZOB_SCALES", fmt.SCALES),
         ("ZOB_ALGORITHM", fmt.ALGORITHMS),
+        ("ZOB_KERNEL", fmt.KERNELS),
         ("ZOB_INPUT", fmt.INPUT_FORMATS),
     ):
         out += "\n" + c_constants(prefix, table)

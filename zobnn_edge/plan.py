@@ -336,15 +336,43 @@ def decode(data: bytes, names: Names, image_data: bytes) -> Network:
     ).validate()
 
 
-def work(data: bytes, names: Names) -> dict[str, Work]:
-    """How a plan computes its binary convolutions, by name; raises ValueError where it names no algorithm."""
+def _op_records(data: bytes) -> list[dict[str, Any]]:
     n_tensors, n_parameters, n_ops = counts(data)
     at = fmt.PLAN_HEADER.size + n_tensors * fmt.TENSOR.size + n_parameters * fmt.PARAMETER.size
-    records = [fmt.OP.unpack(data, at + i * fmt.OP.size) for i in range(n_ops)]
+    return [fmt.OP.unpack(data, at + i * fmt.OP.size) for i in range(n_ops)]
+
+
+def needs(data: bytes) -> tuple[int, int]:
+    """What a plan needs of an engine: a bit for each opcode, and the sum of its `format.KERNELS`."""
+    tensors, parameters = fmt.PLAN_HEADER.size, fmt.PLAN_HEADER.size + counts(data)[0] * fmt.TENSOR.size
+    kinds = {code: name for name, code in fmt.KINDS.items()}
+    ops, kernels = 0, set()
+    records = [fmt.PARAMETER.unpack(data, parameters + i * fmt.PARAMETER.size) for i in range(counts(data)[1])]
+    if any(p["protection"] or p["scales"] or p["encoding"] > fmt.ENCODINGS["int32"] for p in records):
+        kernels.add("protected")
+    for op in _op_records(data):
+        ops |= 1 << op["opcode"]
+        source, target = (
+            kinds[fmt.TENSOR.unpack(data, tensors + op[end] * fmt.TENSOR.size)["kind"]] for end in ("input", "output")
+        )
+        if target == "int8":
+            kernels.add("int8")
+        elif op["algorithm"]:
+            kernels |= {"count", "table"} if op["algorithm"] == fmt.ALGORITHMS["table"] else {"count"}
+        elif op["opcode"] == fmt.OPCODES["conv"] and source == "real":
+            kernels.add("real_conv")
+        elif op["opcode"] == fmt.OPCODES["conv"]:
+            weight = records[op["parameter"]]
+            kernels.add("sign_conv" if weight["encoding"] == fmt.ENCODINGS["binary"] else "code_conv")
+    return ops, sum(fmt.KERNELS[kernel] for kernel in kernels)
+
+
+def work(data: bytes, names: Names) -> dict[str, Work]:
+    """How a plan computes its binary convolutions, by name; raises ValueError where it names no algorithm."""
     algorithms = {code: name for name, code in fmt.ALGORITHMS.items()}
     return {
         name: Work(cast(Algorithm, _named(algorithms, r["algorithm"], "algorithm")), r["scratch_bytes"])
-        for name, r in zip(names.ops, records, strict=True)
+        for name, r in zip(names.ops, _op_records(data), strict=True)
         if r["algorithm"] != fmt.ALGORITHMS["none"]
     }
 

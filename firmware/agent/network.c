@@ -26,7 +26,7 @@ static struct {
 
 void network_init(void) {
     network_restore();
-    loaded = zob_load(&model, plan, sizeof model_plan, 0);
+    loaded = zob_adopt(&model, plan, sizeof model_plan, MODEL_PLAN_CRC);
 }
 
 uint8_t *network_image(void) { return image; }

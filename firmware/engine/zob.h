@@ -27,15 +27,16 @@ typedef enum {
     ZOB_E_LENGTH,     /* lengths and counts do not add up */
     ZOB_E_TENSOR,     /* a tensor record with an impossible kind, size or offset */
     ZOB_E_PARAMETER,  /* a parameter record with an impossible encoding, size or offset */
-    ZOB_E_OPCODE,     /* an operation this engine does not know */
+    ZOB_E_OPCODE,     /* an operation this engine does not know, or was built without */
     ZOB_E_OPERAND,    /* an operation whose tensors or parameters do not exist, or do not fit it */
     ZOB_E_ORDER,      /* an operation that reads what nothing before it wrote, or is fused wrongly */
     ZOB_E_OVERLAP,    /* an operation whose output lies over what it reads */
     ZOB_E_ARENA,      /* an arena smaller than the plan needs */
-    ZOB_E_IMAGE       /* an image whose size is not the plan's */
+    ZOB_E_IMAGE,      /* an image whose size is not the plan's */
+    ZOB_E_PLAN        /* another plan than was adopted, or a damaged one */
 } zob_status;
 
-/* A loaded plan. Fill it with zob_load; treat the members as private. The plan's bytes are used in place: they must
+/* A loaded plan. Fill it with zob_load or zob_adopt; treat the members as private. The plan's bytes are used in place: they must
  * stay, unchanged, as long as the model is used. */
 typedef struct {
     const struct zob_plan_header *header;
@@ -47,6 +48,10 @@ typedef struct {
 /* Check a plan and make it ready. `plan` must be aligned to 4 bytes. On failure `*where` (if not null) is the index of
  * the offending record, and the model must not be used. */
 zob_status zob_load(zob_model *model, const void *plan, uint32_t plan_bytes, uint32_t *where);
+
+/* Make a plan ready that zob_load has accepted before it was stored: only its length and its CRC-32 are compared. For
+ * firmware with one plan in flash, which need not have the code that checks any. */
+zob_status zob_adopt(zob_model *model, const void *plan, uint32_t plan_bytes, uint32_t crc);
 
 /* Sizes of a loaded model. */
 uint32_t zob_arena_bytes(const zob_model *model);   /* working memory of one inference */

@@ -59,6 +59,7 @@ static int finite(float x) { return x >= -3.402823466e38f && x <= 3.402823466e38
 
 static int encoding_ok(const zob_parameter *p) {
     if (!protection_ok(p) || p->scales > ZOB_SCALES_TMR) return 0;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) return 0;
     if (p->scales != ZOB_SCALES_FLASH && p->encoding != ZOB_ENCODING_UNIFORM) return 0;
     switch (p->encoding) {
     case ZOB_ENCODING_FLOAT32:
@@ -227,7 +228,7 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     case ZOB_OP_CONV:
         return conv_ok(m, op, in, out);
     case ZOB_OP_GATED_CONV:
-        return gated_ok(m, op, in, out);
+        return ZOB_HAS(ZOB_OP_GATED_CONV) && gated_ok(m, op, in, out);
     case ZOB_OP_MAX_POOL:
         return in->kind == out->kind && in->channels == out->channels && window_ok(op, in, out);
     case ZOB_OP_AVERAGE_POOL:
@@ -249,13 +250,13 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     case ZOB_OP_ADD:
         return real && same_shape(in, out) && other_real(m, op) && same_shape(in, other_real(m, op));
     case ZOB_OP_MUL:
-        return real && same_shape(in, out) && mul_ok(m, op, in);
+        return ZOB_HAS(ZOB_OP_MUL) && real && same_shape(in, out) && mul_ok(m, op, in);
     case ZOB_OP_CONCAT:
-        return real && concat_ok(m, op, in, out);
+        return ZOB_HAS(ZOB_OP_CONCAT) && real && concat_ok(m, op, in, out);
     case ZOB_OP_PAD:
-        return real && pad_ok(op, in, out);
+        return ZOB_HAS(ZOB_OP_PAD) && real && pad_ok(op, in, out);
     case ZOB_OP_THERMOMETER:
-        return thermometer_ok(in, out);
+        return ZOB_HAS(ZOB_OP_THERMOMETER) && thermometer_ok(in, out);
     case ZOB_OP_SOFTMAX:
     case ZOB_OP_DYNAMIC_RANGE:
         return real && same_shape(in, out);
@@ -266,9 +267,9 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     case ZOB_OP_DEQUANTIZE:
         return in->kind == ZOB_KIND_INT8 && out->kind == ZOB_KIND_REAL && same_shape(in, out);
     case ZOB_OP_CONV_INT8:
-        return int8 && conv_int8_ok(m, op, in, out);
+        return ZOB_HAS(ZOB_OP_CONV_INT8) && int8 && conv_int8_ok(m, op, in, out);
     case ZOB_OP_ADD_INT8:
-        return int8 && same_shape(in, out) && add_int8_ok(m, op, in);
+        return ZOB_HAS(ZOB_OP_ADD_INT8) && int8 && same_shape(in, out) && add_int8_ok(m, op, in);
     case ZOB_OP_SOFTMAX_INT8:
         return int8 && same_shape(in, out) && numbers_ok(m, op->multiplier, 1u, 2u);
     default:
@@ -418,14 +419,27 @@ static zob_status check_memory(const zob_model *m, uint32_t head, uint32_t end) 
     return ZOB_OK;
 }
 
+/* The kernels that an operation needs. */
+static uint32_t kernel_of(const zob_model *m, const zob_op *op) {
+    if (m->tensors[op->output].kind == ZOB_KIND_INT8) return ZOB_KERNEL_INT8;
+    if (op->algorithm != ZOB_ALGORITHM_NONE) {
+        return op->algorithm == ZOB_ALGORITHM_TABLE ? ZOB_KERNEL_COUNT | ZOB_KERNEL_TABLE : ZOB_KERNEL_COUNT;
+    }
+    if (op->opcode != ZOB_OP_CONV) return 0u;
+    if (m->tensors[op->input].kind == ZOB_KIND_REAL) return ZOB_KERNEL_REAL_CONV;
+    return m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY ? ZOB_KERNEL_SIGN_CONV : ZOB_KERNEL_CODE_CONV;
+}
+
 static zob_status check_ops(const zob_model *m, uint32_t *where) {
     uint32_t head = 0;
     for (uint32_t i = 0; i < m->header->ops; i++) {
         zob_status status;
         *where = i;
         if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_GATED_CONV) return ZOB_E_OPCODE;
+        if (!ZOB_HAS(m->ops[i].opcode)) return ZOB_E_OPCODE;
         if (!unused_ok(&m->ops[i]) || !operands_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
         if (!algorithm_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
+        if (kernel_of(m, &m->ops[i]) & ~ZOB_KERNELS) return ZOB_E_OPCODE;
         if (!is_fused(m, i)) head = i;
         status = check_order(m, i, head);
         if (status == ZOB_OK && !is_fused(m, i + 1u)) status = check_memory(m, head, i + 1u);
@@ -459,12 +473,9 @@ zob_status zob_load(zob_model *model, const void *plan, uint32_t plan_bytes, uin
     *where = 0;
     if (!model || !plan || (uintptr_t)plan % 4u) return ZOB_E_ARGUMENT;
     if (plan_bytes < sizeof(struct zob_plan_header)) return ZOB_E_LENGTH;
-    model->header = (const struct zob_plan_header *)plan;
-    status = check_header(model->header, plan_bytes);
+    status = check_header((const struct zob_plan_header *)plan, plan_bytes);
     if (status != ZOB_OK) return status;
-    model->tensors = (const zob_tensor *)(const void *)(model->header + 1);
-    model->parameters = (const zob_parameter *)(const void *)(model->tensors + model->header->tensors);
-    model->ops = (const zob_op *)(const void *)(model->parameters + model->header->parameters);
+    zob_open(model, plan);
     for (*where = 0; *where < model->header->tensors; ++*where) {
         status = check_tensor(model, &model->tensors[*where]);
         if (status != ZOB_OK) return status;
@@ -475,40 +486,4 @@ zob_status zob_load(zob_model *model, const void *plan, uint32_t plan_bytes, uin
     }
     status = check_ops(model, where);
     return status == ZOB_OK ? check_ends(model) : status;
-}
-
-uint32_t zob_arena_bytes(const zob_model *model) { return model->header->arena_bytes; }
-
-uint32_t zob_image_bytes(const zob_model *model) { return model->header->image_bytes; }
-
-uint32_t zob_input_count(const zob_model *model) {
-    const zob_tensor *t = &model->tensors[model->header->input];
-    return zob_pixels(t) * t->channels;
-}
-
-uint32_t zob_output_count(const zob_model *model) {
-    const zob_tensor *t = &model->tensors[model->header->output];
-    return zob_pixels(t) * t->channels;
-}
-
-uint32_t zob_op_count(const zob_model *model) { return model->header->ops; }
-
-const char *zob_status_text(zob_status status) {
-    static const char *const texts[] = {
-        "ok",
-        "a pointer is null or misaligned, or the input format is unknown",
-        "it is no plan",
-        "the plan has another format version",
-        "lengths and counts of the plan do not add up",
-        "a tensor has an impossible kind, size or offset",
-        "a parameter has an impossible encoding, size or offset",
-        "an operation is unknown",
-        "an operation does not fit its tensors or parameters",
-        "an operation reads what nothing before it wrote, or is fused wrongly",
-        "an operation writes over what it reads",
-        "the arena is too small",
-        "the parameter image has the wrong size",
-    };
-    const uint32_t index = (uint32_t)status;
-    return index < sizeof texts / sizeof *texts ? texts[index] : "unknown status";
 }
