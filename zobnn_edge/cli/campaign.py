@@ -118,6 +118,12 @@ def campaign(
             f"cannot reach was not computed again: {100 * effort.work / effort.trials:.1f} % of the operations were",
             err=True,
         )
+    for spec, seen in effort.links.items():
+        typer.echo(
+            f"{spec}: {seen.requests} requests, {seen.resends} frames sent again, {seen.bad_frames} damaged, "
+            f"{seen.strays} astray; {seen.restarts} restarts by itself, {seen.resets} resets",
+            err=True,
+        )
     _print({journal.stem: summary}, json)
 
 
