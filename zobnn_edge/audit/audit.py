@@ -280,4 +280,3 @@ def _notes(firmware: Firmware, worst: Stack | None) -> list[str]:
     if worst.unresolved:
         notes.append(f"stack a lower bound: calls through pointers not resolved in {', '.join(worst.unresolved)}")
     return notes
-
