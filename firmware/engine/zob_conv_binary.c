@@ -71,7 +71,7 @@ static void ceilings(const zob_parameter *p, const uint8_t *image, uint32_t firs
     if (p->encoding == ZOB_ENCODING_UNIFORM && p->bits == 8u) {
         const uint8_t *codes = image + p->offset + first;
         const int32_t zero_point = p->zero_point;
-        fixed scale;
+        fixed scale = {0u, 0u};
         const int is_fixed = fixed_of(p, &scale);
         uint32_t before = 256u;
         int32_t last = 0;
