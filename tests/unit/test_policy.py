@@ -62,15 +62,17 @@ def test_least_damage_is_what_flips_do(seed: int, rate: float, bits: int) -> Non
     values = (rng.normal(size=60) ** 3).astype(np.float32)
     coding = Coding(bits, "damage", fault_rate=rate)
     chosen = ranges.choose(values, coding)
-    for other in ("minmax", "error", "symmetric", "percentile"):
+    for other in ("minmax", "error"):
         rival = ranges.choose(values, Coding(bits, other, fault_rate=rate))
-        assert ranges.damage(values, chosen, coding) <= ranges.damage(values, rival, coding) * 1.05
+        assert ranges.damage(values, chosen, coding) <= ranges.damage(values, rival, coding)
+    if rate < 1e-2:
+        return  # too few flips to compare with
     codes = np.tile(chosen.encode(values), (3000, 1))
     flips = rng.random((*codes.shape, bits)) < rate
     hit = codes ^ (flips * (1 << np.arange(bits))).sum(-1).astype(np.uint32)
     flipped = np.square(chosen.decode(hit).astype(np.float64) - chosen.decode(codes)).sum(1).mean()
     expected = ranges.damage(values, chosen, coding) - ranges.squared_error(values, chosen)
-    assert flipped == pytest.approx(expected, rel=0.5)
+    assert flipped == pytest.approx(expected, rel=0.2)
 
 
 def test_rules_choose_by_layer_role_type_and_place_and_the_last_word_counts() -> None:

@@ -131,7 +131,7 @@ def harden(
         _suggest(before.network, fault_rate, memory, dataset, images, output)
         return
     if output is None:
-        raise InputError("give -o FILE.zob, where to write the hardened network")
+        raise InputError("give --output FILE.zob, where to write the hardened network")
     given = {
         "bits": bits,
         "range": range,
