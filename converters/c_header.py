@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zobnn_edge import plan as planner
 from zobnn_edge.encoding import Binary, Float32, Int32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
 from zobnn_edge.image import ParameterImage, Region
@@ -140,6 +141,7 @@ def _describe(region: Region, c_type: str) -> str:
 
 def _macros(model: Model, prefix: str) -> str:
     h, w, c = model.network.input_shape
+    ops, kernels = planner.needs(model.plan)
     macros: list[tuple[str, str]] = [
         ("NAME", _c_string(model.network.name)),
         ("PLAN_BYTES", f"{len(model.plan)}u"),
@@ -147,6 +149,8 @@ def _macros(model: Model, prefix: str) -> str:
         ("IMAGE_BYTES", f"{len(model.image.data)}u"),
         ("IMAGE_CRC", f"0x{model.image.crc:08X}u"),
         ("ARENA_BYTES", f"{model.arena_bytes}u"),
+        ("OPS", f"0x{ops:08X}u"),
+        ("KERNELS", f"0x{kernels:08X}u"),
         ("INPUT_HEIGHT", f"{h}u"),
         ("INPUT_WIDTH", f"{w}u"),
         ("INPUT_CHANNELS", f"{c}u"),

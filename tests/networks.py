@@ -126,12 +126,14 @@ class Author:
             values = np.rint(self.rng.normal(size=c) * spread)
         return self._add(Threshold(name, self.x, name, self._parameter(name, "threshold", values, encoding)))
 
-    def prelu(self, encoding: Encoding | int | None = None, by_element: bool = False) -> Author:
+    def prelu(
+        self, encoding: Encoding | int | None = None, by_element: bool = False, values: np.ndarray | None = None
+    ) -> Author:
+        """Slopes of both signs, or the given ones."""
         name = self._name("prelu")
-        shape = self.shape if by_element else self.shape[2:]
-        return self._add(
-            PRelu(name, self.x, name, self._parameter(name, "slope", self.rng.normal(size=shape), encoding))
-        )
+        if values is None:
+            values = self.rng.normal(size=self.shape if by_element else self.shape[2:])
+        return self._add(PRelu(name, self.x, name, self._parameter(name, "slope", values, encoding)))
 
     def sign(self) -> Author:
         return self._add(Sign(name := self._name("sign"), self.x, name))

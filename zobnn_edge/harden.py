@@ -36,6 +36,11 @@ def harden(net: Network, policy: Policy | None = None) -> Network:
     folded = _equalised(_centred(fold_thresholds(net)), coding)
     parameters = {name: _coded(p, coding(p)) for name, p in folded.parameters.items()}
     coded = _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
+    stored = {
+        name: coding(p).stored(p) if folded.parameters[name].encoding == Float32() else p
+        for name, p in coded.parameters.items()
+    }
+    coded = rebuilt(coded, list(coded.ops), stored)
     return (on_bytes(coded) if policy.byte_inputs else None) or coded
 
 
@@ -46,8 +51,8 @@ def _places(net: Network) -> dict[str, str]:
 
 
 def _coded(p: Parameter, coding: Coding) -> Parameter:
-    """A parameter that is still float32, stored as its coding says."""
-    if p.encoding != Float32() or coding.encoding == "float32":
+    """A parameter that is still float32 in the codes that its coding says."""
+    if p.encoding != Float32() or coding.encoding != "uniform":
         return p
     if not np.isfinite(p.values).all():
         raise InputError(f"{p.name} holds NaN or infinity, which no code stands for; train anew, or leave it float32")

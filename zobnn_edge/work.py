@@ -34,7 +34,11 @@ class Work:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What decides the cost of a binary convolution: sizes of the kernel, words and channels a tap, filters, output."""
+    """What decides the cost of a binary convolution: sizes of the kernel, words and channels a tap, filters, output.
+
+    Of an input that is copied with a border, `border` has the words that a row of the output reads more than the one
+    before, and those that the last one reads more than that.
+    """
 
     rows: int
     columns: int
@@ -45,14 +49,20 @@ class _Shape:
     pixels: int
     width: int
     planes: int
+    border: tuple[int, int]
 
     @staticmethod
     def of(net: Network, op: Conv | GatedConv) -> _Shape:
         out, rows, columns, channels = net.parameters[op.weight].shape
         height, width, _ = net.tensors[op.output].shape
         words = -(-channels // 32)
-        groups, planes = (op.groups, 1) if isinstance(op, Conv) else (1, 2)
-        return _Shape(rows, columns, words, channels, groups, out // groups, height * width, width, planes)
+        groups, planes, border = 1, 2, (0, 0)
+        if isinstance(op, Conv):
+            groups, planes = op.groups, 1
+            if op.pad_value and op.padding != "valid":
+                line = ((width - 1) * op.stride[1] + (columns - 1) * op.dilation[1] + 1) * words
+                border = op.stride[0] * line, (rows - 1) * op.dilation[0] * line
+        return _Shape(rows, columns, words, channels, groups, out // groups, height * width, width, planes, border)
 
     @property
     def taps(self) -> int:
@@ -106,17 +116,23 @@ def _windows(s: _Shape) -> list[int]:
 
 
 def _divisions(s: _Shape) -> Iterator[tuple[int, int]]:
-    """(taps of a window, output rows whose sums are kept) that divide the memory without a rest."""
+    """(taps of a window, rows of the output's bands) that divide the memory without a rest."""
     height = s.pixels // s.width
     for taps in _windows(s):
         for parts in (1,) if taps == s.taps else range(1, 9):
-            yield taps, 1 if taps == s.taps else -(-height // parts)
+            yield taps, -(-height // parts)
 
 
 def _memory(s: _Shape, taps: int, rows: int, block: int) -> int:
-    """Bytes of the tables of `taps` taps for `block` filters, and of the sums of `rows` rows."""
+    """Bytes of the tables of `taps` taps for `block` filters, of the sums of a band of `rows` rows, of its input.
+
+    With all taps: of the sums of one row, and of what each tap counts outside the input.
+    """
     table = s.words * s.lookups * 16 * block // 2
-    return taps * (table + 2 * block) + 16 * (taps + taps * s.words // _WIDEN_WORDS) + 2 * block * s.width * rows
+    fixed = taps * table + 16 * (taps + taps * s.words // _WIDEN_WORDS)
+    if taps == s.taps:
+        return fixed + 2 * block * (s.width + (taps if any(s.border) else 0))
+    return fixed + 2 * block * s.width * rows + 4 * (rows * s.border[0] + s.border[1])
 
 
 def _cost(s: _Shape, memory: int, block: int) -> float:
@@ -124,11 +140,12 @@ def _cost(s: _Shape, memory: int, block: int) -> float:
     height = s.pixels // s.width
     best = float("inf")
     for taps in _windows(s):
-        rows = (memory - _memory(s, taps, 0, block)) // (2 * block * s.width)
-        if rows < 1:
+        fixed = _memory(s, taps, 0, block)
+        rest, more = memory - fixed, _memory(s, taps, 1, block) - fixed
+        if rest < more:
             continue
         windows = -(-s.taps // taps)
-        bands = -(-height // rows) if windows > 1 else 1
+        bands = -(-height // (rest // more)) if windows > 1 else 1
         best = min(
             best, bands * s.taps * s.words * s.lookups * 90 + windows * s.planes * (s.pixels * 60 + height * 300)
         )

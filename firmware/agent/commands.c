@@ -205,6 +205,7 @@ static uint16_t do_read(struct exchange *e) {
 }
 
 static uint16_t do_status(struct exchange *e) {
+    const zob_health health = network_health();
     const struct msg_status_reply reply = {
         .memory_crc = network_crc(),
         .instructions = instructions,
@@ -213,6 +214,8 @@ static uint16_t do_status(struct exchange *e) {
         .repeats = e->counters.repeats,
         .strays = e->counters.strays,
         .overruns = board_overruns(),
+        .corrected = health.corrected,
+        .lost = health.lost,
         .boots = board_boots(),
     };
     return answer(e, &reply, sizeof reply, 0u);

@@ -1,5 +1,7 @@
 # What every Cortex-M board links: the parts in common/ and the memory that board.toml describes.
 set(common ${boards}/common)
+math(EXPR vectors "${BOARD_uart_irq} + 1")
+set_property(SOURCE ${common}/vectors.S PROPERTY COMPILE_DEFINITIONS UART_VECTORS=${vectors})
 target_sources(firmware PRIVATE
   ${common}/vectors.S ${common}/startup.c ${common}/fault.c ${common}/counter.c ${common}/uart.c
   ${common}/uart_${BOARD_uart}.c)

@@ -27,15 +27,16 @@ typedef enum {
     ZOB_E_LENGTH,     /* lengths and counts do not add up */
     ZOB_E_TENSOR,     /* a tensor record with an impossible kind, size or offset */
     ZOB_E_PARAMETER,  /* a parameter record with an impossible encoding, size or offset */
-    ZOB_E_OPCODE,     /* an operation this engine does not know */
+    ZOB_E_OPCODE,     /* an operation this engine does not know, or was built without */
     ZOB_E_OPERAND,    /* an operation whose tensors or parameters do not exist, or do not fit it */
     ZOB_E_ORDER,      /* an operation that reads what nothing before it wrote, or is fused wrongly */
     ZOB_E_OVERLAP,    /* an operation whose output lies over what it reads */
     ZOB_E_ARENA,      /* an arena smaller than the plan needs */
-    ZOB_E_IMAGE       /* an image whose size is not the plan's */
+    ZOB_E_IMAGE,      /* an image whose size is not the plan's */
+    ZOB_E_PLAN        /* another plan than was adopted, or a damaged one */
 } zob_status;
 
-/* A loaded plan. Fill it with zob_load; treat the members as private. The plan's bytes are used in place: they must
+/* A loaded plan. Fill it with zob_load or zob_adopt; treat the members as private. The plan's bytes are used in place: they must
  * stay, unchanged, as long as the model is used. */
 typedef struct {
     const struct zob_plan_header *header;
@@ -48,12 +49,19 @@ typedef struct {
  * the offending record, and the model must not be used. */
 zob_status zob_load(zob_model *model, const void *plan, uint32_t plan_bytes, uint32_t *where);
 
+/* Make a plan ready that zob_load has accepted before it was stored: only its length and its CRC-32 are compared. For
+ * firmware with one plan in flash, which need not have the code that checks any. */
+zob_status zob_adopt(zob_model *model, const void *plan, uint32_t plan_bytes, uint32_t crc);
+
 /* Sizes of a loaded model. */
 uint32_t zob_arena_bytes(const zob_model *model);   /* working memory of one inference */
 uint32_t zob_image_bytes(const zob_model *model);   /* parameter image */
 uint32_t zob_input_count(const zob_model *model);   /* elements of one input */
 uint32_t zob_output_count(const zob_model *model);  /* scores */
 uint32_t zob_op_count(const zob_model *model);      /* operations */
+
+/* Bits that a parameter takes in the image, from its first byte on; a plan's fit 32 bits. */
+uint64_t zob_stored_bits(const struct zob_parameter *parameter);
 
 /* One inference.
  *   image   parameter image, zob_image_bytes long, aligned to 4 bytes; not written
@@ -73,6 +81,16 @@ zob_status zob_put_input(const zob_model *model, const void *input, uint32_t for
 zob_status zob_run_ops(const zob_model *model, const void *image, uint32_t image_bytes, void *arena,
                        uint32_t arena_bytes, uint32_t first, uint32_t end);
 zob_status zob_get_scores(const zob_model *model, const void *arena, uint32_t arena_bytes, float *scores);
+
+/* How redundant bits of an image fare: cells of which some bits are put right whenever they are read, and cells that are
+ * known to be wrong and cannot be. */
+typedef struct {
+    uint32_t corrected, lost;
+} zob_health;
+
+/* Look through all redundant bits of an image. Inference corrects them as it reads them and does not count. Returns
+ * ZOB_OK, ZOB_E_ARGUMENT or ZOB_E_IMAGE. */
+zob_status zob_check(const zob_model *model, const void *image, uint32_t image_bytes, zob_health *health);
 
 /* A short English text for a status. */
 const char *zob_status_text(zob_status status);

@@ -23,7 +23,9 @@ typedef struct {
     uint32_t first, filters;                /* index of the first filter; how many, at most ZOB_MAX_BLOCK */
     uint32_t input;                         /* the first word of a pixel that they read */
     uint32_t channels, words, taps;         /* channels and words of a tap; taps of the kernel */
-    int decided;                            /* bits are wanted, and the limits decide them */
+    int searched;                           /* bits are wanted, and limits are worth searching */
+    int decided;                            /* bits are wanted, and the limits decide them: */
+    uint32_t inverted;                      /* those of these filters the other way round */
     zob_gate gate;                          /* gated convolutions: which plane is read, */
     int16_t *high;                          /* and the sums of the high plane, pixel after pixel */
     int32_t limits[ZOB_MAX_BLOCK];          /* decided: a filter's bit is set where 2 * count + zob_missing is more;

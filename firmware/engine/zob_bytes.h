@@ -39,6 +39,22 @@ typedef struct {
     uint32_t of[4];
 } zob_bits;
 
+/* Filters of byte codes at four pixels. (The assembly, zob_bytes_dsp.S, knows the order of the members.) */
+typedef struct {
+    const uint8_t *bytes;          /* of the last filter */
+    const uint32_t *x;             /* taps of the pixels, widened, quad by quad */
+    uint32_t quads;
+    uint32_t entry;                /* the assembly's own */
+    zob_sums start;                /* what sums begin with */
+    const zob_interval *intervals; /* of the last filter */
+    uint32_t back;                 /* bytes from behind the quads of a filter to those of the one before */
+    const zob_interval *first;     /* of the first filter */
+    zob_bits bits;                 /* results are shifted in */
+} zob_byte_run;
+
+/* Decide the filters of a run, the last one first. Changes the run. */
+void zob_decide_bytes(zob_byte_run *run);
+
 /* To the next place. */
 static inline void zob_advance(const zob_byte_conv *b, zob_place *place) {
     if (++place->x == b->c->out->width) {

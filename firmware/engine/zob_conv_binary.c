@@ -3,8 +3,16 @@
 
 #include "zob_binary.h"
 #include "zob_rows.h"
+#include "zob_steps.h"
 
 #define MAX_COUNT 16777216 /* sums of so many products are exact in float32 */
+
+/* From so many steps of sums of a channel on, finding its limit costs less. */
+#ifdef ZOB_FP
+#define MANY_STEPS 160u
+#else
+#define MANY_STEPS 40u
+#endif
 
 /* The least whole number that is not less than t, between -2 and 2 times MAX_COUNT. Of NaN, which no sum is less than,
  * it is the least. In integers, as many cores have no others. */
@@ -23,16 +31,94 @@ static int32_t ceiling(float t) {
     return bits >> 31 ? -(int32_t)whole : (int32_t)(whole + fraction);
 }
 
-/* Where a group is a convolution and a sign or thresholds, whole numbers decide every bit exactly as the comparison of
- * floats would: the sum, products - missing - 2 * count, is less than t where 2 * count + missing is more than
- * products - t. */
+#define NEAR 128u    /* rounding to float32 moves a product of 32 bits by no more */
+#define LEAST_BITS 12u
+
+/* Values of bytes, scale * n, in fixed point: those of |n| < 256 are `mantissa` * n / 2^`fraction`, before rounding. */
+typedef struct {
+    uint32_t mantissa, fraction;
+} fixed;
+
+/* The scale of a parameter of bytes; 0 where it is too large or too small. */
+static int fixed_of(const zob_parameter *p, fixed *to) {
+    uint32_t bits, exponent;
+    if (!zob_is_plain(p) || p->encoding != ZOB_ENCODING_UNIFORM || p->bits != 8u) return 0;
+    if (p->zero_point < 0 || p->zero_point > 255) return 0;
+    memcpy(&bits, &p->scale, 4u);
+    exponent = bits >> 23;
+    to->mantissa = (bits & 0x7FFFFFu) | 0x800000u;
+    to->fraction = 150u - exponent;
+    return exponent <= 150u - LEAST_BITS && exponent > 150u - 32u;
+}
+
+static int32_t ceiling_of_value(const zob_parameter *p, const uint8_t *image, uint32_t index) {
+    float value;
+    zob_decode(p, image, index, 1u, &value);
+    return ceiling(value);
+}
+
+/* The ceilings of `count` values of a parameter, at most ZOB_MAX_BLOCK. Those of bytes are found without making floats
+ * of them, unless rounding to float32 might have made a whole number of one beside it. */
+static void ceilings(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, int32_t *to) {
+    const uint8_t *code = image + p->offset + first;
+    float values[ZOB_MAX_BLOCK];
+    fixed scale;
+    if (fixed_of(p, &scale)) {
+        const uint32_t mask = ((uint32_t)1 << scale.fraction) - 1u;
+        for (uint32_t i = 0; i < count; i++) {
+            const int32_t n = (int32_t)code[i] - p->zero_point;
+            const uint32_t product = scale.mantissa * (uint32_t)(n < 0 ? -n : n), below = product & mask;
+            const int32_t whole = (int32_t)(product >> scale.fraction);
+            to[i] = n < 0 ? -whole : whole + (below != 0u);
+            if (n < 0 ? below > mask - NEAR : below - 1u < NEAR) to[i] = ceiling_of_value(p, image, first + i);
+        }
+        return;
+    }
+    zob_decode(p, image, first, count, values);
+    for (uint32_t i = 0; i < count; i++) to[i] = ceiling(values[i]);
+}
+
+/* The limits of a block by trial; 0 if one of its filters has none. */
+static int search_limits(zob_block *b, int32_t products) {
+    const int32_t reach = (int32_t)(2u * 32u * b->taps * b->words) - products; /* bits that fill up rows count, too */
+    for (uint32_t f = 0; f < b->filters; f++) {
+        zob_limit limit;
+        if (!zob_find_limit(b->sink, b->first + f, reach, &limit)) return 0;
+        b->limits[f] = products - limit.below;
+        b->inverted |= (uint32_t)limit.otherwise << f;
+    }
+    return 1;
+}
+
+int zob_compares(const zob_model *m, const zob_op *op, const zob_op *end) {
+    const zob_parameter *weight = &m->parameters[op->parameter];
+    if (op->opcode != ZOB_OP_CONV || m->tensors[op->input].kind != ZOB_KIND_BINARY || end - op != 2) return 0;
+    if (op[1].opcode != ZOB_OP_SIGN && op[1].opcode != ZOB_OP_THRESHOLD) return 0;
+    return weight->count / weight->dims[0] / weight->row * zob_words(weight->row) <= MAX_COUNT / 32;
+}
+
+/* How the bits of a convolution's blocks are decided, if by limits. */
+static void set_decided(zob_block *b) {
+    const zob_op *op = b->c->op, *end = op + 1u + b->sink->count;
+    b->decided = zob_compares(b->c->model, op, end);
+    b->searched = !b->decided && b->sink->binary && b->taps * b->words <= MAX_COUNT / 32 &&
+                  zob_pixels(b->c->out) * b->sink->count >= MANY_STEPS && zob_splits(b->c->model, op, end);
+}
+
+/* Whole numbers decide every bit exactly as the comparison of floats would: the sum, products - missing - 2 * count, is
+ * less than t where 2 * count + missing is more than products - t. */
 static void set_limits(zob_block *b) {
-    const zob_step *step = b->sink->steps;
+    const zob_op *step = b->c->op + 1;
     const int32_t products = (int32_t)(b->taps * b->channels);
-    b->decided = b->sink->binary && b->sink->count == 1u && b->taps * b->words <= MAX_COUNT / 32 &&
-                 (step->opcode == ZOB_OP_SIGN || step->opcode == ZOB_OP_THRESHOLD);
-    for (uint32_t f = 0; b->decided && f < b->filters; f++) {
-        b->limits[f] = products - (step->opcode == ZOB_OP_SIGN ? 0 : ceiling(step->table[b->first + f]));
+    b->inverted = 0u;
+    if (b->searched) {
+        b->decided = search_limits(b, products);
+    } else if (b->decided) {
+        memset(b->limits, 0, sizeof b->limits);
+        if (step->opcode == ZOB_OP_THRESHOLD) {
+            ceilings(&b->c->model->parameters[step->parameter], b->c->image, b->first, b->filters, b->limits);
+        }
+        for (uint32_t f = 0; f < b->filters; f++) b->limits[f] = products - b->limits[f];
     }
 }
 
@@ -91,13 +177,15 @@ static uint32_t next_block(zob_block *b, uint32_t group, uint32_t done) {
 }
 
 static void run_block(const zob_block *b) {
-    if (b->c->op->algorithm != ZOB_ALGORITHM_TABLE || !zob_block_table(b)) zob_block_count(b);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_TABLE) && b->c->op->algorithm == ZOB_ALGORITHM_TABLE && zob_block_table(b)) return;
+    zob_block_count(b);
 }
 
 void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
     const uint32_t filters = c->out->channels / c->op->groups;
     zob_block b;
     make_block(&b, c, sink);
+    set_decided(&b);
     for (uint32_t group = 0; group < c->op->groups; group++) {
         for (uint32_t done = 0; done < filters;) {
             done = next_block(&b, group, done);
@@ -115,10 +203,8 @@ void zob_conv_gated(const zob_context *c, const zob_sink *sink) {
     b.memory += kept;
     b.memory_bytes -= kept;
     for (uint32_t done = 0; done < c->out->channels;) {
-        float thresholds[ZOB_MAX_BLOCK];
         done = next_block(&b, 0u, done);
-        zob_decode(&c->model->parameters[c->op->bias], c->image, b.first, b.filters, thresholds);
-        for (uint32_t f = 0; f < b.filters; f++) b.limits[f] = ceiling(thresholds[f]);
+        ceilings(&c->model->parameters[c->op->bias], c->image, b.first, b.filters, b.limits);
         b.gate = ZOB_HIGH_PLANE;
         b.in = c->in;
         run_block(&b);

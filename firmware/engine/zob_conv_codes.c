@@ -45,7 +45,7 @@ static int32_t widen(const int8_t *patch, uint32_t quads, int32_t zero_point, ui
     return sum;
 }
 
-/* One quad of bytes at four pixels: 13 instructions for 16 products. GCC would load the taps word by word. */
+/* One quad of bytes at four pixels. GCC would load the taps word by word. */
 #define QUAD                                                                                                           \
     "ldr %[even], [%[w]], #4\n\t"                                                                                      \
     "ldmia %[x]!, {r4, r5, r6, r8}\n\t"                                                                                \
@@ -67,10 +67,8 @@ static ZOB_NOINLINE void dot_bytes(const uint8_t *w, const uint32_t *x, uint32_t
     int32_t s0 = sums->of[0], s1 = sums->of[1], s2 = sums->of[2], s3 = sums->of[3];
     __asm__ __inline__("lsrs %[n], %[n], #1\n\t"
             "bcc 0f\n\t" QUAD "0:\n\t"
-            "lsrs %[n], %[n], #1\n\t"
-            "bcc 0f\n\t" QUAD QUAD "0:\n\t"
             "beq 2f\n"
-            "1:\n\t" QUAD QUAD QUAD QUAD "subs %[n], %[n], #1\n\t"
+            "1:\n\t" QUAD QUAD "subs %[n], %[n], #1\n\t"
             "bne 1b\n"
             "2:"
             : [w] "+r"(w), [x] "+r"(x), [n] "+r"(quads), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3),
@@ -108,6 +106,17 @@ static void dot_bytes(const uint8_t *w, const uint32_t *x, uint32_t quads, zob_s
     for (; quads > 0u; quads--, w += 4, x += 8) {
         const uint32_t even = w[0] | (uint32_t)w[2] << 16, odd = w[1] | (uint32_t)w[3] << 16;
         for (uint32_t i = 0; i < 4u; i++) sums->of[i] = DUAL_MAC(x[2u * i + 1u], odd, DUAL_MAC(x[2u * i], even, sums->of[i]));
+    }
+}
+
+void zob_decide_bytes(zob_byte_run *run) {
+    for (;; run->intervals--) {
+        zob_sums sums = run->start;
+        dot_bytes(run->bytes, run->x, run->quads, &sums);
+        zob_decide(*run->intervals, &sums, &run->bits);
+        if (run->intervals == run->first) return;
+        run->bytes += 4u * run->quads;
+        run->bytes -= run->back;
     }
 }
 
@@ -160,34 +169,54 @@ static int are_words(const zob_byte_conv *b, uint32_t end) {
     return b->weight->bits == 8u && b->rest - (end - 1u) * b->taps >= 4u * b->quads;
 }
 
-/* Gather and widen a block's taps; returns what sums begin with. Missing pixels repeat the last one. */
-static zob_sums prepare(const zob_byte_conv *b, const zob_four *block, uint32_t group, uint32_t *x) {
+/* The quads of a filter that hold the kernel's rows inside the input, at any pixel of a block. */
+typedef struct {
+    uint32_t begin, end;
+} quad_range;
+
+static quad_range quads_inside(const zob_byte_conv *b, const zob_four *block) {
+    const uint32_t row = b->c->op->kernel[1] * b->channels;
+    zob_place last = block->place;
+    quad_range q = {0u, b->quads};
+    for (uint32_t i = 1; i < block->count; i++) zob_advance(b, &last);
+    if (last.y != block->place.y || last.rows.begin == last.rows.end) return q;
+    q.begin = last.rows.begin * row / 4u;
+    q.end = (last.rows.end * row + 3u) / 4u;
+    return q;
+}
+
+/* Gather a block's taps and widen those of `q`; returns what sums begin with. Missing pixels repeat the last one. */
+static zob_sums prepare(const zob_byte_conv *b, const zob_four *block, uint32_t group, quad_range q, uint32_t *x) {
     const int32_t zero_point = b->weight->zero_point - middle(b->weight);
     int8_t *patch = (int8_t *)(x + 8u * b->quads);
     zob_place place = block->place;
     zob_sums start;
     memset(patch + 4u * (b->quads - 1u), b->c->in->zero_point, 4u);
+    x += 8u * q.begin;
     for (uint32_t i = 0; i < 4u; i++, x += 2) {
         zob_gather_bytes(b, &place, group * b->channels, patch);
-        start.of[i] = -zero_point * widen(patch, b->quads, b->c->in->zero_point, x);
+        start.of[i] = -zero_point * widen(patch + 4u * q.begin, q.end - q.begin, b->c->in->zero_point, x);
         if (i + 1u < block->count) zob_advance(b, &place);
     }
     return start;
 }
 
-/* Decide `count` filters from their bytes, the last one first. */
-static zob_bits decide_bytes(const uint8_t *bytes, uint32_t taps, const uint32_t *x, uint32_t quads, zob_sums start,
-                             const zob_interval *intervals, uint32_t count) {
-    zob_bits bits = {{0, 0, 0, 0}};
-    bytes += count * taps;
-    intervals += count;
-    for (; count > 0u; count--) {
-        zob_sums sums = start;
-        bytes -= taps;
-        dot_bytes(bytes, x, quads, &sums);
-        zob_decide(*--intervals, &sums, &bits);
-    }
-    return bits;
+/* The bits of filters [begin, end) of byte codes. */
+static zob_bits decide_bytes(const zob_byte_conv *b, uint32_t begin, uint32_t end, quad_range q, const uint32_t *x,
+                             zob_sums start) {
+    const zob_interval *intervals = b->sink->intervals;
+    zob_byte_run run;
+    run.bytes = b->codes + (end - 1u) * b->taps + 4u * q.begin;
+    run.x = x + 8u * q.begin;
+    run.quads = q.end - q.begin;
+    run.entry = 0u;
+    run.start = start;
+    run.intervals = intervals + end - 1u;
+    run.back = 4u * run.quads + b->taps;
+    run.first = intervals + begin;
+    memset(&run.bits, 0, sizeof run.bits);
+    zob_decide_bytes(&run);
+    return run.bits;
 }
 
 void zob_block_of_codes(const zob_byte_conv *b, const zob_four *block, uint32_t group) {
@@ -195,13 +224,13 @@ void zob_block_of_codes(const zob_byte_conv *b, const zob_four *block, uint32_t 
     const uint32_t first = group * b->filters, end = first + b->filters;
     const zob_interval *intervals = b->sink->intervals;
     const int words = are_words(b, end);
-    const zob_sums start = prepare(b, block, group, x);
+    const quad_range whole = {0u, b->quads}, q = words && intervals ? quads_inside(b, block) : whole;
+    const zob_sums start = prepare(b, block, group, q, x);
     for (uint32_t o = end; o > first;) {
         const uint32_t begin = zob_word_begin(first, o);
         zob_bits bits = {{0, 0, 0, 0}};
         if (words && intervals) {
-            const uint8_t *bytes = b->codes + begin * b->taps;
-            bits = decide_bytes(bytes, b->taps, x, b->quads, start, intervals + begin, o - begin);
+            bits = decide_bytes(b, begin, o, q, x, start);
             o = begin;
         }
         while (o > begin) {

@@ -1,4 +1,5 @@
-/* Which kernels are used: those of the core that is compiled for, or portable C. */
+/* Which kernels are used: those of the core that is compiled for, or portable C; and of those, in a firmware with one
+ * network, only what its plan needs. */
 #ifndef ZOB_CORE_H
 #define ZOB_CORE_H
 
@@ -9,5 +10,14 @@
 #elif defined(__ARM_ARCH_6M__)
 #define ZOB_THUMB1 1 /* zob_thumb1.S */
 #endif
+
+/* Bit n of ZOB_OPS stands for opcode n, the bits of ZOB_KERNELS are ZOB_KERNEL_... (zob_format.h). What is not defined is
+ * left out, and zob_load refuses plans that need it; without definitions nothing is. */
+#ifndef ZOB_OPS
+#define ZOB_OPS 0xFFFFFFFFu
+#define ZOB_KERNELS 0xFFFFFFFFu
+#endif
+#define ZOB_HAS(opcode) ((ZOB_OPS >> (opcode)) & 1u)
+#define ZOB_HAS_KERNEL(kernel) ((ZOB_KERNELS & (kernel)) != 0u)
 
 #endif

@@ -93,7 +93,7 @@ static uint32_t decide(const zob_block *b, const int32_t *counts, uint32_t missi
     for (uint32_t f = 0; f < b->filters; f++) {
         bits |= (((uint32_t)b->limits[f] - 2u * (uint32_t)counts[f] - missing) >> 31) << f;
     }
-    return bits;
+    return bits ^ b->inverted;
 }
 
 static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span h, uint32_t *patch) {

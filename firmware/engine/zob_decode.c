@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "zob_internal.h"
+#include "zob_steps.h"
 
 /* A code of at most 16 bits. */
 static uint32_t code_at(const uint8_t *bytes, uint32_t bit, uint32_t bits) {
@@ -19,6 +20,10 @@ static float value_of(const zob_parameter *p, uint32_t code) {
 
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
     const uint8_t *bytes = image + p->offset;
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) {
+        zob_decode_protected(p, image, first, count, out);
+        return;
+    }
     if (p->encoding == ZOB_ENCODING_FLOAT32) {
         memcpy(out, bytes + 4u * first, 4u * (size_t)count);
         return;
@@ -32,7 +37,12 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
         return;
     }
     if (p->encoding == ZOB_ENCODING_UNIFORM && p->bits == 8u) {
-        for (uint32_t i = 0; i < count; i++) out[i] = value_of(p, bytes[first + i]);
+        uint32_t i = 0;
+#ifdef ZOB_FP
+        i = count - count % ZOB_FP_ROW;
+        if (i) zob_fp_of_bytes(out, bytes + first, &p->scale, i);
+#endif
+        for (; i < count; i++) out[i] = value_of(p, bytes[first + i]);
         return;
     }
     for (uint32_t i = 0; i < count; i++) {

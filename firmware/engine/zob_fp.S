@@ -83,6 +83,37 @@ FUNCTION zob_fp_of_int
     bne   1b
     bx    lr
 
+FUNCTION zob_fp_of_bytes
+    vldr  s8, [r2]
+    ldr   r2, [r2, #4]
+    rsb   r2, r2, #0
+    push  {r4-r5}
+1:  ldr   r12, [r1], #4
+    uxtab r4, r2, r12
+    uxtab r5, r2, r12, ror #8
+    vmov  s0, s1, r4, r5
+    uxtab r4, r2, r12, ror #16
+    uxtab r5, r2, r12, ror #24
+    vmov  s2, s3, r4, r5
+    ldr   r12, [r1], #4
+    uxtab r4, r2, r12
+    uxtab r5, r2, r12, ror #8
+    vmov  s4, s5, r4, r5
+    uxtab r4, r2, r12, ror #16
+    uxtab r5, r2, r12, ror #24
+    vmov  s6, s7, r4, r5
+    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+    vcvt.f32.s32 \x, \x
+    .endr
+    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+    vmul.f32 \x, \x, s8
+    .endr
+    vstmia r0!, {s0-s7}
+    subs  r3, r3, #8
+    bne   1b
+    pop   {r4-r5}
+    bx    lr
+
 FUNCTION zob_fp_copy
 1:  vldmia r1!, {s0-s7}
     vstmia r0!, {s0-s7}

@@ -3,6 +3,7 @@
 #define ZOB_INTERNAL_H
 
 #include "zob.h"
+#include "zob_core.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "plans and images are little-endian and used in place"
@@ -124,10 +125,6 @@ static inline uint64_t zob_largest_sum(const zob_tensor *in, const zob_parameter
     return (uint64_t)(w->count / w->dims[0]) * (uint32_t)(least > most ? least : most) * (uint32_t)weight;
 }
 
-/* What element `channel` of a pixel becomes, the last step included: of bits +1 or -1. `element` counts from the tensor's
- * first. */
-float zob_through(const zob_step *steps, uint32_t count, uint32_t element, uint32_t channel, float x);
-
 /* Take `count` consecutive channels of a pixel, from `channel` on, through the steps and store them; at most
  * ZOB_MAX_BLOCK. Changes x, unless the only step is one to bits. */
 void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, float *x);
@@ -146,6 +143,23 @@ static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t chann
 /* Decode `count` elements of a parameter without rows, beginning with element `first`, to float32. */
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out);
 
+/* Find the records of a plan. */
+void zob_open(zob_model *model, const void *plan);
+
+/* What is not plain, that is with redundant bits, scales in memory, or floats other than float32 (zob_protect.c): whether
+ * a parameter is plain; the same as zob_decode; and of protected codes the corrected ones, packed as if they were plain,
+ * into zob_corrected_bytes bytes. */
+void zob_decode_protected(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out);
+void zob_correct_codes(const zob_parameter *p, const uint8_t *image, uint8_t *out);
+
+static inline int zob_is_plain(const zob_parameter *p) {
+    return p->protection == ZOB_PROTECTION_NONE && p->scales == ZOB_SCALES_FLASH && p->encoding <= ZOB_ENCODING_INT32;
+}
+
+static inline uint64_t zob_corrected_bytes(const zob_parameter *p) {
+    return p->protection == ZOB_PROTECTION_NONE ? 0u : 4u * (((uint64_t)p->count * p->bits + 31u) / 32u + 1u);
+}
+
 /* Heads of groups. */
 void zob_conv_binary(const zob_context *c, const zob_sink *sink);
 void zob_conv_gated(const zob_context *c, const zob_sink *sink);
@@ -160,10 +174,27 @@ void zob_thermometer(const zob_context *c);
 void zob_dynamic_range(const zob_context *c, const zob_sink *sink);
 void zob_softmax(const zob_context *c);
 
-/* Whether integers alone decide the bits of the group [op, end), each channel's by an interval of sums; and these, made
- * in the scratch of its head. */
+/* Whether the group [op, end) is a convolution of bits whose sums are compared with limits of their own: a threshold is
+ * then not decoded for the sink. */
+int zob_compares(const zob_model *m, const zob_op *op, const zob_op *end);
+
+/* Whether the steps of the group [op, end), a convolution, end in bits that split the numbers of either sign once at
+ * most; and whether these are the sums of integers that an int8 convolution compares with a channel's interval. */
+int zob_splits(const zob_model *m, const zob_op *op, const zob_op *end);
 int zob_decides(const zob_model *m, const zob_op *op, const zob_op *end);
+
+/* The intervals of a group that `zob_decides`, made in the scratch of its head. */
 const zob_interval *zob_find_intervals(const zob_context *c, const zob_op *op, const zob_op *end);
+
+/* A channel's bit is set where its sum is less than `below`; or `otherwise`. */
+typedef struct {
+    int32_t below;
+    int otherwise;
+} zob_limit;
+
+/* Find the limit of a channel whose steps `zob_splits`, for sums from -reach to reach. Returns 0 where there is none,
+ * because they split the numbers twice. */
+int zob_find_limit(const zob_sink *sink, uint32_t channel, int32_t reach, zob_limit *limit);
 
 /* Any operation whose result is int8 (zob_int8.c; docs/spec.md, "Integers"). */
 void zob_int8(const zob_context *c);

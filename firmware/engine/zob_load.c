@@ -40,13 +40,40 @@ static zob_status check_tensor(const zob_model *m, const zob_tensor *t) {
     return ZOB_OK;
 }
 
+static int protection_ok(const zob_parameter *p) {
+    if (p->protection != ZOB_PROTECTION_VOTED && p->voted != 0u) return 0;
+    switch (p->protection) {
+    case ZOB_PROTECTION_NONE:
+    case ZOB_PROTECTION_SECDED:
+        return 1;
+    case ZOB_PROTECTION_HAMMING:
+        return p->bits == 8u;
+    case ZOB_PROTECTION_VOTED:
+        return p->voted >= 1u && p->voted <= p->bits;
+    default:
+        return 0;
+    }
+}
+
+static int finite(float x) { return x >= -3.402823466e38f && x <= 3.402823466e38f; }
+
 static int encoding_ok(const zob_parameter *p) {
+    if (!protection_ok(p) || p->scales > ZOB_SCALES_TMR) return 0;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) return 0;
+    if (p->scales != ZOB_SCALES_FLASH && p->encoding != ZOB_ENCODING_UNIFORM) return 0;
     switch (p->encoding) {
     case ZOB_ENCODING_FLOAT32:
-    case ZOB_ENCODING_INT32:
         return p->bits == 32u && p->row == 0u;
+    case ZOB_ENCODING_INT32:
+        return p->bits == 32u && p->row == 0u && zob_is_plain(p);
     case ZOB_ENCODING_BINARY:
-        return p->bits == 1u && (p->row == 0u || p->count % p->row == 0u);
+        return p->bits == 1u && (p->row == 0u || p->count % p->row == 0u) && zob_is_plain(p);
+    case ZOB_ENCODING_FLOAT16:
+        return p->bits == 16u && p->row == 0u;
+    case ZOB_ENCODING_GUARDED:
+        return p->bits == 32u && p->row == 0u && p->zero_point >= 1 && p->zero_point <= 254;
+    case ZOB_ENCODING_CLAMPED:
+        return p->bits == 32u && p->row == 0u && finite(p->low) && finite(p->high) && p->low <= p->high;
     case ZOB_ENCODING_UNIFORM:
         return p->bits >= 2u && p->bits <= 16u && p->row == 0u && p->scale > 0.0f && p->scale <= 3.402823466e38f &&
                p->zero_point >= -MAX_ZERO_POINT && p->zero_point <= MAX_ZERO_POINT;
@@ -64,7 +91,7 @@ static zob_status check_parameter(const zob_model *m, const zob_parameter *p) {
         if (count > p->count) return ZOB_E_PARAMETER;
     }
     if (count != p->count || !encoding_ok(p)) return ZOB_E_PARAMETER;
-    bits = p->row ? count / p->row * 32u * zob_words(p->row) : count * p->bits;
+    bits = zob_stored_bits(p);
     if (bits > 0xFFFFFFFFu || p->offset + (bits + 7u) / 8u > m->header->image_bytes) return ZOB_E_PARAMETER;
     return ZOB_OK;
 }
@@ -101,7 +128,8 @@ static int per_channel(const zob_parameter *p, uint32_t channels) {
 
 /* Whole numbers whose sums float32 holds. */
 static int whole_ok(const zob_tensor *in, const zob_parameter *w) {
-    return (w->encoding == ZOB_ENCODING_BINARY || (w->encoding == ZOB_ENCODING_UNIFORM && w->scale == 1.0f)) &&
+    const int codes = w->encoding == ZOB_ENCODING_UNIFORM && w->scale == 1.0f && w->scales == ZOB_SCALES_FLASH;
+    return (w->encoding == ZOB_ENCODING_BINARY || codes) &&
            zob_largest_sum(in, w) < MAX_PRODUCTS;
 }
 
@@ -172,6 +200,7 @@ static int limits_ok(const zob_op *op) { return op->low >= -128.0f && op->low <=
 static int conv_int8_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
     const zob_parameter *w = parameter_at(m, op->parameter);
     if (!w || w->rank != 4u || w->dims[0] != out->channels || op->groups < 1u) return 0;
+    if (!zob_is_plain(w)) return 0;
     if (w->encoding != ZOB_ENCODING_UNIFORM || w->bits != 8u || w->zero_point != 128 || w->scale != 1.0f) return 0;
     if ((uint64_t)w->dims[3] * op->groups != in->channels || out->channels % op->groups) return 0;
     if (w->dims[1] != op->kernel[0] || w->dims[2] != op->kernel[1] || w->count / w->dims[0] > MAX_INT8_PRODUCTS) return 0;
@@ -199,7 +228,7 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     case ZOB_OP_CONV:
         return conv_ok(m, op, in, out);
     case ZOB_OP_GATED_CONV:
-        return gated_ok(m, op, in, out);
+        return ZOB_HAS(ZOB_OP_GATED_CONV) && gated_ok(m, op, in, out);
     case ZOB_OP_MAX_POOL:
         return in->kind == out->kind && in->channels == out->channels && window_ok(op, in, out);
     case ZOB_OP_AVERAGE_POOL:
@@ -221,13 +250,13 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     case ZOB_OP_ADD:
         return real && same_shape(in, out) && other_real(m, op) && same_shape(in, other_real(m, op));
     case ZOB_OP_MUL:
-        return real && same_shape(in, out) && mul_ok(m, op, in);
+        return ZOB_HAS(ZOB_OP_MUL) && real && same_shape(in, out) && mul_ok(m, op, in);
     case ZOB_OP_CONCAT:
-        return real && concat_ok(m, op, in, out);
+        return ZOB_HAS(ZOB_OP_CONCAT) && real && concat_ok(m, op, in, out);
     case ZOB_OP_PAD:
-        return real && pad_ok(op, in, out);
+        return ZOB_HAS(ZOB_OP_PAD) && real && pad_ok(op, in, out);
     case ZOB_OP_THERMOMETER:
-        return thermometer_ok(in, out);
+        return ZOB_HAS(ZOB_OP_THERMOMETER) && thermometer_ok(in, out);
     case ZOB_OP_SOFTMAX:
     case ZOB_OP_DYNAMIC_RANGE:
         return real && same_shape(in, out);
@@ -238,9 +267,9 @@ static int operands_ok(const zob_model *m, const zob_op *op) {
     case ZOB_OP_DEQUANTIZE:
         return in->kind == ZOB_KIND_INT8 && out->kind == ZOB_KIND_REAL && same_shape(in, out);
     case ZOB_OP_CONV_INT8:
-        return int8 && conv_int8_ok(m, op, in, out);
+        return ZOB_HAS(ZOB_OP_CONV_INT8) && int8 && conv_int8_ok(m, op, in, out);
     case ZOB_OP_ADD_INT8:
-        return int8 && same_shape(in, out) && add_int8_ok(m, op, in);
+        return ZOB_HAS(ZOB_OP_ADD_INT8) && int8 && same_shape(in, out) && add_int8_ok(m, op, in);
     case ZOB_OP_SOFTMAX_INT8:
         return int8 && same_shape(in, out) && numbers_ok(m, op->multiplier, 1u, 2u);
     default:
@@ -332,7 +361,7 @@ static uint64_t conv_bytes(const zob_model *m, const zob_op *op) {
     const uint64_t taps = w->count / w->dims[0], quads = (taps + 3u) / 4u;
     switch (m->tensors[op->input].kind) {
     case ZOB_KIND_INT8:
-        return quads * (w->encoding == ZOB_ENCODING_BINARY ? 160u : 40u);
+        return quads * (w->encoding == ZOB_ENCODING_BINARY ? 160u : 40u) + zob_corrected_bytes(w);
     case ZOB_KIND_BINARY:
         return op->scratch_bytes;
     default:
@@ -390,14 +419,27 @@ static zob_status check_memory(const zob_model *m, uint32_t head, uint32_t end) 
     return ZOB_OK;
 }
 
+/* The kernels that an operation needs. */
+static uint32_t kernel_of(const zob_model *m, const zob_op *op) {
+    if (m->tensors[op->output].kind == ZOB_KIND_INT8) return ZOB_KERNEL_INT8;
+    if (op->algorithm != ZOB_ALGORITHM_NONE) {
+        return op->algorithm == ZOB_ALGORITHM_TABLE ? ZOB_KERNEL_COUNT | ZOB_KERNEL_TABLE : ZOB_KERNEL_COUNT;
+    }
+    if (op->opcode != ZOB_OP_CONV) return 0u;
+    if (m->tensors[op->input].kind == ZOB_KIND_REAL) return ZOB_KERNEL_REAL_CONV;
+    return m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY ? ZOB_KERNEL_SIGN_CONV : ZOB_KERNEL_CODE_CONV;
+}
+
 static zob_status check_ops(const zob_model *m, uint32_t *where) {
     uint32_t head = 0;
     for (uint32_t i = 0; i < m->header->ops; i++) {
         zob_status status;
         *where = i;
         if (m->ops[i].opcode < ZOB_OP_CONV || m->ops[i].opcode > ZOB_OP_GATED_CONV) return ZOB_E_OPCODE;
+        if (!ZOB_HAS(m->ops[i].opcode)) return ZOB_E_OPCODE;
         if (!unused_ok(&m->ops[i]) || !operands_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
         if (!algorithm_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
+        if (kernel_of(m, &m->ops[i]) & ~ZOB_KERNELS) return ZOB_E_OPCODE;
         if (!is_fused(m, i)) head = i;
         status = check_order(m, i, head);
         if (status == ZOB_OK && !is_fused(m, i + 1u)) status = check_memory(m, head, i + 1u);
@@ -431,12 +473,9 @@ zob_status zob_load(zob_model *model, const void *plan, uint32_t plan_bytes, uin
     *where = 0;
     if (!model || !plan || (uintptr_t)plan % 4u) return ZOB_E_ARGUMENT;
     if (plan_bytes < sizeof(struct zob_plan_header)) return ZOB_E_LENGTH;
-    model->header = (const struct zob_plan_header *)plan;
-    status = check_header(model->header, plan_bytes);
+    status = check_header((const struct zob_plan_header *)plan, plan_bytes);
     if (status != ZOB_OK) return status;
-    model->tensors = (const zob_tensor *)(const void *)(model->header + 1);
-    model->parameters = (const zob_parameter *)(const void *)(model->tensors + model->header->tensors);
-    model->ops = (const zob_op *)(const void *)(model->parameters + model->header->parameters);
+    zob_open(model, plan);
     for (*where = 0; *where < model->header->tensors; ++*where) {
         status = check_tensor(model, &model->tensors[*where]);
         if (status != ZOB_OK) return status;
@@ -447,40 +486,4 @@ zob_status zob_load(zob_model *model, const void *plan, uint32_t plan_bytes, uin
     }
     status = check_ops(model, where);
     return status == ZOB_OK ? check_ends(model) : status;
-}
-
-uint32_t zob_arena_bytes(const zob_model *model) { return model->header->arena_bytes; }
-
-uint32_t zob_image_bytes(const zob_model *model) { return model->header->image_bytes; }
-
-uint32_t zob_input_count(const zob_model *model) {
-    const zob_tensor *t = &model->tensors[model->header->input];
-    return zob_pixels(t) * t->channels;
-}
-
-uint32_t zob_output_count(const zob_model *model) {
-    const zob_tensor *t = &model->tensors[model->header->output];
-    return zob_pixels(t) * t->channels;
-}
-
-uint32_t zob_op_count(const zob_model *model) { return model->header->ops; }
-
-const char *zob_status_text(zob_status status) {
-    static const char *const texts[] = {
-        "ok",
-        "a pointer is null or misaligned, or the input format is unknown",
-        "it is no plan",
-        "the plan has another format version",
-        "lengths and counts of the plan do not add up",
-        "a tensor has an impossible kind, size or offset",
-        "a parameter has an impossible encoding, size or offset",
-        "an operation is unknown",
-        "an operation does not fit its tensors or parameters",
-        "an operation reads what nothing before it wrote, or is fused wrongly",
-        "an operation writes over what it reads",
-        "the arena is too small",
-        "the parameter image has the wrong size",
-    };
-    const uint32_t index = (uint32_t)status;
-    return index < sizeof texts / sizeof *texts ? texts[index] : "unknown status";
 }

@@ -66,40 +66,45 @@ static void make_sink(const zob_context *c, const zob_op *op, const zob_op *end,
         sink->binary = (uint32_t *)(void *)(c->arena + out->offset);
         memset(sink->binary, 0, 4u * (size_t)zob_pixels(out) * sink->words);
     }
-    if (zob_decides(c->model, op, end)) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_SIGN_CONV) && zob_decides(c->model, op, end)) {
         sink->intervals = zob_find_intervals(c, op, end);
+        return;
+    }
+    if (zob_compares(c->model, op, end)) {
+        sink->count = 1u;
         return;
     }
     for (op += is_head(op->opcode); op < end; op++) sink->steps[sink->count++] = make_step(c, op);
 }
 
-/* Compute the elements of a group's head and send each through the sink. */
+/* Compute the elements of a group's head and send each through the sink. What the firmware was built without, zob_load
+ * has refused. */
 static void run_elements(const zob_context *c, const zob_sink *sink) {
     switch (c->op->opcode) {
     case ZOB_OP_CONV:
         if (c->in->kind == ZOB_KIND_BINARY) {
-            zob_conv_binary(c, sink);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_COUNT)) zob_conv_binary(c, sink);
         } else if (c->in->kind == ZOB_KIND_INT8) {
-            zob_conv_bytes(c, sink);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_SIGN_CONV)) zob_conv_bytes(c, sink);
         } else {
-            zob_conv_real(c, sink);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_REAL_CONV)) zob_conv_real(c, sink);
         }
         break;
     case ZOB_OP_GATED_CONV:
-        zob_conv_gated(c, sink);
+        if (ZOB_HAS(ZOB_OP_GATED_CONV)) zob_conv_gated(c, sink);
         break;
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:
-        zob_pool_real(c, sink);
+        if (ZOB_HAS(ZOB_OP_MAX_POOL) || ZOB_HAS(ZOB_OP_AVERAGE_POOL)) zob_pool_real(c, sink);
         break;
     case ZOB_OP_CONCAT:
-        zob_concat(c, sink);
+        if (ZOB_HAS(ZOB_OP_CONCAT)) zob_concat(c, sink);
         break;
     case ZOB_OP_PAD:
-        zob_pad(c, sink);
+        if (ZOB_HAS(ZOB_OP_PAD)) zob_pad(c, sink);
         break;
     case ZOB_OP_DYNAMIC_RANGE:
-        zob_dynamic_range(c, sink);
+        if (ZOB_HAS(ZOB_OP_DYNAMIC_RANGE)) zob_dynamic_range(c, sink);
         break;
     default:
         zob_copy(c, sink);
@@ -114,13 +119,13 @@ static ZOB_INLINE void run_group(zob_context *c, const zob_op *op, const zob_op 
     if (op->opcode == ZOB_OP_RESHAPE) {
         return; /* the same storage under another shape */
     }
-    if (c->out->kind == ZOB_KIND_INT8) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_INT8) && c->out->kind == ZOB_KIND_INT8) {
         zob_int8(c);
-    } else if (op->opcode == ZOB_OP_THERMOMETER) {
+    } else if (ZOB_HAS(ZOB_OP_THERMOMETER) && op->opcode == ZOB_OP_THERMOMETER) {
         zob_thermometer(c);
-    } else if (op->opcode == ZOB_OP_SOFTMAX) {
+    } else if (ZOB_HAS(ZOB_OP_SOFTMAX) && op->opcode == ZOB_OP_SOFTMAX) {
         zob_softmax(c);
-    } else if (op->opcode == ZOB_OP_MAX_POOL && c->in->kind == ZOB_KIND_BINARY) {
+    } else if (ZOB_HAS(ZOB_OP_MAX_POOL) && op->opcode == ZOB_OP_MAX_POOL && c->in->kind == ZOB_KIND_BINARY) {
         zob_pool_binary(c);
     } else {
         zob_sink sink;

@@ -101,10 +101,6 @@ void zob_put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32
     if (shift + count > 32u) word[1] |= bits >> (32u - shift);
 }
 
-static int is_to_bits(const zob_step *s) {
-    return s->opcode == ZOB_OP_SIGN || s->opcode == ZOB_OP_LOW_BIT || s->opcode == ZOB_OP_THRESHOLD;
-}
-
 /* One step that leaves reals. `x` are `count` channels of a pixel, from `channel` on, the tensor's `element`th. */
 static void take(const zob_step *s, uint32_t element, uint32_t channel, float *x, uint32_t count) {
     switch (s->opcode) {
@@ -124,14 +120,6 @@ static void take(const zob_step *s, uint32_t element, uint32_t channel, float *x
         mul(x, s->table + (s->by_element ? element : channel), count);
         break;
     }
-}
-
-float zob_through(const zob_step *steps, uint32_t count, uint32_t element, uint32_t channel, float x) {
-    for (uint32_t i = 0; i < count; i++) {
-        if (is_to_bits(&steps[i])) return bits_of(&steps[i], channel, &x, 1u) ? -1.0f : 1.0f;
-        take(&steps[i], element, channel, &x, 1u);
-    }
-    return x;
 }
 
 void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, float *x) {

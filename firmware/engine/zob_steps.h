@@ -3,7 +3,7 @@
 #ifndef ZOB_STEPS_H
 #define ZOB_STEPS_H
 
-#if defined(__ARM_FP) && (__ARM_FP & 4) && defined(__thumb2__)
+#if defined(__ARM_FP) && (__ARM_FP & 4) && defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
 #define ZOB_FP 1 /* zob_fp.S: loads of many registers, and bits from flags */
 #endif
 
@@ -20,6 +20,9 @@ void zob_fp_add(float *x, const float *y, uint32_t count);
 void zob_fp_prelu(float *x, const float *slope, uint32_t count);
 void zob_fp_of_int(float *x, const int32_t *sums, uint32_t count);
 void zob_fp_copy(float *to, const float *x, uint32_t count);
+
+/* scale[0] * (codes[i] - zero point), the zero point being the whole number that follows scale[0] in memory. */
+void zob_fp_of_bytes(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 
 /* Bit i of the result: x[i] < limit[i]; x[i] < 0; x[i] < (x[i] < 0 ? -bound : bound). At most 32 elements. */
 uint32_t zob_fp_below(const float *x, const float *limit, uint32_t count);

@@ -10,16 +10,22 @@
 #define WORD_COST 700u     /* instructions that the tables of a word take to build */
 #define PIXEL_COST 60u     /* and that a pixel takes beside the looking up, for each window */
 
-/* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output. */
+/* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output. Where
+ * +1 is read outside the input: if one window has all taps, what each of them counts there; if there are several, what
+ * the band reads, zeros around it, so that all pixels read all taps. */
 typedef struct {
     const zob_block *b;
     uint32_t rows, columns, band; /* size of the window, in taps; of the band, in rows of the output */
     uint32_t line;                /* words from the sums of a row to those of the next; 0: they are complete at once */
     uint32_t groups;              /* of four bits, a word */
     uint32_t inner[2], outer[2];  /* output rows and columns whose taps are all inside the input */
+    const uint32_t *input;        /* the first word that is read of the first pixel; the words from one */
+    uint32_t pixel, width;        /* pixel to the next, and from one row of pixels to the next */
+    uint32_t *border;             /* what `input` is, where the input is copied; or null */
+    uint32_t *zeros;              /* what each tap counts where it reads zeros: ZOB_SUM_WORDS words; or null */
+    int reads_outside;            /* +1, outside the input */
     zob_stretch *stretches;
     uint32_t *tables;             /* of the window's taps, row by row */
-    uint32_t *zeros;              /* what each of them counts where it reads zeros: ZOB_SUM_WORDS words */
     uint32_t *sums;               /* ZOB_SUM_WORDS words a pixel */
     uint32_t start[2][ZOB_SUM_WORDS]; /* sums to begin with; [1] where the missing products are odd */
 } tables;
@@ -39,26 +45,41 @@ static uint32_t tap_words(const tables *t) { return t->b->words * t->groups * ZO
 /* Most stretches of a window: one a tap, and another each time that counts are widened in between. */
 static uint32_t most_stretches(const zob_block *b, uint32_t taps) { return taps + taps * b->words / ZOB_WIDEN_WORDS; }
 
+/* From the first to the last element of the kernel along an axis. */
+static uint32_t reach(const zob_op *op, uint32_t axis) { return (op->kernel[axis] - 1u) * op->dilation[axis]; }
+
+/* Words that a row of the output reads of a row of the input, those outside it included. */
+static uint32_t bordered_width(const tables *t) {
+    const zob_op *op = t->b->c->op;
+    return ((t->b->c->out->width - 1u) * op->stride[1] + reach(op, 1u) + 1u) * t->b->words;
+}
+
 /* Divide the scratch for windows of `rows` x `columns` taps. Returns about how many instructions that costs beside
  * looking up: building the tables of every window, for every band anew if there are several windows, and beginning
  * every pixel of every window. 0 if it does not fit. */
 static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
     const zob_context *c = t->b->c;
+    const zob_op *op = c->op;
     const uint32_t taps = rows * columns, stretches = most_stretches(t->b, taps), room = t->b->memory_bytes / 4u;
-    const uint32_t words = 4u * stretches + taps * (tap_words(t) + ZOB_SUM_WORDS), line = c->out->width * ZOB_SUM_WORDS;
-    const uint32_t windows = ((c->op->kernel[0] - 1u) / rows + 1u) * ((c->op->kernel[1] - 1u) / columns + 1u);
-    uint32_t bands = 1u;
-    if (words > room || (room - words) / line < 1u) return 0u;
+    const uint32_t line = c->out->width * ZOB_SUM_WORDS;
+    const uint32_t windows = ((op->kernel[0] - 1u) / rows + 1u) * ((op->kernel[1] - 1u) / columns + 1u);
+    const int at_once = windows == 1u;
+    const uint32_t zeros = at_once && t->reads_outside ? taps * ZOB_SUM_WORDS : 0u;
+    const uint32_t copied = at_once || !t->reads_outside ? 0u : bordered_width(t);
+    const uint32_t words = 4u * stretches + taps * tap_words(t) + reach(op, 0u) * copied + zeros + (at_once ? line : 0u);
+    const uint32_t more = op->stride[0] * copied + (at_once ? 0u : line); /* with every row of the band */
+    if (words > room || room - words < more) return 0u;
     t->rows = rows;
     t->columns = columns;
-    t->band = windows == 1u ? c->out->height : (room - words) / line;
-    t->line = windows == 1u ? 0u : line;
+    t->band = more ? min_u32((room - words) / more, c->out->height) : c->out->height;
+    t->line = at_once ? 0u : line;
     t->stretches = (zob_stretch *)(void *)t->b->memory;
     t->tables = (uint32_t *)(void *)(t->stretches + stretches);
-    t->zeros = t->tables + taps * tap_words(t);
-    t->sums = t->zeros + taps * ZOB_SUM_WORDS;
-    bands = (c->out->height - 1u) / t->band + 1u;
-    return (uint64_t)bands * t->b->taps * t->b->words * WORD_COST + (uint64_t)windows * zob_pixels(c->out) * PIXEL_COST;
+    t->sums = t->tables + taps * tap_words(t);
+    t->zeros = zeros ? t->sums + line : NULL;
+    t->border = copied ? t->sums + t->band * line : NULL;
+    return (uint64_t)(at_once ? 1u : (c->out->height - 1u) / t->band + 1u) * t->b->taps * t->b->words * WORD_COST +
+           (uint64_t)windows * zob_pixels(c->out) * PIXEL_COST;
 }
 
 /* Divide the scratch in the way that costs least: windows of the whole kernel, of rows of it, or of parts of a row.
@@ -86,9 +107,51 @@ static ZOB_NOINLINE int divide_scratch(tables *t) {
 /* The output positions of an axis, from `inner` to before `outer`, whose taps are all inside the input. */
 static void set_inner(tables *t, uint32_t axis, uint32_t in, uint32_t out) {
     const zob_op *op = t->b->c->op;
-    const uint32_t reach = (op->kernel[axis] - 1u) * op->dilation[axis], edge = in + op->pad[axis];
+    const uint32_t last = reach(op, axis), edge = in + op->pad[axis];
     t->inner[axis] = zob_steps(op->pad[axis], op->stride[axis]);
-    t->outer[axis] = edge > reach ? min_u32(zob_steps(edge - reach, op->stride[axis]), out) : 0u;
+    t->outer[axis] = edge > last ? min_u32(zob_steps(edge - last, op->stride[axis]), out) : 0u;
+}
+
+static void set_outside(tables *t) {
+    const zob_tensor *in = t->b->in, *out = t->b->c->out;
+    set_inner(t, 0u, in->height, out->height);
+    set_inner(t, 1u, in->width, out->width);
+    t->reads_outside = t->b->c->op->pad_value && (t->inner[0] > 0u || t->inner[1] > 0u || t->outer[0] < out->height ||
+                                                  t->outer[1] < out->width);
+}
+
+/* Where the input is read: as it lies, or copied. */
+static void set_input(tables *t) {
+    const zob_block *b = t->b;
+    t->input = t->border ? t->border : (const uint32_t *)(const void *)(b->c->arena + b->in->offset) + b->input;
+    t->pixel = t->border ? b->words : zob_words(b->in->channels);
+    t->width = t->border ? bordered_width(t) : b->in->width * t->pixel;
+}
+
+static void copy_words(uint32_t *to, const uint32_t *from, uint32_t words) {
+    for (; words > 0u; words--) *to++ = *from++;
+}
+
+/* Copy what the output rows [begin, end) read: zeros, which stand for +1, where that is outside the input. */
+static void copy_band(const tables *t, uint32_t begin, uint32_t end) {
+    const zob_block *b = t->b;
+    const zob_op *op = b->c->op;
+    const uint32_t stored = zob_words(b->in->channels), pixels = t->width / t->pixel - op->pad[1];
+    const uint32_t columns = min_u32(pixels, b->in->width), first = begin * op->stride[0];
+    const uint32_t last = (end - 1u) * op->stride[0] + reach(op, 0u);
+    uint32_t *to = t->border;
+    for (uint32_t y = first; y <= last; y++, to += t->width) {
+        const uint32_t *from = (const uint32_t *)(const void *)(b->c->arena + b->in->offset) + b->input;
+        uint32_t *pixel = to + op->pad[1] * b->words;
+        for (uint32_t i = 0; i < t->width; i++) to[i] = 0u;
+        if (y < op->pad[0] || y - op->pad[0] >= b->in->height) continue;
+        from += (y - op->pad[0]) * b->in->width * stored;
+        if (stored == b->words) {
+            copy_words(pixel, from, columns * stored);
+        } else {
+            for (uint32_t x = 0; x < columns; x++, from += stored, pixel += b->words) copy_words(pixel, from, b->words);
+        }
+    }
 }
 
 /* Whether no weight has bits set above the groups that are looked up. */
@@ -143,9 +206,9 @@ static zob_stretch *append(zob_stretch *list, const tables *t, uint32_t offset, 
 /* List the taps of a window that are inside the input, v x h of the kernel's. Returns the list's end. */
 static zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_span h) {
     const zob_context *c = t->b->c;
-    const uint32_t pixel = 4u * zob_words(t->b->in->channels), line = t->b->in->width * pixel, words = t->b->words;
+    const uint32_t pixel = 4u * t->pixel, line = 4u * t->width, words = t->b->words;
     const uint32_t left = max_u32(h.begin, w->x), right = min_u32(h.end, w->x + w->columns);
-    const uint32_t together = c->op->dilation[1] == 1u && c->op->groups == 1u && right > left ? right - left : 1u;
+    const uint32_t together = c->op->dilation[1] == 1u && t->pixel == words && right > left ? right - left : 1u;
     zob_stretch *end = t->stretches;
     uint32_t used = 0;
     for (uint32_t ky = max_u32(v.begin, w->y); ky < min_u32(v.end, w->y + w->rows); ky++) {
@@ -159,10 +222,6 @@ static zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_
     return end;
 }
 
-static void add_sums(uint32_t *sums, const uint32_t *more) {
-    for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) sums[i] += more[i];
-}
-
 static void add_rows(const tables *t, const zob_pixel_run *run) {
     if (t->groups == 8u) {
         zob_add_words(run);
@@ -171,8 +230,12 @@ static void add_rows(const tables *t, const zob_pixel_run *run) {
     }
 }
 
-/* What every tap of a window counts where it reads zeros. */
-static void set_zeros(const tables *t, const window *w) {
+static void add_sums(uint32_t *sums, const uint32_t *more) {
+    for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) sums[i] += more[i];
+}
+
+/* What every tap counts where it reads zeros. */
+static void set_zeros(const tables *t) {
     static const uint32_t zeros[ZOB_WIDEN_HALVES], none[ZOB_SUM_WORDS];
     zob_pixel_run run = {t->stretches, NULL, t->tables, (const uint8_t *)zeros, 0u, none, 0u, 1u, t->zeros};
     uint32_t used = 0;
@@ -180,10 +243,19 @@ static void set_zeros(const tables *t, const window *w) {
     for (zob_stretch *s = t->stretches; s < end; s++) s->offset = 0u;
     end[-1].then = ZOB_END;
     run.end = end;
-    for (uint32_t tap = 0; tap < w->rows * w->columns; tap++) {
+    for (uint32_t tap = 0; tap < t->b->taps; tap++) {
         add_rows(t, &run);
         run.tables += tap_words(t);
         run.sums += ZOB_SUM_WORDS;
+    }
+}
+
+/* Add what the taps count that are not among the v x h inside the input. */
+static void add_outside(const tables *t, zob_span v, zob_span h, uint32_t *sums) {
+    const uint32_t columns = t->b->c->op->kernel[1];
+    for (uint32_t tap = 0; tap < t->b->taps; tap++) {
+        const uint32_t ky = tap / columns, kx = tap % columns;
+        if (ky < v.begin || ky >= v.end || kx < h.begin || kx >= h.end) add_sums(sums, t->zeros + tap * ZOB_SUM_WORDS);
     }
 }
 
@@ -192,7 +264,7 @@ static void put_whole(const tables *t, uint32_t pixel, uint32_t pixels, const ui
     const size_t line = 4u * (size_t)t->b->sink->words;
     uint8_t *to = (uint8_t *)t->b->sink->binary + pixel * line + t->b->first / 8u;
     for (; pixels > 0u; pixels--, to += line, sums += ZOB_SUM_WORDS) {
-        const uint32_t bits = zob_signs(sums);
+        const uint32_t bits = zob_signs(sums) ^ t->b->inverted;
         memcpy(to, &bits, ZOB_BLOCK / 8u);
     }
 }
@@ -222,11 +294,11 @@ static void finish(const tables *t, uint32_t pixel, uint32_t pixels, uint32_t mi
     }
     if (t->b->decided) {
         for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS) {
-            zob_put_bits(t->b->sink, pixel, t->b->first, t->b->filters, zob_signs(sums));
+            zob_put_bits(t->b->sink, pixel, t->b->first, t->b->filters, zob_signs(sums) ^ t->b->inverted);
         }
         return;
     }
-    if (t->b->gate != ZOB_NO_GATE) {
+    if (ZOB_HAS(ZOB_OP_GATED_CONV) && t->b->gate != ZOB_NO_GATE) {
         put_gated(t, pixel, pixels, products + 2 * (int32_t)BIAS, sums);
         return;
     }
@@ -254,32 +326,9 @@ static positions alike(const tables *t, uint32_t axis, uint32_t begin, uint32_t 
     return p;
 }
 
-/* What a window adds to every pixel whose taps inside the input are v x h, whatever the input: the start, if it is the
- * first window, and what its taps outside count, if they are read. Returns 0 where that is nothing. */
-static int constant_sums(const tables *t, const window *w, zob_span v, zob_span h, uint32_t *sums) {
-    const uint32_t missing = zob_missing(t->b, v, h), more = t->b->decided ? missing / 2u * TWICE : 0u;
-    int any = w->first;
-    if (!w->first && !t->b->c->op->pad_value) return 0;
-    for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) sums[i] = w->first ? t->start[missing % 2u][i] + more : 0u;
-    for (uint32_t i = 0; t->b->c->op->pad_value && i < w->rows * w->columns; i++) {
-        const uint32_t ky = w->y + i / w->columns, kx = w->x + i % w->columns;
-        if (ky >= v.begin && ky < v.end && kx >= h.begin && kx < h.end) continue;
-        add_sums(sums, t->zeros + i * ZOB_SUM_WORDS);
-        any = 1;
-    }
-    return any;
-}
-
-/* Add what a window counts at the pixels of one row of a rectangle. */
-static void run_row(const tables *t, const window *w, zob_pixel_run *run, const uint32_t *constant) {
-    const int looked_up = run->stretches < run->end;
-    run->from = w->first && looked_up ? constant : run->sums;
-    run->from_step = w->first && looked_up ? 0u : 4u * ZOB_SUM_WORDS;
-    for (uint32_t i = 0; constant && run->from != constant && i < run->pixels; i++) {
-        if (w->first) memset(run->sums + i * ZOB_SUM_WORDS, 0, 4u * ZOB_SUM_WORDS);
-        add_sums(run->sums + i * ZOB_SUM_WORDS, constant);
-    }
-    if (looked_up) add_rows(t, run);
+/* Sums that an earlier window did not leave, of pixels whose taps are all outside. */
+static void fill(uint32_t *sums, const uint32_t *start, uint32_t pixels) {
+    for (; pixels > 0u; pixels--, sums += ZOB_SUM_WORDS) copy_words(sums, start, ZOB_SUM_WORDS);
 }
 
 /* Add what a window counts at pixels that read the same taps, rows x columns of them, to the sums that earlier windows
@@ -287,21 +336,36 @@ static void run_row(const tables *t, const window *w, zob_pixel_run *run, const 
 static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, positions rows, positions columns, uint32_t *sums) {
     const zob_context *c = t->b->c;
     const zob_span v = rows.inside, h = columns.inside;
-    const uint32_t pixel = 4u * zob_words(t->b->in->channels), missing = zob_missing(t->b, v, h);
-    uint32_t constant[ZOB_SUM_WORDS], at = rows.begin * c->out->width + columns.begin;
+    const uint32_t missing = zob_missing(t->b, v, h), more = t->b->decided ? missing / 2u * TWICE : 0u;
+    uint32_t start[ZOB_SUM_WORDS], at = rows.begin * c->out->width + columns.begin;
     zob_pixel_run run = {t->stretches, NULL, t->tables, NULL, 0u, NULL, 0u, 0u, NULL};
-    const int any = constant_sums(t, w, v, h, constant);
+    for (uint32_t i = 0; w->first && i < ZOB_SUM_WORDS; i++) start[i] = t->start[missing % 2u][i] + more;
+    if (t->zeros) add_outside(t, v, h, start);
     run.end = list_taps(t, w, v, h);
-    run.input = (const uint8_t *)zob_block_input(t->b, v, h);
-    run.step = c->op->stride[1] * pixel;
+    run.input = (const uint8_t *)(t->input + (v.begin < v.end && h.begin < h.end ? v.at * t->width + h.at * t->pixel : 0u));
+    run.step = 4u * c->op->stride[1] * t->pixel;
+    run.from_step = w->first ? 0u : 4u * ZOB_SUM_WORDS;
     run.sums = sums + columns.begin * ZOB_SUM_WORDS;
     run.pixels = columns.end - columns.begin;
     for (uint32_t y = rows.begin; y < rows.end; y++, at += c->out->width) {
-        run_row(t, w, &run, any ? constant : NULL);
+        run.from = w->first ? start : run.sums;
+        if (run.stretches < run.end) {
+            add_rows(t, &run);
+        } else if (w->first) {
+            fill(run.sums, start, run.pixels);
+        }
         if (w->last) finish(t, at, run.pixels, missing, run.sums);
-        run.input += c->op->stride[0] * t->b->in->width * pixel;
+        run.input += 4u * c->op->stride[0] * t->width;
         run.sums += t->line;
     }
+}
+
+/* All pixels of a band of which every tap is read. */
+static void run_whole(const tables *t, const window *w, uint32_t begin, uint32_t end) {
+    const zob_op *op = t->b->c->op;
+    const positions rows = {begin, end, {0u, op->kernel[0], 0u}};
+    const positions columns = {0u, t->b->c->out->width, {0u, op->kernel[1], 0u}};
+    run_rectangle(t, w, rows, columns, t->sums);
 }
 
 /* All pixels of a band, in rectangles of those that read the same taps. */
@@ -326,13 +390,14 @@ static ZOB_NOINLINE void build(const tables *t, const window *w) {
         const uint32_t *weights = b->weights + ((w->y + y) * b->c->op->kernel[1] + w->x) * b->words;
         zob_build_rows(t->tables + y * w->columns * tap_words(t), weights, filter, b->filters, words, t->groups);
     }
-    if (b->c->op->pad_value) set_zeros(t, w);
+    if (t->zeros) set_zeros(t);
 }
 
 /* The rows of a band: window after window over the kernel. */
 static void run_windows(const tables *t, uint32_t begin, uint32_t end) {
     const zob_op *op = t->b->c->op;
     window w;
+    if (t->border) copy_band(t, begin, end);
     for (w.y = 0; w.y < op->kernel[0]; w.y += t->rows) {
         for (w.x = 0; w.x < op->kernel[1]; w.x += t->columns) {
             w.rows = min_u32(t->rows, op->kernel[0] - w.y);
@@ -340,7 +405,11 @@ static void run_windows(const tables *t, uint32_t begin, uint32_t end) {
             w.first = w.y == 0u && w.x == 0u;
             w.last = w.y + w.rows == op->kernel[0] && w.x + w.columns == op->kernel[1];
             if (w.rows * w.columns < t->b->taps || (begin == 0u && t->b->gate != ZOB_LOW_PLANE)) build(t, &w);
-            run_band(t, &w, begin, end);
+            if (t->border) {
+                run_whole(t, &w, begin, end);
+            } else {
+                run_band(t, &w, begin, end);
+            }
         }
     }
 }
@@ -348,9 +417,10 @@ static void run_windows(const tables *t, uint32_t begin, uint32_t end) {
 int zob_block_table(const zob_block *b) {
     const uint32_t height = b->c->out->height;
     tables t = {.b = b, .groups = b->channels <= 16u ? 4u : 8u};
-    if ((uint64_t)b->taps * b->words * 32u > MAX_COUNT || !is_clean(b, t.groups) || !divide_scratch(&t)) return 0;
-    set_inner(&t, 0u, b->in->height, height);
-    set_inner(&t, 1u, b->in->width, b->c->out->width);
+    if ((uint64_t)b->taps * b->words * 32u > MAX_COUNT || !is_clean(b, t.groups)) return 0;
+    set_outside(&t);
+    if (!divide_scratch(&t)) return 0;
+    set_input(&t);
     set_start(&t);
     for (uint32_t begin = 0; begin < height; begin += min_u32(t.band, height - begin)) {
         run_windows(&t, begin, begin + min_u32(t.band, height - begin));

@@ -16,7 +16,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from tests.boards.conftest import EMULATED, PROCESSES
+from tests.boards.conftest import EVERY_CORE, FEW
 from tests.networks import Author, dyadic_inputs, thresholds
 from zobnn_edge.boards import board
 from zobnn_edge.errors import TargetError, ToolError
@@ -28,7 +28,7 @@ from zobnn_edge.targets import Target, emulated, open_target, process
 from zobnn_edge.targets.emulated import EmulatedTarget, emulator_command
 from zobnn_edge.targets.process import ProcessTarget
 
-specs = pytest.mark.parametrize("spec", PROCESSES)
+specs = pytest.mark.parametrize("spec", FEW)
 
 
 def run_for_ever(target: Target) -> NoReturn:
@@ -137,7 +137,7 @@ def test_instruction_counts_are_the_same_in_a_new_process_and_on_another_board_o
     assert counts[0] > 3 * (1 << 24) / 2.688, "too short: both timers wrap around equally often"
 
 
-@pytest.fixture(params=EMULATED)
+@pytest.fixture(params=EVERY_CORE)
 def probed(
     request: pytest.FixtureRequest, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[EmulatedTarget, Remote]]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.networks import Author, dyadic_inputs
 from zobnn_edge import layout, plan, reference
 from zobnn_edge.boards import boards
+from zobnn_edge.encoding import Uniform
 from zobnn_edge.engine import Engine, fault_set
 from zobnn_edge.errors import ModelError
 from zobnn_edge.image import ParameterImage
@@ -22,7 +23,17 @@ from zobnn_edge.targets import open_target
 from zobnn_edge.work import Work, candidates, is_binary_conv, least
 
 CHANNELS = st.sampled_from([1, 4, 15, 16, 17, 31, 32, 33, 48, 64, 100, 200])
-TAILS = st.sampled_from(["affine", "sign", "threshold", "extreme"])
+TAILS = st.sampled_from(["affine", "sign", "threshold", "extreme", "coded", "steps", "extreme steps"])
+COARSE = [
+    (1.0, 128),
+    (0.3, 100),
+    (1 / 3, 0),
+    (-(2.0**-8) + 1.0, 200),
+    (2.0**-14, -90_000),
+    (40.0, 128),
+    (1e-30, 3),
+    (1e36, 9),
+]
 EXTREMES = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 1e30, -1e30, 2.0**24, -2.5, 2.5])
 ONE_A_CORE = {board.core: name for name, board in sorted(boards().items(), reverse=True) if board.emulator}
 
@@ -82,6 +93,13 @@ def test_every_algorithm_and_memory(
         a.sign().unpack()
     elif tail == "threshold":
         a.threshold(None, 8.0).unpack()
+    elif tail == "coded":
+        scale, zero_point = COARSE[seed % len(COARSE)]
+        a.threshold(Uniform(8, float(np.float32(scale)), zero_point), 8.0).unpack()
+    elif tail == "steps":
+        a.prelu().affine().clip(-2.0, 3.0).threshold(None, 1.0).unpack()
+    elif tail == "extreme steps":
+        a.prelu(values=np.resize(EXTREMES, a.shape[2])).affine().sign().unpack()
     else:
         a.threshold(None, values=np.resize(EXTREMES, a.shape[2])).unpack()
     net = a.network()

@@ -165,6 +165,8 @@ class Bench:
             self._work += result.work
             if self._may_come_again(addresses, result):
                 self._known[key] = result
+        if result.health.lost:
+            return result, Outcome.DETECTED, f"{result.health.lost} cells beyond repair"
         return result, classify(self._golden[trial.part], result.scores), ""
 
     def _may_come_again(self, addresses: Addresses, result: RunResult) -> bool:

@@ -24,7 +24,7 @@ from zobnn_edge.cli.common import (
     read_model,
     write_array,
 )
-from zobnn_edge.encoding import Binary, Encoding, Uniform
+from zobnn_edge.encoding import described
 from zobnn_edge.errors import InputError
 from zobnn_edge.files import write_atomic
 from zobnn_edge.layout import lay_out, scratch_bytes, tensor_bytes
@@ -203,21 +203,13 @@ def describe(model: Model) -> dict[str, Any]:
                 "role": r.role,
                 "type": r.type,
                 "shape": r.shape,
-                "encoding": encoding_text(r.encoding),
+                "encoding": described(r.encoding),
                 "bits": r.bits,
                 "byte_offset": r.offset,
             }
             for r in model.image.regions
         ],
     }
-
-
-def encoding_text(encoding: Encoding) -> str:
-    """An encoding in a few words."""
-    if isinstance(encoding, Uniform):
-        low, high = encoding.range
-        return f"{encoding.bits}-bit [{low:.4g}, {high:.4g}]"
-    return "1 bit" if isinstance(encoding, Binary) else type(encoding).__name__.lower()
 
 
 def _summary(model: Model) -> str:

@@ -20,6 +20,7 @@ from zobnn_edge.format import INPUT_FORMATS
 from zobnn_edge.link import messages as msg
 from zobnn_edge.link.client import Client, Counters, Part
 from zobnn_edge.model_file import Model
+from zobnn_edge.protection import Health
 from zobnn_edge.records import Record
 from zobnn_edge.targets.base import (
     Counter,
@@ -132,7 +133,11 @@ class BoardTarget(Target):
             for first in range(part.start, part.stop, self._batch):
                 batch = slice(first, min(first + self._batch, part.stop))
                 scores[batch], count = self._run(batch.start - part.start, batch.stop - batch.start)
-        return RunResult(scores, None if self.info.counter == "nothing" else count)
+        health = Health()
+        if self.model.image.has_redundancy:
+            status = self.status()
+            health = Health(status["corrected"], status["lost"])
+        return RunResult(scores, None if self.info.counter == "nothing" else count, health=health)
 
     def _parts(self) -> Iterator[slice]:
         """The inputs in parts that the board has room for; one part, which then stays there, if possible."""

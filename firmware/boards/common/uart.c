@@ -4,7 +4,7 @@
 #include "cortex_m.h"
 #include "messages.h"
 
-#define RING_BYTES (MSG_MAX_PAYLOAD < 256u ? 256u : 1024u) /* a power of two; boards with little RAM have small frames */
+#define RING_BYTES (MSG_MAX_PAYLOAD < 256u ? 256u : 512u) /* a power of two; boards with little RAM have small frames */
 #define BURST 16u        /* bytes an interrupt takes at most: a sender without pacing must not hold it forever */
 
 static struct {

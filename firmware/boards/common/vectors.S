@@ -1,4 +1,5 @@
-/* The vector table, for every Cortex-M: one entry for all interrupts of peripherals, since only the UART has one. */
+/* The vector table, for every Cortex-M. Of the interrupts of peripherals only the UART's is ever enabled; the table ends
+ * with it. */
     .syntax unified
     .section .vectors, "a", %progbits
     .global vectors
@@ -10,7 +11,7 @@ vectors:
     .word fault_handler
     .endr
     .word counter_interrupt
-    .rept 240
+    .rept UART_VECTORS
     .word uart_interrupt
     .endr
     .size vectors, . - vectors

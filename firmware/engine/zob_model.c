@@ -1,0 +1,55 @@
+/* A model: where a plan's records lie, and what they say about it. */
+#include "zob_fault.h"
+#include "zob_internal.h"
+
+void zob_open(zob_model *model, const void *plan) {
+    model->header = (const struct zob_plan_header *)plan;
+    model->tensors = (const zob_tensor *)(const void *)(model->header + 1);
+    model->parameters = (const zob_parameter *)(const void *)(model->tensors + model->header->tensors);
+    model->ops = (const zob_op *)(const void *)(model->parameters + model->header->parameters);
+}
+
+zob_status zob_adopt(zob_model *model, const void *plan, uint32_t plan_bytes, uint32_t crc) {
+    if (!model || !plan || (uintptr_t)plan % 4u) return ZOB_E_ARGUMENT;
+    if (plan_bytes < sizeof(struct zob_plan_header)) return ZOB_E_LENGTH;
+    if (zob_crc32(0u, plan, plan_bytes) != crc) return ZOB_E_PLAN;
+    zob_open(model, plan);
+    return ZOB_OK;
+}
+
+uint32_t zob_arena_bytes(const zob_model *model) { return model->header->arena_bytes; }
+
+uint32_t zob_image_bytes(const zob_model *model) { return model->header->image_bytes; }
+
+uint32_t zob_input_count(const zob_model *model) {
+    const zob_tensor *t = &model->tensors[model->header->input];
+    return zob_pixels(t) * t->channels;
+}
+
+uint32_t zob_output_count(const zob_model *model) {
+    const zob_tensor *t = &model->tensors[model->header->output];
+    return zob_pixels(t) * t->channels;
+}
+
+uint32_t zob_op_count(const zob_model *model) { return model->header->ops; }
+
+const char *zob_status_text(zob_status status) {
+    static const char *const texts[] = {
+        "ok",
+        "a pointer is null or misaligned, or the input format is unknown",
+        "it is no plan",
+        "the plan has another format version",
+        "lengths and counts of the plan do not add up",
+        "a tensor has an impossible kind, size or offset",
+        "a parameter has an impossible encoding, size or offset",
+        "an operation is unknown, or this firmware was built without it",
+        "an operation does not fit its tensors or parameters",
+        "an operation reads what nothing before it wrote, or is fused wrongly",
+        "an operation writes over what it reads",
+        "the arena is too small",
+        "the parameter image has the wrong size",
+        "the plan is not the one that was adopted",
+    };
+    const uint32_t index = (uint32_t)status;
+    return index < sizeof texts / sizeof *texts ? texts[index] : "unknown status";
+}
