@@ -176,9 +176,7 @@ def test_a_flatbuffer_stores_float16_and_refuses_the_rest_by_name() -> None:
         lce_interpreter.run(lce.write(halves), x).reshape(10, -1), reference.run(halves, x).reshape(10, -1)
     )
     for name in ("hamming", "ram", "clamped", "guarded", "secded"):
-        with pytest.raises(
-            ModelError, match=r"affine3/scale: a TFLite flatbuffer has no place for .*; export the C"
-        ):
+        with pytest.raises(ModelError, match=r"affine3/scale: a TFLite flatbuffer has no place for .*; export the C"):
             lce.write(harden(net, POLICIES[name]))
 
 
