@@ -254,9 +254,8 @@ def test_outcomes_of_runs_that_give_no_scores(scripted: list[Any]) -> None:
     assert [r.outcome.value for r in rows if isinstance(r, Row)] == [
         *("hang", "crash", "detected", "harness_error", "sdc_critical"),
     ]
-    assert [r.detail for r in rows if isinstance(r, Row)][:2] == [
-        f"{why}; brought back by reset" for why in ("nobody", "fault")
-    ]
+    details = [r.detail for r in rows if isinstance(r, Row)]
+    assert details[:2] == ["nobody; brought back by reset", "fault; brought back by reset"]
     assert rows[0].correct == 0  # type: ignore[union-attr]
 
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,11 @@ def job(trials: int) -> Job:
     return Job(Plan((0.003, 0.03), trials), model.to_bytes(), dyadic_inputs(model.network, 4), np.arange(4) % 10)
 
 
-def rows_of(
-    what: Job, spec: str, path: Path, progress: Callable[[Schedule], None] = lambda schedule: None
-) -> list[Row]:
+def ignore(schedule: Schedule) -> None:
+    """What is called when some trials are done, if nothing is to be."""
+
+
+def rows_of(what: Job, spec: str, path: Path, progress: Callable[[Schedule], None] = ignore) -> list[Row]:
     places = lanes(what, [spec])
     with opened(what, path, places) as journal:
         run(what, journal, places, progress)
@@ -50,10 +53,14 @@ def test_an_emulator_killed_twenty_times_changes_no_result(tmp_path: Path) -> No
 
     def kill() -> None:
         for bench in list(lanes_module._benches.values()):
-            while not (pid := getattr(bench.target, "pid", 0)):  # it is being started again
+            for _ in range(10_000):  # it may just be started again
+                pid = getattr(bench.target, "pid", 0)
+                if pid and pid not in killed:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
+                        break
                 time.sleep(0.001)
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
 
     def progress(schedule: Schedule) -> None:
         while len(timers) < KILLS and len(timers) * 9 <= schedule.done:
