@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import re
+import resource
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ import jsonschema
 import pytest
 
 from tests.networks import Author, thresholds
-from zobnn_edge import model_file
+from zobnn_edge import model_file, zoo
 from zobnn_edge.audit import compare, report
 from zobnn_edge.audit.audit import Audit
 from zobnn_edge.audit.page import write_page
 from zobnn_edge.cli.main import run
+from zobnn_edge.errors import ZobnnError
 from zobnn_edge.firmware import COMPANIONS, built
 from zobnn_edge.model_file import Model
 
@@ -180,6 +183,22 @@ def test_a_network_that_does_not_fit_is_exit_code_1(folder: Path, capsys: Captur
     model_file.save(Author((1, 1, 1200)).dense(200).network(), folder / "large.zob")
     assert run(["audit", "large.zob", "--board", "stm32vldiscovery"]) == 1
     assert re.search(r"test does not fit: RAM by [\d,]+ bytes", capsys.readouterr().err)
+
+
+@pytest.mark.study
+def test_the_largest_network_is_audited_in_two_seconds(folder: Path) -> None:
+    """Of a processor's time, from the start of Python on: ResNet-8 in float32, 311 KB of parameters."""
+    try:
+        model = Model.of(zoo.load("resnet8"))
+    except ZobnnError as error:
+        pytest.skip(str(error))
+    elf = built(model, "mps2-an386")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "zobnn_edge.cli.main", "audit", str(elf)], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{seconds:.2f} s")
+    assert seconds < 2
 
 
 def test_names_with_markup_do_no_harm(an386: Audit, tmp_path: Path) -> None:
