@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.boards.gdb import Gdb
 from zobnn_edge.audit.audit import Firmware
 from zobnn_edge.firmware import built
+from zobnn_edge.link.remote import Remote
 from zobnn_edge.model_file import Model
 from zobnn_edge.targets import emulated, open_target
 
@@ -35,7 +35,7 @@ def high_water_mark(model: Model, board: str, inputs: np.ndarray, monkeypatch: p
         def paint_and_start() -> None:
             while not path.exists():
                 time.sleep(0.01)
-            with Gdb(path) as gdb:
+            with Remote(str(path)) as gdb:
                 for at in pieces:
                     gdb.write(at, bytes([PAINT]) * min(_PIECE, top - at))
                 gdb.resume()
@@ -54,7 +54,7 @@ def high_water_mark(model: Model, board: str, inputs: np.ndarray, monkeypatch: p
                 target.read()
                 done.set()
                 thread.join()
-                with Gdb(path) as gdb:
+                with Remote(str(path)) as gdb:
                     data = b"".join(gdb.read(at, min(_PIECE, top - at)) for at in pieces)
         finally:
             done.set()
