@@ -9,7 +9,7 @@ from tests.boards.conftest import small
 from tests.networks import NETWORKS, Author, residual
 from zobnn_edge import zoo
 from zobnn_edge.audit.audit import Firmware, audit_firmware
-from zobnn_edge.audit.kernels import ENTERED_BY, features
+from zobnn_edge.audit.kernels import ENTERED_BY, FEATURES, features
 from zobnn_edge.audit.policies import compare_policies, usual_policies
 from zobnn_edge.audit.prediction import predict, sizes
 from zobnn_edge.audit.vulnerability import Mission
@@ -77,7 +77,8 @@ def test_sizes_of_the_zoo(network: str, name: str) -> None:
 def test_sizes_are_stored_for_every_board_and_function() -> None:
     assert set(sizes()["boards"]) == set(CORTEX_M)
     known = set(next(iter(sizes()["boards"].values()))["stack"]["main"])
-    assert set(ENTERED_BY.values()) <= known
+    assert known == set(FEATURES)
+    assert {feature for needed in ENTERED_BY.values() for feature in needed} <= known
     sources = "".join(f.read_text() for f in (firmware_folder() / "engine").glob("*.[ch]"))
     assert all(f"{function}(" in sources for function in ENTERED_BY), "functions of the engine"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from zobnn_edge.audit import linkmap, network
 from zobnn_edge.audit.elf import PADDING, Elf, Part
-from zobnn_edge.audit.kernels import never_entered
+from zobnn_edge.audit.kernels import features, without
 from zobnn_edge.audit.network import Contents, contents
 from zobnn_edge.audit.stack import Stack, frames, worst_case
 from zobnn_edge.boards import Board, Memory
@@ -149,7 +149,7 @@ def audit_firmware(firmware: Firmware, board: Board | None = None, model: Model 
         image, copy = elf.symbol("image"), elf.symbol("model_image")
         taken = contents(held, image.address if image else None, copy.address if copy else None)
     parts = tuple(row for part in elf.parts(regions) for row in _rows(part, taken, elf))
-    excluded = never_entered(held) if held is not None else frozenset()
+    excluded = without(features(held)) if held is not None else frozenset()
     worst = worst_case(elf, firmware.frames, excluded)
     return Audit(
         name=held.network.name if held is not None else firmware.path.name,

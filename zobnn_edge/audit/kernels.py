@@ -1,70 +1,49 @@
-"""Which parts of the engine a network runs: what its operations ask for, and what they never enter.
+"""Which parts of the engine a network runs.
 
-A *feature* is an operation on a kind of tensor, in one way of computing it. Stored sizes (`prediction`) are by feature;
-the worst case of the stack leaves out the functions that belong to features the network does not have.
+A *feature* is what a firmware's plan needs of the engine: an operation, or a kernel (`plan.needs`). The engine is
+compiled for these alone. Stored sizes (`prediction`) are by feature; the worst case of the stack leaves out functions
+that belong to features which the network does not have.
 """
 
 from __future__ import annotations
 
-from zobnn_edge.encoding import Binary
-from zobnn_edge.layout import decides, fuse
+from zobnn_edge import format as fmt
+from zobnn_edge import plan as planner
 from zobnn_edge.model_file import Model
-from zobnn_edge.network import Network
-from zobnn_edge.operations import Conv, GatedConv, MaxPool, Op
-from zobnn_edge.work import Work
 
-ENTERED_BY = {
-    "zob_conv_binary": "conv binary",
-    "zob_conv_gated": "gatedconv",
-    "zob_block_count": "count",
-    "zob_block_table": "table",
-    "zob_conv_real": "conv real",
-    "zob_conv_bytes": "conv int8",
-    "zob_block_of_signs": "conv int8 binary",
-    "zob_block_of_codes": "conv int8 uniform",
-    "zob_find_intervals": "intervals",
-    "zob_int8": "int8 result",
-    "zob_pool_binary": "maxpool binary",
-    "zob_pool_real": "pool real",
-    "zob_softmax": "softmax",
-    "zob_thermometer": "thermometer",
-    "zob_dynamic_range": "dynamicrange",
-    "zob_concat": "concat",
-    "zob_pad": "pad",
+_BYTES = ("code_conv", "sign_conv")
+ENTERED_BY: dict[str, tuple[str, ...]] = {
+    "zob_conv_binary": ("count",),
+    "zob_conv_gated": ("gated_conv",),
+    "zob_block_table": ("table",),
+    "zob_conv_real": ("real_conv",),
+    "zob_conv_bytes": _BYTES,
+    "zob_block_of_signs": ("sign_conv",),
+    "zob_block_of_codes": ("code_conv",),
+    "zob_decides": _BYTES,
+    "zob_find_intervals": _BYTES,
+    "zob_int8": ("int8",),
+    "zob_pool_binary": ("max_pool",),
+    "zob_pool_real": ("max_pool", "average_pool"),
+    "zob_softmax": ("softmax",),
+    "zob_thermometer": ("thermometer",),
+    "zob_dynamic_range": ("dynamic_range",),
+    "zob_concat": ("concat",),
+    "zob_pad": ("pad",),
 }
-"""Functions of the engine that run only for networks with a feature."""
+"""Functions of the engine that are entered only for networks with one of some features."""
+NEEDS = {"table": "count", "gated_conv": "count"}
+"""A feature that comes with another."""
+FEATURES = (*fmt.OPCODES, *fmt.KERNELS)
 
 
 def features(model: Model) -> frozenset[str]:
-    """What a network asks of the engine."""
-    net, work = model.network, model.work
-    found = {feature for op in net.ops for feature in _of_op(net, op, work)}
-    if any(decides(net, group) for group in fuse(net)):
-        found.add("intervals")
-    return frozenset(found)
+    """What a network needs of the engine."""
+    ops, kernels = planner.needs(model.plan)
+    found = {name for name, code in fmt.OPCODES.items() if ops >> code & 1}
+    return frozenset(found | {name for name, bit in fmt.KERNELS.items() if kernels & bit})
 
 
-def never_entered(model: Model) -> frozenset[str]:
-    """Functions of the engine that this network does not enter."""
-    wanted = features(model)
-    return frozenset(function for function, feature in ENTERED_BY.items() if feature not in wanted)
-
-
-def _of_op(net: Network, op: Op, work: dict[str, Work]) -> set[str]:
-    name, kind = type(op).__name__.lower(), net.tensors[op.input].kind
-    found = {name}
-    if name in ("conv", "maxpool", "averagepool"):
-        found = {f"{name} {kind}"}
-    if op.name in work:
-        found.add(work[op.name].algorithm)
-        # Tables that a core's memory does not do for are counted after all.
-        found.add("count")
-    if isinstance(op, Conv) and kind == "int8":
-        found.add(f"conv int8 {'binary' if isinstance(net.parameters[op.weight].encoding, Binary) else 'uniform'}")
-    if isinstance(op, GatedConv):
-        found.add("gated " + work[op.name].algorithm)
-    if name in ("maxpool", "averagepool") and kind == "real":
-        found.add("pool real")
-    if net.tensors[op.output].kind == "int8" and not (isinstance(op, MaxPool) and kind != "int8"):
-        found.add("int8 result")
-    return found
+def without(wanted: frozenset[str]) -> frozenset[str]:
+    """Functions of the engine that networks with these features do not enter."""
+    return frozenset(function for function, needed in ENTERED_BY.items() if not wanted & set(needed))

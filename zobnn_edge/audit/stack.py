@@ -86,6 +86,11 @@ def worst_case(elf: Elf, reported: dict[str, Frame], excluded: frozenset[str] = 
     return _Graph(elf, reported, excluded).worst_case() if elf.functions else None
 
 
+def reached(elf: Elf, excluded: frozenset[str] = frozenset()) -> frozenset[int]:
+    """Addresses of the functions that can be entered from reset or by an exception, and of the objects they name."""
+    return _Graph(elf, {}, excluded).reached()
+
+
 @dataclass(frozen=True)
 class _Found:
     bytes: int
@@ -130,6 +135,22 @@ class _Graph:
             unresolved=names[2],
             frames_from={"compiler": by_compiler, "instructions": len(self.functions) - by_compiler},
         )
+
+    def reached(self) -> frozenset[int]:
+        words = [word for word in self._vectors()[1] if word & 1]
+        entries = [self._function(self.elf.entry), *(self._pointer(word) for word in words)]
+        waiting, seen = [i for i in entries if i is not None], set[int]()
+        objects = set[int]()
+        while waiting:
+            i = waiting.pop()
+            if i in seen:
+                continue
+            seen.add(i)
+            waiting += [callee for callee, _ in self._callees(i)]
+            named = (self._object(word) for word in self.flows[i].words)
+            objects |= {found.address for found in named if found is not None}
+            waiting += [f for f in self._taken(i) if self._name(f) not in self.excluded]
+        return frozenset({self.starts[i] for i in seen} | objects)
 
     @property
     def _problems(self) -> tuple[set[int], set[int], set[int]]:
