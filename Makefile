@@ -40,6 +40,7 @@ fuzz: $(STAMP) ## fuzz frame parser, command handlers and model loader, SECONDS 
 
 bench: $(STAMP) ## speed and memory, as ratios measured in one run
 	$(PYTHON) tools/bench.py
+	$(PYTHON) tools/bench_link.py
 
 footprints: $(STAMP) ## bytes of every network of the zoo, beside LCE's own converter's file
 	$(PYTHON) tools/footprints.py

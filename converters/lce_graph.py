@@ -9,7 +9,7 @@ from flatbuffers import flexbuffers
 from numpy.typing import NDArray
 
 from converters.flatbuffer import OPERATORS, TYPES, VERSION, Node, node, write
-from zobnn_edge.encoding import Binary, Float32, Int32, Uniform, pack
+from zobnn_edge.encoding import Binary, Float16, Float32, Int32, Uniform, described, pack
 from zobnn_edge.errors import ModelError
 from zobnn_edge.tensor import Parameter, Quantization
 
@@ -114,6 +114,14 @@ class Graph:
             return self.op("RESHAPE", [self.op("LceDequantize", [words], (codes.size,))], shape, options=reshape(shape))
         if isinstance(encoding, Int32):
             raise ModelError(f"{parameter.name}: int32, which only int8 networks use")
+        if isinstance(encoding, Float16):
+            stored = self._parameter(parameter, shape, "float16", codes.astype("<u2").tobytes(), encoding.bits)
+            return self.op("DEQUANTIZE", [stored], shape)
+        if not isinstance(encoding, Uniform) or encoding.scales != "flash":
+            raise ModelError(
+                f"{parameter.name}: a TFLite flatbuffer has no place for {described(encoding)}; "
+                "export the C header, or harden with plain codes, float16 or float32"
+            )
         return self._dequantized(parameter, encoding, shape, encoding.scale / 2 if halved else encoding.scale)
 
     def _dequantized(self, parameter: Parameter, encoding: Uniform, shape: tuple[int, ...], scale: float) -> int:

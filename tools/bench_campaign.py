@@ -118,7 +118,9 @@ def on_one_core(job: Job) -> None:
             rates[turn, 1:] = [per_second(contender, trials, time.process_time) for contender in ways]
         mean = 1 / (1 / rates).mean(axis=0)
         mean[0] = rates[:, 0].max()
-        print(f"rate {rate:<8g} {mean[0]:9.2f}" + "".join(f"{x:20.1f}" for x in mean[1:]) + f"{mean[-1] / mean[0]:19.1f}")
+        print(
+            f"rate {rate:<8g} {mean[0]:9.2f}" + "".join(f"{x:20.1f}" for x in mean[1:]) + f"{mean[-1] / mean[0]:19.1f}"
+        )
 
 
 def on_every_core(job: Job) -> None:
@@ -132,7 +134,8 @@ def on_every_core(job: Job) -> None:
             ready = spawn.Barrier(len(cores))
             with ProcessPoolExecutor(len(cores), spawn, initializer=_meet, initargs=(ready,)) as pool:
                 trials = TURNS * a_turn if engine else TURNS
-                sums.append(sum(pool.map(_on_core, *zip(*[(job, core, rate, trials, engine) for core in cores]))))
+                each = [pool.submit(_on_core, job, core, rate, trials, engine) for core in cores]
+                sums.append(sum(future.result() for future in each))
         print(f"rate {rate:<8g} {sums[0]:9.2f}{sums[1]:20.1f}{sums[1] / sums[0]:19.1f}")
 
 

@@ -52,6 +52,8 @@ def format_header() -> str:
         ("ZOB_OP", fmt.OPCODES),
         ("ZOB_KIND", fmt.KINDS),
         ("ZOB_ENCODING", fmt.ENCODINGS),
+        ("ZOB_PROTECTION", fmt.PROTECTIONS),
+        ("ZOB_SCALES", fmt.SCALES),
         ("ZOB_ALGORITHM", fmt.ALGORITHMS),
         ("ZOB_KERNEL", fmt.KERNELS),
         ("ZOB_INPUT", fmt.INPUT_FORMATS),

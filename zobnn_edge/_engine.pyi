@@ -37,6 +37,7 @@ class Engine:
     def run_pixels(
         self, image: NDArray[np.uint8], inputs: NDArray[np.uint8], scores: NDArray[np.float32], threads: int
     ) -> None: ...
+    def check(self, image: NDArray[np.uint8]) -> tuple[int, int]: ...
 
 class Rerunner:
     def __init__(

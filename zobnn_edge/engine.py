@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zobnn_edge import _engine
 from zobnn_edge.encoding import FloatArray, InputArray
 from zobnn_edge.errors import InputError, ModelError
+from zobnn_edge.protection import Health
 
 Image = bytes | bytearray | memoryview
 
@@ -102,6 +103,12 @@ class Engine:
             raise InputError(f"inputs of shape {x.shape}; the engine takes (N, {e.input_count} elements)")
         flat = np.ascontiguousarray(x).reshape(len(x), e.input_count)
         return flat, np.empty((len(x), e.output_count), np.float32)
+
+    def check(self, image: Image) -> Health:
+        """How the redundant bits of an image fare; a run corrects them as it reads them. Raises InputError as `run`."""
+        if len(image) != self._engine.image_bytes:
+            raise InputError(f"an image of {len(image)} bytes; the plan wants {self._engine.image_bytes}")
+        return Health(*self._engine.check(np.frombuffer(image, np.uint8)))
 
 
 def rate_q64(rate: float) -> int:

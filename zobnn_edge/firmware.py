@@ -1,7 +1,8 @@
 """Building the firmware: engine, agent, board and one network, into one ELF file.
 
-A build is kept under a key of everything that goes into it, so that the same network is not built twice. Beside the
-ELF file lie what the tools say of it and `zobnn audit` reads: the linker's map and GCC's call graphs.
+A build is kept under a key of everything that goes into it, so that the same network is not built twice; and the engine
+under a key of its own, so that another network of the same operations takes little more than linking. Beside the ELF
+file lie what the tools say of it and `zobnn audit` reads: the linker's map and GCC's call graphs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _INSTALL = {
     "cmake": "install cmake",
 }
 _EXECUTABLE = 0o777
+_KEPT = re.compile(r"^#define \w+_(?:OPS|KERNELS) .*$", re.MULTILINE)
 _PLAN_IN_RAM = "#define MODEL_PLAN_IN_RAM\n"
 
 COMPANIONS = (".map", ".ci")
@@ -77,16 +79,18 @@ def cache_folder() -> Path:
     return Path(base) / "zobnn-edge" / "firmware"
 
 
-def _key(header: str, target: Board) -> str:
-    """SHA-256 of all that decides what the ELF contains."""
+def _key(header: str | list[str], target: Board) -> str:
+    """SHA-256 of all that decides what the ELF contains; or, of the lines of the header that say which operations and
+    kernels are kept, of what decides the engine's code."""
     digest = hashlib.sha256()
     folder = firmware_folder()
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             digest.update(f"{file.relative_to(folder)}\0{file.stat().st_size}\0".encode())
             digest.update(file.read_bytes())
-    digest.update(f"{target.name}\0{_compiler_version(target)}\0".encode())
-    digest.update(header.encode())
+    flags = os.environ.get("CFLAGS", "")  # CMake heeds it
+    digest.update(f"{target.name}\0{_compiler_version(target)}\0{flags}\0".encode())
+    digest.update(repr(header).encode())
     return digest.hexdigest()
 
 
@@ -108,16 +112,26 @@ def _compile(header: str, target: Board) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory(prefix="zobnn-") as temporary:
         folder, build = Path(temporary), Path(temporary) / "build"
         (folder / "model.h").write_text(header)
+        engine = cache_folder() / f"{_key(_KEPT.findall(header), target)}.a"
         configure = [_tool("cmake"), "-S", str(firmware_folder()), "-B", str(build)]
         configure += [f"-DZOB_BOARD={target.name}", f"-DZOB_MODEL_DIR={folder}", *_generator()]
+        configure += [f"-DZOB_ENGINE={engine}"] if engine.exists() else []
         _run(configure, target)
         _run([_tool("cmake"), "--build", str(build), "--parallel"], target)
-        files = [file for room in ("agent", "engine") for file in sorted(build.glob(f"{room}/**/*.ci"))]
-        graphs = "".join(file.read_text() for file in files)
-        for place, name in ((firmware_folder(), "."), (build, "build"), (folder, "model")):
-            graphs = graphs.replace(str(place), name)  # as in the debug information: the same wherever the sources lie
+        if not engine.exists() and engine.parent.exists():
+            write_atomic(engine.with_suffix(".ci"), _graphs(build, "engine", folder))
+            write_atomic(engine, (build / "engine/libzob_engine.a").read_bytes())  # last: where it is, the other is
+        graphs = _graphs(build, "agent", folder) + engine.with_suffix(".ci").read_bytes()
         link_map = (build / "firmware.map").read_bytes()
-        return {".elf": (build / "firmware.elf").read_bytes(), ".map": link_map, ".ci": graphs.encode()}
+        return {".elf": (build / "firmware.elf").read_bytes(), ".map": link_map, ".ci": graphs}
+
+
+def _graphs(build: Path, room: str, model: Path) -> bytes:
+    """The call graphs of a room of the firmware: as in the debug information, the same wherever the sources lie."""
+    graphs = "".join(file.read_text() for file in sorted(build.glob(f"{room}/**/*.ci")))
+    for place, name in ((firmware_folder(), "."), (build, "build"), (model, "model")):
+        graphs = graphs.replace(str(place), name)
+    return graphs.encode()
 
 
 def _generator() -> list[str]:

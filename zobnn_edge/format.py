@@ -9,7 +9,7 @@ from zobnn_edge.records import Field, Record
 
 FILE_MAGIC = 0x4E424F5A  # "ZOBN"
 PLAN_MAGIC = 0x4E4C505A  # "ZPLN"
-VERSION = 3
+VERSION = 4
 NONE = 0xFFFFFFFF
 
 MAX_TENSORS = 4096
@@ -47,12 +47,14 @@ OPCODES = {
 }
 ROLES = {"weight": 0, "scale": 1, "bias": 2, "slope": 3, "threshold": 4}
 KINDS = {"real": 0, "binary": 1, "int8": 2}
-ENCODINGS = {"float32": 0, "binary": 1, "uniform": 2, "int32": 3}
+ENCODINGS = {"float32": 0, "binary": 1, "uniform": 2, "int32": 3, "float16": 4, "guarded": 5, "clamped": 6}
+PROTECTIONS = {"none": 0, "hamming": 1, "voted": 2, "secded": 3}
+SCALES = {"flash": 0, "ram": 1, "tmr": 2}
 PADDINGS = {"valid": 0, "same": 1, "half": 2}
 ALGORITHMS = {"none": 0, "count": 1, "table": 2}
-KERNELS = {"real_conv": 1, "code_conv": 2, "sign_conv": 4, "count": 8, "table": 16, "int8": 32}
+KERNELS = {"real_conv": 1, "code_conv": 2, "sign_conv": 4, "count": 8, "table": 16, "int8": 32, "protected": 64}
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
-bits, by counting or by tables; int8 results."""
+bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection")."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED = 1
 
@@ -115,11 +117,17 @@ PARAMETER = Record(
     "A parameter: a region of the image and its encoding.",
     (
         Field("role", "u8", "0 weight, 1 scale, 2 bias, 3 slope, 4 threshold"),
-        Field("encoding", "u8", "0 float32, 1 binary, 2 uniform, 3 int32"),
+        Field("encoding", "u8", "0 float32, 1 binary, 2 uniform, 3 int32, 4 float16, 5 guarded, 6 clamped"),
         Field("bits", "u8", "bits of a code"),
         Field("rank", "u8", "number of dimensions, 1 to 4"),
+        Field("protection", "u8", "0 none, 1 hamming, 2 voted, 3 secded"),
+        Field("voted", "u8", "voted: bits of a code that are stored three times; else 0"),
+        Field("scales", "u8", "uniform: scale and zero point lie 0 here, 1 in the image, 2 there three times; else 0"),
+        Field("reserved", "u8", "0"),
         Field("scale", "f32", "uniform: value of one step; else 1"),
-        Field("zero_point", "i32", "uniform: the code that stands for 0; else 0"),
+        Field("zero_point", "i32", "uniform: the code that stands for 0; guarded: the largest exponent; else 0"),
+        Field("low", "f32", "clamped: lower bound; else 0"),
+        Field("high", "f32", "clamped: upper bound; else 0"),
         Field("offset", "u32", "byte offset in the image, a multiple of 4"),
         Field("count", "u32", "number of elements"),
         Field("row", "u32", "elements a row, each row beginning a new 32-bit word; 0: no rows"),

@@ -14,9 +14,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zobnn_edge.encoding import Encoding, FloatArray, pack, row_bits, stored_bits, unpack
+from zobnn_edge.encoding import (
+    Encoding,
+    FloatArray,
+    cell_bits,
+    health,
+    is_redundant,
+    pack,
+    read_values,
+    row_bits,
+    scales_bits,
+    stored_bits,
+)
 from zobnn_edge.errors import InputError
 from zobnn_edge.network import Network
+from zobnn_edge.protection import Health
 from zobnn_edge.tensor import Parameter
 
 REGION_ALIGN = 4
@@ -41,8 +53,13 @@ class Region:
 
     @property
     def bits(self) -> int:
-        """Number of stored bits, those that fill up rows included."""
+        """Number of stored bits: those that fill up rows, redundant ones and scales in memory included."""
         return stored_bits(self.encoding, self.count)
+
+    @property
+    def code_bits(self) -> int:
+        """The same without those that fill up rows."""
+        return self.count * self.encoding.bits if self.encoding.row else self.bits
 
     @property
     def bytes(self) -> int:
@@ -54,10 +71,18 @@ class Region:
         """Bit address of its first bit."""
         return 8 * self.offset
 
+    @property
+    def first_code(self) -> int:
+        """Bit address of the first bit of its first code."""
+        return self.first_bit + scales_bits(self.encoding)
+
 
 @dataclass(frozen=True)
 class Location:
-    """What a bit address stands for: bit `bit` of the code of element `index`; both None for a bit that fills a row."""
+    """What a bit address stands for: bit `bit` of the cell of element `index`, which begins with its code.
+
+    Both are None for a bit of no element: one that fills a row, of a scale, or a check bit of a word.
+    """
 
     region: Region
     index: tuple[int, ...] | None
@@ -65,7 +90,7 @@ class Location:
 
     def __str__(self) -> str:
         if self.index is None:
-            return f"{self.region.name}, row padding"
+            return f"{self.region.name}, " + ("row padding" if self.region.encoding.row else "scale or check bits")
         return f"{self.region.name}[{', '.join(map(str, self.index))}], bit {self.bit}"
 
 
@@ -112,13 +137,15 @@ class ParameterImage:
         if at < 0 or address - self.regions[at].first_bit >= self.regions[at].bits:
             raise InputError(f"bit {address} belongs to no parameter (the image has {8 * len(self.data)} bits)")
         region = self.regions[at]
-        element, bit = divmod(address - region.first_bit, region.encoding.bits)
+        within, cell = address - region.first_code, cell_bits(region.encoding)
+        first = 0
         if region.encoding.row:
-            row, within = divmod(address - region.first_bit, row_bits(region.encoding))
-            element, bit = divmod(within, region.encoding.bits)
-            if element >= region.encoding.row:
-                return Location(region, None, None)
-            element += row * region.encoding.row
+            row, within = divmod(within, row_bits(region.encoding))
+            first = row * region.encoding.row
+        element, bit = divmod(within, cell)
+        if not 0 <= element < (region.encoding.row or region.count):
+            return Location(region, None, None)
+        element += first
         return Location(region, tuple(int(i) for i in np.unravel_index(element, region.shape)), bit)
 
     def address(self, name: str, index: tuple[int, ...], bit: int) -> int:
@@ -128,12 +155,13 @@ class ParameterImage:
             element = int(np.ravel_multi_index(index, region.shape))
         except ValueError:
             raise InputError(f"{name} of shape {region.shape} has no element {list(index)}") from None
-        if not 0 <= bit < region.encoding.bits:
-            raise InputError(f"the codes of {name} have {region.encoding.bits} bits, there is no bit {bit}")
+        cell = cell_bits(region.encoding)
+        if not 0 <= bit < cell:
+            raise InputError(f"the codes of {name} have {cell} bits, there is no bit {bit}")
         if region.encoding.row:
             row, within = divmod(element, region.encoding.row)
-            return region.first_bit + row * row_bits(region.encoding) + within * region.encoding.bits + bit
-        return region.first_bit + element * region.encoding.bits + bit
+            return region.first_bit + row * row_bits(region.encoding) + within * cell + bit
+        return region.first_code + element * cell + bit
 
     def flipped(self, addresses: Iterable[int]) -> ParameterImage:
         """The image with bits inverted (an address given twice is inverted twice)."""
@@ -151,8 +179,18 @@ class ParameterImage:
     def values(self, name: str) -> FloatArray:
         """The values that the bytes of one parameter stand for, in its shape."""
         region = self.region(name)
-        codes = unpack(self.raw(name), region.encoding, region.count)
-        return region.encoding.decode(codes).reshape(region.shape)
+        return read_values(self.raw(name), region.encoding, region.count).reshape(region.shape)
+
+    @property
+    def has_redundancy(self) -> bool:
+        """Whether any bit is redundant, so that `health` can be other than sound."""
+        return any(is_redundant(r.encoding) for r in self.regions)
+
+    @property
+    def health(self) -> Health:
+        """Cells that are put right as they are read, and cells known to be beyond repair."""
+        found = (health(self.raw(r.name), r.encoding, r.count) for r in self.regions)
+        return sum(found, Health())
 
     def parameter(self, name: str) -> Parameter:
         """One parameter, read back from the bytes."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from zobnn_edge import format as fmt
-from zobnn_edge.encoding import Binary
+from zobnn_edge.encoding import Binary, Protected
 from zobnn_edge.errors import ModelError
 from zobnn_edge.network import Network
 from zobnn_edge.operations import (
@@ -23,7 +23,7 @@ from zobnn_edge.operations import (
     Softmax,
     Threshold,
 )
-from zobnn_edge.tensor import Tensor
+from zobnn_edge.tensor import Parameter, Tensor
 from zobnn_edge.work import Work, candidates, is_binary_conv, least
 
 _STEPS = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul)
@@ -105,11 +105,20 @@ def _op_scratch(net: Network, op: Op, work: Mapping[str, Work]) -> int:
         if kind == "int8":
             quads = -(-height * width * channels // 4)
             # Of four pixels, in 16 bits: four taps and the sums of all signs of them; or four taps, and of the filter.
-            return quads * (8 * (4 + 16) if isinstance(weight.encoding, Binary) else 8 * (4 + 1))
+            per_quad = 8 * (4 + 16) if isinstance(weight.encoding, Binary) else 8 * (4 + 1)
+            return quads * per_quad + _corrected_bytes(weight)
         return 4 * height * width * channels
     if net.tensors[op.input].kind == "int8":
         return 0  # integers are used as they are stored
     return sum(4 * net.parameters[p].values.size for p in op.parameters)
+
+
+def _corrected_bytes(weight: Parameter) -> int:
+    """Of protected codes that convolutions over int8 read: room for them as they would be stored without protection,
+    in whole words, and a word behind them."""
+    if not isinstance(weight.encoding, Protected):
+        return 0
+    return 4 * (-(-weight.values.size * weight.encoding.bits // 32) + 1)
 
 
 def fuse(net: Network) -> tuple[tuple[Op, ...], ...]:

@@ -13,7 +13,20 @@ from typing import Any, cast
 import numpy as np
 
 from zobnn_edge import format as fmt
-from zobnn_edge.encoding import Binary, Encoding, Float32, Int32, Uniform
+from zobnn_edge.encoding import (
+    Binary,
+    Clamped,
+    Code,
+    Encoding,
+    Float16,
+    Float32,
+    Guarded,
+    Int32,
+    Protected,
+    Scales,
+    Uniform,
+    code_of,
+)
 from zobnn_edge.errors import ModelError
 from zobnn_edge.image import ParameterImage, Region
 from zobnn_edge.layout import fuse, lay_out
@@ -46,6 +59,7 @@ from zobnn_edge.operations import (
     Threshold,
     Unpack,
 )
+from zobnn_edge.protection import Hamming, Protection, Secded, Voted
 from zobnn_edge.shapes import extent, window_geometry
 from zobnn_edge.tensor import Quantization, Tensor
 from zobnn_edge.work import Algorithm, Work
@@ -137,13 +151,21 @@ def _tensor_record(t: Tensor, offset: int) -> bytes:
 
 def _parameter_record(region: Region) -> bytes:
     e = region.encoding
+    code, by = code_of(e), e.by if isinstance(e, Protected) else None
+    zero_point = code.exponent if isinstance(code, Guarded) else 0
     return fmt.PARAMETER.pack(
         role=fmt.ROLES[region.role],
-        encoding=fmt.ENCODINGS[type(e).__name__.lower()],
+        encoding=fmt.ENCODINGS[type(code).__name__.lower()],
         bits=e.bits,
         rank=len(region.shape),
-        scale=e.scale if isinstance(e, Uniform) else 1.0,
-        zero_point=e.zero_point if isinstance(e, Uniform) else 0,
+        protection=fmt.PROTECTIONS[type(by).__name__.lower() if by else "none"],
+        voted=by.top if isinstance(by, Voted) else 0,
+        scales=fmt.SCALES[code.scales] if isinstance(code, Uniform) else 0,
+        reserved=0,
+        scale=code.scale if isinstance(code, Uniform) else 1.0,
+        zero_point=code.zero_point if isinstance(code, Uniform) else zero_point,
+        low=code.low if isinstance(code, Clamped) else 0.0,
+        high=code.high if isinstance(code, Clamped) else 0.0,
         offset=region.offset,
         count=region.count,
         row=e.row,
@@ -325,6 +347,9 @@ def needs(data: bytes) -> tuple[int, int]:
     tensors, parameters = fmt.PLAN_HEADER.size, fmt.PLAN_HEADER.size + counts(data)[0] * fmt.TENSOR.size
     kinds = {code: name for name, code in fmt.KINDS.items()}
     ops, kernels = 0, set()
+    records = [fmt.PARAMETER.unpack(data, parameters + i * fmt.PARAMETER.size) for i in range(counts(data)[1])]
+    if any(p["protection"] or p["scales"] or p["encoding"] > fmt.ENCODINGS["int32"] for p in records):
+        kernels.add("protected")
     for op in _op_records(data):
         ops |= 1 << op["opcode"]
         source, target = (
@@ -337,7 +362,7 @@ def needs(data: bytes) -> tuple[int, int]:
         elif op["opcode"] == fmt.OPCODES["conv"] and source == "real":
             kernels.add("real_conv")
         elif op["opcode"] == fmt.OPCODES["conv"]:
-            weight = fmt.PARAMETER.unpack(data, parameters + op["parameter"] * fmt.PARAMETER.size)
+            weight = records[op["parameter"]]
             kernels.add("sign_conv" if weight["encoding"] == fmt.ENCODINGS["binary"] else "code_conv")
     return ops, sum(fmt.KERNELS[kernel] for kernel in kernels)
 
@@ -366,28 +391,41 @@ def _item(items: list[Any], index: int, what: str) -> Any:
 
 def _region(r: dict[str, Any], name: str, layer: str, image_bytes: int) -> Region:
     role = _named({code: role for role, code in fmt.ROLES.items()}, r["role"], "role")
-    kind = _named({code: kind for kind, code in fmt.ENCODINGS.items()}, r["encoding"], "encoding")
-    encoding: Encoding
-    if kind == "float32":
-        encoding = Float32()
-    elif kind == "int32":
-        encoding = Int32()
-    elif kind == "binary":
-        encoding = Binary(row=r["row"])
-    else:
-        encoding = Uniform(r["bits"], r["scale"], r["zero_point"], row=r["row"])
+    encoding = _encoding(r)
     if encoding.bits != r["bits"] or encoding.row != r["row"] or not 1 <= r["rank"] <= 4:
         raise ValueError(f"the record of {name} contradicts itself")
-    if kind == "uniform" and r["row"]:
+    if r["row"] and not isinstance(encoding, Binary):
         raise ValueError(f"{name}: only binary weights have rows")
     shape = tuple(r["dims"][: r["rank"]])
     if min(shape) < 1 or max(shape) > fmt.MAX_DIM or int(np.prod(shape, dtype=np.int64)) != r["count"]:
         raise ValueError(f"{name} of shape {shape} does not have {r['count']} elements")
-    type_ = "binary" if kind == "binary" else "L" if role == "weight" else "S"
+    type_ = "binary" if isinstance(encoding, Binary) else "L" if role == "weight" else "S"
     region = Region(name, layer, role, type_, shape, encoding, r["offset"])
     if region.offset + region.bytes > image_bytes:
         raise ValueError(f"{name} runs past the end of the image")
     return region
+
+
+def _encoding(r: dict[str, Any]) -> Encoding:
+    """The encoding of a parameter's record."""
+    kind = _named({code: kind for kind, code in fmt.ENCODINGS.items()}, r["encoding"], "encoding")
+    by = _named({code: name for name, code in fmt.PROTECTIONS.items()}, r["protection"], "protection")
+    scales = cast(Scales, _named({code: name for name, code in fmt.SCALES.items()}, r["scales"], "place of scales"))
+    if kind == "binary":
+        return Binary(row=r["row"])
+    if kind == "int32":
+        return Int32()
+    code: Code
+    if kind == "uniform":
+        code = Uniform(r["bits"], r["scale"], r["zero_point"], row=r["row"], scales=scales)
+    elif kind == "guarded":
+        code = Guarded(r["zero_point"])
+    elif kind == "clamped":
+        code = Clamped(r["low"], r["high"])
+    else:
+        code = Float16() if kind == "float16" else Float32()
+    protections: dict[str, Protection] = {"hamming": Hamming(), "secded": Secded(), "voted": Voted(r["voted"])}
+    return Protected(code, protections[by]) if by != "none" else code
 
 
 def _op(r: dict[str, Any], name: str, tensors: list[Tensor], regions: list[Region]) -> Op:

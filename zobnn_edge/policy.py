@@ -22,8 +22,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
+from zobnn_edge import protection
+from zobnn_edge.encoding import Clamped, Code, Float16, Guarded, Protected, Scales, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.files import read_bytes
+from zobnn_edge.protection import Protection
 from zobnn_edge.tensor import Parameter
 
 if sys.version_info >= (3, 11):
@@ -32,9 +38,10 @@ else:
     import tomli as tomllib
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "encoding": ("uniform", "float32"),
+    "encoding": ("uniform", "float32", "float16", "guarded", "clamped"),
     "range": ("error", "minmax", "symmetric", "percentile", "damage", "power"),
     "codes": ("affine", "symmetric"),
+    "scales": ("flash", "ram", "tmr"),
 }
 """The words that a key may have."""
 
@@ -45,7 +52,8 @@ class Coding:
 
     `bits` of a code, 2 to 16; its `range` (docs/method.md, "Ranges"); `codes` with a zero point of their own, or
     symmetric about 0; the central share of the values that range "percentile" reaches, in percent; the fault rate that
-    range "damage" is designed for; `encoding`: uniform codes, or float32 as trained.
+    range "damage" is designed for; where `scales` and zero points lie; `encoding`: uniform codes, or a float;
+    `protection` of its bits: none, hamming, secded or voted:N.
     """
 
     bits: int = 8
@@ -53,7 +61,9 @@ class Coding:
     codes: str = "affine"
     percentile: float = 99.0
     fault_rate: float = 1e-3
+    scales: str = "flash"
     encoding: str = "uniform"
+    protection: str = "none"
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:
@@ -67,9 +77,33 @@ class Coding:
         if not 0 <= self.fault_rate < 1:
             raise InputError(f"fault_rate = {self.fault_rate:g}; it must be at least 0 and below 1")
 
-    def wrong_bit(self, bit: int) -> float:
-        """The probability that a bit of a code is read wrongly at the design fault rate."""
-        return self.fault_rate
+        self._protection()
+
+    def wrong_bits(self) -> NDArray[np.float64]:
+        """The probabilities (bits,) that bits of a code are read wrongly at the design fault rate."""
+        by = self._protection()
+        return by.wrong(self.bits, self.fault_rate) if by else np.full(self.bits, self.fault_rate)
+
+    def stored(self, p: Parameter) -> Parameter:
+        """A parameter that has its codes, or is float32, as it lies in memory; raises InputError where it cannot."""
+        by = self._protection()
+        code = p.encoding
+        if isinstance(code, Uniform):
+            code = replace(code, scales=cast(Scales, self.scales))
+        elif self.encoding == "float16":
+            code = Float16()
+        elif self.encoding in ("guarded", "clamped"):
+            code = Guarded.of(p.values) if self.encoding == "guarded" else Clamped.of(p.values)
+        try:
+            return p.encoded(Protected(cast(Code, code), by) if by else code)
+        except ValueError as error:
+            raise InputError(f"{p.name}: {error}; give it another protection, or other bits") from None
+
+    def _protection(self) -> Protection | None:
+        try:
+            return protection.parse(self.protection)
+        except ValueError as error:
+            raise InputError(str(error)) from None
 
 
 @dataclass(frozen=True)

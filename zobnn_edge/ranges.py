@@ -33,8 +33,7 @@ def squared_error(values: FloatArray, code: Uniform) -> float:
 
 def damage(values: FloatArray, code: Uniform, coding: Coding) -> float:
     """Expected sum of the squares by which decoded values are off where stored bits flip at the design fault rate."""
-    wrong = np.array([coding.wrong_bit(bit) for bit in range(code.bits)])
-    flips = float((wrong * 4.0 ** np.arange(code.bits)).sum()) * code.scale**2
+    flips = float((coding.wrong_bits() * 4.0 ** np.arange(code.bits)).sum()) * code.scale**2
     return squared_error(values, code) + values.size * flips
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from zobnn_edge.encoding import INT8, Binary, Encoding, Int32, Uniform
+from zobnn_edge.encoding import INT8, Binary, Encoding, Int32, Uniform, code_of
 from zobnn_edge.errors import ModelError
 from zobnn_edge.operations import (
     Add,
@@ -170,15 +170,16 @@ MAX_GATED_BITS = 32767
 
 
 def is_whole(encoding: Encoding) -> bool:
-    """Whether every code stands for a whole number."""
-    return isinstance(encoding, Binary) or (isinstance(encoding, Uniform) and encoding.scale == 1)
+    """Whether every code stands for a whole number, whatever flips."""
+    code = code_of(encoding)
+    return isinstance(code, Binary) or (isinstance(code, Uniform) and code.scale == 1 and code.scales == "flash")
 
 
 def largest_sum(inputs: Quantization, weight: Parameter) -> int:
     """A bound on sums of products of int8 inputs and whole weights, whatever inputs and codes are."""
     taps = int(np.prod(weight.shape[1:]))
     reach = max(127 - inputs.zero_point, inputs.zero_point + 128)
-    e = weight.encoding
+    e = code_of(weight.encoding)
     return taps * reach * (max(abs(e.zero_point), abs(e.levels - 1 - e.zero_point)) if isinstance(e, Uniform) else 1)
 
 

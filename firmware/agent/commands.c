@@ -205,6 +205,7 @@ static uint16_t do_read(struct exchange *e) {
 }
 
 static uint16_t do_status(struct exchange *e) {
+    const zob_health health = network_health();
     const struct msg_status_reply reply = {
         .memory_crc = network_crc(),
         .instructions = instructions,
@@ -213,6 +214,8 @@ static uint16_t do_status(struct exchange *e) {
         .repeats = e->counters.repeats,
         .strays = e->counters.strays,
         .overruns = board_overruns(),
+        .corrected = health.corrected,
+        .lost = health.lost,
         .boots = board_boots(),
     };
     return answer(e, &reply, sizeof reply, 0u);
@@ -242,6 +245,19 @@ static uint16_t check_bits(struct exchange *e, uint32_t record_bytes, uint32_t c
     return 0;
 }
 
+/* Invert the bits behind a record that lie inside the request itself, or all others. */
+static void flip_bits(struct exchange *e, uint32_t record_bytes, uint32_t count, bool in_request) {
+    for (uint32_t i = 0; i < count; i++) {
+        const struct msg_memory_bit bit = bit_of(e, record_bytes, i);
+        const uint8_t *const byte = network_byte(bit.address);
+        if ((byte >= e->request && byte < e->request + e->request_bytes) != in_request) continue;
+        struct msg_flip_done done = {.address = bit.address, .old = network_flip(&bit)};
+        done.new = (uint8_t)(done.old ^ 1u << bit.bit);
+        memcpy(e->reply + sizeof(struct msg_flip_memory_reply) + i * sizeof done, &done, sizeof done);
+    }
+}
+
+/* The request lies in the memory it is about: its own bits come last, so that they change no bit still to be inverted. */
 static uint16_t do_flip_memory(struct exchange *e) {
     struct msg_flip_memory_request request;
     struct msg_flip_memory_reply reply;
@@ -251,12 +267,8 @@ static uint16_t do_flip_memory(struct exchange *e) {
     }
     const uint16_t error = check_bits(e, sizeof request, request.count);
     if (error) return error;
-    for (uint32_t i = 0; i < request.count; i++) {
-        const struct msg_memory_bit bit = bit_of(e, sizeof request, i);
-        struct msg_flip_done done = {.address = bit.address, .old = network_flip(&bit)};
-        done.new = (uint8_t)(done.old ^ 1u << bit.bit);
-        memcpy(e->reply + sizeof reply + i * sizeof done, &done, sizeof done);
-    }
+    flip_bits(e, sizeof request, request.count, false);
+    flip_bits(e, sizeof request, request.count, true);
     reply.count = request.count;
     return answer(e, &reply, sizeof reply, request.count * (uint32_t)sizeof(struct msg_flip_done));
 }

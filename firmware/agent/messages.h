@@ -186,9 +186,11 @@ struct msg_status_reply {
     uint32_t repeats; /* requests answered again without being carried out again */
     uint32_t strays; /* requests refused for their version or sequence number */
     uint32_t overruns; /* bytes lost by the UART */
+    uint32_t corrected; /* cells with redundant bits of the image in SRAM that are put right when read */
+    uint32_t lost; /* such cells that are known to be wrong and cannot be put right */
     uint32_t boots; /* boots since power-on, this one included */
 };
-typedef char msg_status_reply_size_check[sizeof(struct msg_status_reply) == 32 ? 1 : -1];
+typedef char msg_status_reply_size_check[sizeof(struct msg_status_reply) == 40 ? 1 : -1];
 
 struct msg_reset_reply {
     uint32_t boots; /* boots since power-on so far */

@@ -121,25 +121,26 @@ uint32_t network_flash_crc(void) { return zob_crc32(0u, &model_image, sizeof mod
 
 static uint32_t parameters(void) { return loaded == ZOB_OK ? model.header->parameters : 0u; }
 
-static uint32_t stored_bits(const struct zob_parameter *p) {
-    if (p->row == 0u) return p->count * p->bits;
-    return p->count / p->row * ((p->row * p->bits + 31u) / 32u * 32u);
-}
-
 bool network_holds(uint32_t first, uint32_t bits) {
     for (uint32_t i = 0; i < parameters(); i++) {
         const struct zob_parameter *p = &model.parameters[i];
-        const uint32_t begin = 8u * p->offset, size = stored_bits(p);
+        const uint32_t begin = 8u * p->offset, size = (uint32_t)zob_stored_bits(p);
         if (first >= begin && first - begin < size) return bits <= size - (first - begin);
     }
     return false;
+}
+
+zob_health network_health(void) {
+    zob_health health = {0u, 0u};
+    if (loaded == ZOB_OK) (void)zob_check(&model, image, sizeof image, &health);
+    return health;
 }
 
 uint32_t network_inject_all(uint64_t rate_q64, uint64_t seed) {
     uint32_t flips = 0;
     for (uint32_t i = 0; i < parameters(); i++) {
         const struct zob_parameter *p = &model.parameters[i];
-        flips += zob_inject(image, 8u * p->offset, stored_bits(p), rate_q64, seed);
+        flips += zob_inject(image, 8u * p->offset, (uint32_t)zob_stored_bits(p), rate_q64, seed);
     }
     return flips;
 }

@@ -58,6 +58,9 @@ uint32_t network_flash_crc(void);
 /* True when bits [first, first + bits) lie inside one parameter; the bits that fill up its rows belong to it. */
 bool network_holds(uint32_t first, uint32_t bits);
 
+/* How the redundant bits of the image in SRAM fare. */
+zob_health network_health(void);
+
 /* Flip every bit of every parameter with a probability, as zob_inject does. Returns how many flipped. */
 uint32_t network_inject_all(uint64_t rate_q64, uint64_t seed);
 

@@ -60,6 +60,9 @@ uint32_t zob_input_count(const zob_model *model);   /* elements of one input */
 uint32_t zob_output_count(const zob_model *model);  /* scores */
 uint32_t zob_op_count(const zob_model *model);      /* operations */
 
+/* Bits that a parameter takes in the image, from its first byte on; a plan's fit 32 bits. */
+uint64_t zob_stored_bits(const struct zob_parameter *parameter);
+
 /* One inference.
  *   image   parameter image, zob_image_bytes long, aligned to 4 bytes; not written
  *   input   zob_input_count elements, NHWC: float32 (aligned to 4 bytes) or uint8, as `format` (ZOB_INPUT_...) says;
@@ -78,6 +81,16 @@ zob_status zob_put_input(const zob_model *model, const void *input, uint32_t for
 zob_status zob_run_ops(const zob_model *model, const void *image, uint32_t image_bytes, void *arena,
                        uint32_t arena_bytes, uint32_t first, uint32_t end);
 zob_status zob_get_scores(const zob_model *model, const void *arena, uint32_t arena_bytes, float *scores);
+
+/* How redundant bits of an image fare: cells of which some bits are put right whenever they are read, and cells that are
+ * known to be wrong and cannot be. */
+typedef struct {
+    uint32_t corrected, lost;
+} zob_health;
+
+/* Look through all redundant bits of an image. Inference corrects them as it reads them and does not count. Returns
+ * ZOB_OK, ZOB_E_ARGUMENT or ZOB_E_IMAGE. */
+zob_status zob_check(const zob_model *model, const void *image, uint32_t image_bytes, zob_health *health);
 
 /* A short English text for a status. */
 const char *zob_status_text(zob_status status);

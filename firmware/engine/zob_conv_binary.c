@@ -68,7 +68,7 @@ static ZOB_INLINE int32_t ceiling_of(fixed scale, int32_t n) {
 
 /* The ceilings of `count` values of a parameter, at most ZOB_MAX_BLOCK. Bytes that repeat are looked at once. */
 static void ceilings(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, int32_t *to) {
-    if (p->encoding == ZOB_ENCODING_UNIFORM && p->bits == 8u) {
+    if (zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM && p->bits == 8u) {
         const uint8_t *codes = image + p->offset + first;
         const int32_t zero_point = p->zero_point;
         fixed scale = {0u, 0u};

@@ -72,6 +72,12 @@ void zob_conv_bytes(const zob_context *c, const zob_sink *sink) {
     b.codes = c->image + weight->offset;
     b.rest = c->model->header->image_bytes - weight->offset;
     b.scratch = c->arena + op->scratch + (sink->intervals ? sizeof(zob_interval) * c->out->channels : 0u);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && weight->protection != ZOB_PROTECTION_NONE) {
+        uint8_t *const codes = b.scratch + 40u * b.quads;
+        zob_correct_codes(weight, c->image, codes);
+        b.codes = codes;
+        b.rest = (uint32_t)zob_corrected_bytes(weight);
+    }
     for (; block.pixel < pixels; block.pixel += 4u) {
         if (pixels - block.pixel < 4u) block.count = pixels - block.pixel;
         for (uint32_t group = 0; group < op->groups; group++) {

@@ -48,6 +48,10 @@ static float value_of(const zob_parameter *p, uint32_t code) {
 
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
     const uint8_t *bytes = image + p->offset;
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) {
+        zob_decode_protected(p, image, first, count, out);
+        return;
+    }
     if (p->encoding == ZOB_ENCODING_FLOAT32) {
         memcpy(out, bytes + 4u * first, 4u * (size_t)count);
         return;

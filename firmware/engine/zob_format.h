@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define ZOB_PLAN_MAGIC 0x4E4C505Au
-#define ZOB_VERSION 3u
+#define ZOB_VERSION 4u
 #define ZOB_NONE 0xFFFFFFFFu
 #define ZOB_FLAG_FUSED 1u
 #define ZOB_MAX_TENSORS 4096u
@@ -48,6 +48,18 @@
 #define ZOB_ENCODING_BINARY 1u
 #define ZOB_ENCODING_UNIFORM 2u
 #define ZOB_ENCODING_INT32 3u
+#define ZOB_ENCODING_FLOAT16 4u
+#define ZOB_ENCODING_GUARDED 5u
+#define ZOB_ENCODING_CLAMPED 6u
+
+#define ZOB_PROTECTION_NONE 0u
+#define ZOB_PROTECTION_HAMMING 1u
+#define ZOB_PROTECTION_VOTED 2u
+#define ZOB_PROTECTION_SECDED 3u
+
+#define ZOB_SCALES_FLASH 0u
+#define ZOB_SCALES_RAM 1u
+#define ZOB_SCALES_TMR 2u
 
 #define ZOB_ALGORITHM_NONE 0u
 #define ZOB_ALGORITHM_COUNT 1u
@@ -59,13 +71,14 @@
 #define ZOB_KERNEL_COUNT 8u
 #define ZOB_KERNEL_TABLE 16u
 #define ZOB_KERNEL_INT8 32u
+#define ZOB_KERNEL_PROTECTED 64u
 
 #define ZOB_INPUT_FLOAT32 0u
 #define ZOB_INPUT_UINT8 1u
 
 struct zob_plan_header {
     uint32_t magic; /* `ZPLN` (0x4E4C505A) */
-    uint32_t version; /* format version, 3 */
+    uint32_t version; /* format version, 4 */
     uint32_t plan_bytes; /* length of the plan */
     uint32_t image_bytes; /* length of the parameter image */
     uint32_t arena_bytes; /* length of the arena */
@@ -92,17 +105,23 @@ typedef char zob_tensor_size_check[sizeof(struct zob_tensor) == 28 ? 1 : -1];
 
 struct zob_parameter {
     uint8_t role; /* 0 weight, 1 scale, 2 bias, 3 slope, 4 threshold */
-    uint8_t encoding; /* 0 float32, 1 binary, 2 uniform, 3 int32 */
+    uint8_t encoding; /* 0 float32, 1 binary, 2 uniform, 3 int32, 4 float16, 5 guarded, 6 clamped */
     uint8_t bits; /* bits of a code */
     uint8_t rank; /* number of dimensions, 1 to 4 */
+    uint8_t protection; /* 0 none, 1 hamming, 2 voted, 3 secded */
+    uint8_t voted; /* voted: bits of a code that are stored three times; else 0 */
+    uint8_t scales; /* uniform: scale and zero point lie 0 here, 1 in the image, 2 there three times; else 0 */
+    uint8_t reserved; /* 0 */
     float scale; /* uniform: value of one step; else 1 */
-    int32_t zero_point; /* uniform: the code that stands for 0; else 0 */
+    int32_t zero_point; /* uniform: the code that stands for 0; guarded: the largest exponent; else 0 */
+    float low; /* clamped: lower bound; else 0 */
+    float high; /* clamped: upper bound; else 0 */
     uint32_t offset; /* byte offset in the image, a multiple of 4 */
     uint32_t count; /* number of elements */
     uint32_t row; /* elements a row, each row beginning a new 32-bit word; 0: no rows */
     uint32_t dims[4]; /* sizes of the dimensions, 1 where there is none */
 };
-typedef char zob_parameter_size_check[sizeof(struct zob_parameter) == 40 ? 1 : -1];
+typedef char zob_parameter_size_check[sizeof(struct zob_parameter) == 52 ? 1 : -1];
 
 struct zob_op {
     uint16_t opcode; /* see the table of operations */

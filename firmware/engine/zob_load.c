@@ -40,13 +40,40 @@ static zob_status check_tensor(const zob_model *m, const zob_tensor *t) {
     return ZOB_OK;
 }
 
+static int protection_ok(const zob_parameter *p) {
+    if (p->protection != ZOB_PROTECTION_VOTED && p->voted != 0u) return 0;
+    switch (p->protection) {
+    case ZOB_PROTECTION_NONE:
+    case ZOB_PROTECTION_SECDED:
+        return 1;
+    case ZOB_PROTECTION_HAMMING:
+        return p->bits == 8u;
+    case ZOB_PROTECTION_VOTED:
+        return p->voted >= 1u && p->voted <= p->bits;
+    default:
+        return 0;
+    }
+}
+
+static int finite(float x) { return x >= -3.402823466e38f && x <= 3.402823466e38f; }
+
 static int encoding_ok(const zob_parameter *p) {
+    if (!protection_ok(p) || p->scales > ZOB_SCALES_TMR) return 0;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) return 0;
+    if (p->scales != ZOB_SCALES_FLASH && p->encoding != ZOB_ENCODING_UNIFORM) return 0;
     switch (p->encoding) {
     case ZOB_ENCODING_FLOAT32:
-    case ZOB_ENCODING_INT32:
         return p->bits == 32u && p->row == 0u;
+    case ZOB_ENCODING_INT32:
+        return p->bits == 32u && p->row == 0u && zob_is_plain(p);
     case ZOB_ENCODING_BINARY:
-        return p->bits == 1u && (p->row == 0u || p->count % p->row == 0u);
+        return p->bits == 1u && (p->row == 0u || p->count % p->row == 0u) && zob_is_plain(p);
+    case ZOB_ENCODING_FLOAT16:
+        return p->bits == 16u && p->row == 0u;
+    case ZOB_ENCODING_GUARDED:
+        return p->bits == 32u && p->row == 0u && p->zero_point >= 1 && p->zero_point <= 254;
+    case ZOB_ENCODING_CLAMPED:
+        return p->bits == 32u && p->row == 0u && finite(p->low) && finite(p->high) && p->low <= p->high;
     case ZOB_ENCODING_UNIFORM:
         return p->bits >= 2u && p->bits <= 16u && p->row == 0u && p->scale > 0.0f && p->scale <= 3.402823466e38f &&
                p->zero_point >= -MAX_ZERO_POINT && p->zero_point <= MAX_ZERO_POINT;
@@ -64,7 +91,7 @@ static zob_status check_parameter(const zob_model *m, const zob_parameter *p) {
         if (count > p->count) return ZOB_E_PARAMETER;
     }
     if (count != p->count || !encoding_ok(p)) return ZOB_E_PARAMETER;
-    bits = p->row ? count / p->row * 32u * zob_words(p->row) : count * p->bits;
+    bits = zob_stored_bits(p);
     if (bits > 0xFFFFFFFFu || p->offset + (bits + 7u) / 8u > m->header->image_bytes) return ZOB_E_PARAMETER;
     return ZOB_OK;
 }
@@ -101,7 +128,8 @@ static int per_channel(const zob_parameter *p, uint32_t channels) {
 
 /* Whole numbers whose sums float32 holds. */
 static int whole_ok(const zob_tensor *in, const zob_parameter *w) {
-    return (w->encoding == ZOB_ENCODING_BINARY || (w->encoding == ZOB_ENCODING_UNIFORM && w->scale == 1.0f)) &&
+    const int codes = w->encoding == ZOB_ENCODING_UNIFORM && w->scale == 1.0f && w->scales == ZOB_SCALES_FLASH;
+    return (w->encoding == ZOB_ENCODING_BINARY || codes) &&
            zob_largest_sum(in, w) < MAX_PRODUCTS;
 }
 
@@ -172,6 +200,7 @@ static int limits_ok(const zob_op *op) { return op->low >= -128.0f && op->low <=
 static int conv_int8_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
     const zob_parameter *w = parameter_at(m, op->parameter);
     if (!w || w->rank != 4u || w->dims[0] != out->channels || op->groups < 1u) return 0;
+    if (!zob_is_plain(w)) return 0;
     if (w->encoding != ZOB_ENCODING_UNIFORM || w->bits != 8u || w->zero_point != 128 || w->scale != 1.0f) return 0;
     if ((uint64_t)w->dims[3] * op->groups != in->channels || out->channels % op->groups) return 0;
     if (w->dims[1] != op->kernel[0] || w->dims[2] != op->kernel[1] || w->count / w->dims[0] > MAX_INT8_PRODUCTS) return 0;
@@ -332,7 +361,7 @@ static uint64_t conv_bytes(const zob_model *m, const zob_op *op) {
     const uint64_t taps = w->count / w->dims[0], quads = (taps + 3u) / 4u;
     switch (m->tensors[op->input].kind) {
     case ZOB_KIND_INT8:
-        return quads * (w->encoding == ZOB_ENCODING_BINARY ? 160u : 40u);
+        return quads * (w->encoding == ZOB_ENCODING_BINARY ? 160u : 40u) + zob_corrected_bytes(w);
     case ZOB_KIND_BINARY:
         return op->scratch_bytes;
     default:

@@ -64,6 +64,15 @@ public:
         run(image, inputs.data(), inputs.shape(0), inputs.shape(1), sizeof(uint8_t), ZOB_INPUT_UINT8, threads, scores);
     }
 
+    nb::tuple check(Bytes image) const {
+        std::vector<uint32_t> copy(image.size() / 4 + 1);
+        std::copy(image.data(), image.data() + image.size(), reinterpret_cast<uint8_t *>(copy.data()));
+        zob_health health{};
+        const zob_status status = zob_check(&model_, copy.data(), static_cast<uint32_t>(image.size()), &health);
+        if (status != ZOB_OK) throw nb::value_error(zob_status_text(status));
+        return nb::make_tuple(health.corrected, health.lost);
+    }
+
     // Inputs one after the other, each stopped when operation `op` begins: there the bits `arena_bits` of the arena are
     // inverted, and from there on in the first inference the image is `after`.
     void run_stopped_floats(Bytes before, Bytes after, Floats x, Scores scores, uint32_t op, Integers arena_bits) const {
@@ -153,7 +162,9 @@ public:
     Rerunner(const Rerunner &) = delete;
     Rerunner &operator=(const Rerunner &) = delete;
 
-    void put_floats(Floats x) { put(reinterpret_cast<const uint8_t *>(x.data()), x.shape(0), x.shape(1), ZOB_INPUT_FLOAT32); }
+    void put_floats(Floats x) {
+        put(reinterpret_cast<const uint8_t *>(x.data()), x.shape(0), x.shape(1), ZOB_INPUT_FLOAT32);
+    }
     void put_pixels(Pixels x) { put(x.data(), x.shape(0), x.shape(1), ZOB_INPUT_UINT8); }
 
     double run(Bytes image, Scores scores) {
@@ -222,7 +233,8 @@ NB_MODULE(_engine, m) {
         .def("run_stopped_floats", &Engine::run_stopped_floats, "before"_a, "after"_a, "inputs"_a, "scores"_a, "op"_a,
              "arena_bits"_a)
         .def("run_stopped_pixels", &Engine::run_stopped_pixels, "before"_a, "after"_a, "inputs"_a, "scores"_a, "op"_a,
-             "arena_bits"_a);
+             "arena_bits"_a)
+        .def("check", &Engine::check, "image"_a);
     nb::class_<Rerunner>(m, "Rerunner")
         .def(nb::init<const Engine &, Bytes, uint32_t, size_t, bool, bool>(), "engine"_a, "golden"_a, "format"_a,
              "budget"_a, "by_blocks"_a, "leave"_a, nb::keep_alive<1, 2>())

@@ -9,8 +9,10 @@
 
 namespace zob {
 
+constexpr size_t MOST_BYTES = size_t{1} << 30;  // offsets in a thread's memory are 32 bits wide
 constexpr uint32_t SLACK = 64 * ZOB_TILE;  // bytes behind a tensor that a tile may touch
 
+inline size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 inline uint32_t padded(uint32_t channels) { return (channels + ZOB_BLOCK - 1) / ZOB_BLOCK * ZOB_BLOCK; }
 
 // Cells, one a pixel, in rows within a border that reads zero; image after image.

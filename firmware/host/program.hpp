@@ -70,6 +70,7 @@ public:
 
 private:
     friend class Compiler;
+    friend class PassWriter;
     friend class ProgramStages;
     Program() = default;
 

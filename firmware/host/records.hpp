@@ -12,8 +12,7 @@ namespace zob {
 
 // A parameter's bytes in the image.
 inline size_t parameter_bytes(const zob_parameter &p) {
-    if (p.row) return size_t{p.count} / p.row * 4 * zob_words(p.row);
-    return (size_t{p.count} * p.bits + 7) / 8;
+    return static_cast<size_t>((zob_stored_bits(&p) + 7) / 8);
 }
 
 // What an operation takes for one image, in multiply-adds and elements written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +20,24 @@ PROCESSES = ["native", *EMULATED]
 TARGETS = ["host", *PROCESSES, "gdb:mps2-an386"]
 MAIN = "qemu:mps2-an386"
 """The board of tests that need one only."""
+
+SMALL = "qemu:microbit"
+"""A board with little RAM, short frames and the smallest core."""
+
+os.environ["CFLAGS"] = "-Werror"  # every firmware that a test builds is built without a warning
+
+
+def _others_are_studies(specs: list[str], chosen: set[str]) -> list[object]:
+    """All of them; those not chosen only in `make study`."""
+    return [spec if spec in chosen else pytest.param(spec, marks=pytest.mark.study) for spec in specs]
+
+
+FEW = _others_are_studies(PROCESSES, {"native", MAIN, SMALL})
+"""For what is the same code on every board: a process, a board, a small board; the others are studies."""
+
+_FIRST_OF_CORE = {boards()[spec.removeprefix("qemu:")].core: spec for spec in reversed(EMULATED)}
+EVERY_CORE = _others_are_studies(EMULATED, set(_FIRST_OF_CORE.values()))
+"""For what depends on the core: a board of each; the others are studies."""
 
 
 def wide() -> Network:
@@ -57,7 +76,7 @@ def _any_target(request: pytest.FixtureRequest, model: Model, inputs: np.ndarray
     yield from _shared(request.param, model, inputs)
 
 
-@pytest.fixture(scope="session", params=PROCESSES)
+@pytest.fixture(scope="session", params=FEW)
 def _any_board(request: pytest.FixtureRequest, model: Model, inputs: np.ndarray) -> Iterator[Target]:
     yield from _shared(request.param, model, inputs)
 
@@ -71,7 +90,7 @@ def target(_any_target: Target) -> Target:
 
 @pytest.fixture
 def board(_any_board: ProcessTarget) -> ProcessTarget:
-    """Every board that runs on this machine, holding `model` with no bit flipped."""
+    """A board that runs on this machine, holding `model` with no bit flipped."""
     _any_board.restore()
     return _any_board
 

@@ -16,19 +16,19 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from tests.boards.conftest import EMULATED, PROCESSES
-from tests.boards.gdb import Gdb
+from tests.boards.conftest import EVERY_CORE, FEW
 from tests.networks import Author, dyadic_inputs, thresholds
 from zobnn_edge.boards import board
 from zobnn_edge.errors import TargetError, ToolError
 from zobnn_edge.firmware import built
 from zobnn_edge.link.client import Restarted
+from zobnn_edge.link.remote import PC, SP, Remote
 from zobnn_edge.model_file import Model
 from zobnn_edge.targets import Target, emulated, open_target, process
 from zobnn_edge.targets.emulated import EmulatedTarget, emulator_command
 from zobnn_edge.targets.process import ProcessTarget
 
-specs = pytest.mark.parametrize("spec", PROCESSES)
+specs = pytest.mark.parametrize("spec", FEW)
 
 
 def run_for_ever(target: Target) -> NoReturn:
@@ -137,10 +137,10 @@ def test_instruction_counts_are_the_same_in_a_new_process_and_on_another_board_o
     assert counts[0] > 3 * (1 << 24) / 2.688, "too short: both timers wrap around equally often"
 
 
-@pytest.fixture(params=EMULATED)
+@pytest.fixture(params=EVERY_CORE)
 def probed(
     request: pytest.FixtureRequest, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[EmulatedTarget, Gdb]]:
+) -> Iterator[tuple[EmulatedTarget, Remote]]:
     """A board with a debugger on it."""
     path = tmp_path / "gdb"
     debugger = ["-chardev", f"socket,id=gdb0,path={path},server=on,wait=off", "-gdb", "chardev:gdb0"]
@@ -148,16 +148,18 @@ def probed(
     monkeypatch.setattr(emulated, "emulator_command", lambda *a: plain(*a) + debugger)
     with open_target(request.param, model) as target:
         assert isinstance(target, EmulatedTarget)
-        with Gdb(path) as gdb:
+        with Remote(str(path)) as gdb:
             yield target, gdb
 
 
 SYSTEM_REGION = 0xE000E010  # the registers of SysTick: no code can be executed there
 
 
-def test_a_fault_is_recorded_and_reported_after_the_restart(probed: tuple[EmulatedTarget, Gdb], model: Model) -> None:
+def test_a_fault_is_recorded_and_reported_after_the_restart(
+    probed: tuple[EmulatedTarget, Remote], model: Model
+) -> None:
     target, gdb = probed
-    gdb.set_register(Gdb.PC, SYSTEM_REGION)
+    gdb.set_registers({PC: SYSTEM_REGION})
     gdb.resume()
     with pytest.raises(Restarted, match="exception 3 at 0xE000E010") as caught:
         target.status()
@@ -167,18 +169,20 @@ def test_a_fault_is_recorded_and_reported_after_the_restart(probed: tuple[Emulat
     assert target.read() == model.image.data
 
 
-def test_a_fault_with_the_stack_pointer_gone_is_no_lockup(probed: tuple[EmulatedTarget, Gdb]) -> None:
+def test_a_fault_with_the_stack_pointer_gone_is_no_lockup(probed: tuple[EmulatedTarget, Remote]) -> None:
     target, gdb = probed
-    gdb.set_register(Gdb.SP, 0x70000000)
-    gdb.set_register(Gdb.PC, SYSTEM_REGION)
+    gdb.set_registers({SP: 0x70000000})
+    gdb.set_registers({PC: SYSTEM_REGION})
     gdb.resume()
     with pytest.raises(Restarted, match="exception 3 at 0x00000000"):
         target.status()
 
 
-def test_a_stack_overflow_is_a_fault_and_reaches_no_parameter(probed: tuple[EmulatedTarget, Gdb], model: Model) -> None:
+def test_a_stack_overflow_is_a_fault_and_reaches_no_parameter(
+    probed: tuple[EmulatedTarget, Remote], model: Model
+) -> None:
     target, gdb = probed
-    gdb.set_register(Gdb.SP, target._board.ram.origin + 8)
+    gdb.set_registers({SP: target._board.ram.origin + 8})
     gdb.resume()
     with pytest.raises(Restarted, match="exception 3 at"):
         target.status()
@@ -186,7 +190,7 @@ def test_a_stack_overflow_is_a_fault_and_reaches_no_parameter(probed: tuple[Emul
     assert target.read() == model.image.data
 
 
-def test_the_reported_address_is_where_the_image_lies(probed: tuple[EmulatedTarget, Gdb], model: Model) -> None:
+def test_the_reported_address_is_where_the_image_lies(probed: tuple[EmulatedTarget, Remote], model: Model) -> None:
     target, gdb = probed
     address = target.info.memory_address
     assert gdb.read(address, 64) == model.image.data[:64]

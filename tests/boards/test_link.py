@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -208,3 +209,47 @@ def test_instruction_counts_repeat_to_the_instruction(board: ProcessTarget) -> N
     assert len(counts) == 1
     count = counts.pop()
     assert count is None if board.info.counter == "nothing" else count > 100_000
+
+
+def test_a_late_hello_does_not_set_the_count_back(board: ProcessTarget, model: Model) -> None:
+    """Else a flip whose number follows the HELLO's could be made twice."""
+    hello = Frame(msg.HELLO.type, 100, msg.HELLO.request.pack(nonce=77, minor=0, reserved=0))
+    flip = Frame(msg.FLIP.type, 101, msg.FLIP.request.pack(count=1) + struct.pack("<I", 5))
+    try:
+        _, first, refused, again = exchange(board, hello, flip, hello, flip, replies=4)
+        assert error_of(refused) == "sequence"
+        assert first == again
+        (late,) = exchange(board, replace(hello, sequence=7), replies=1)
+        assert error_of(late) == "sequence", "the same session, whatever the number"
+    finally:
+        board._client.hello()
+    assert board.read() == model.image.flipped([5]).data
+
+
+def test_several_requests_under_way_are_carried_out_in_order_and_a_gap_stops_them(board: ProcessTarget) -> None:
+    reads = [request(board, msg.READ, offset=4 * i, bytes=4) for i in range(4)]
+    board._client._sequence = reads[-1].sequence
+    *good, refused = exchange(board, reads[0], reads[1], reads[3], replies=3)
+    assert [frame.sequence for frame in good] == [reads[0].sequence, reads[1].sequence]
+    assert error_of(refused) == "sequence"
+    assert msg.ERROR.unpack(refused.payload)["detail"] == reads[1].sequence
+    assert len(exchange(board, reads[2], reads[3], replies=2)) == 2
+
+
+def test_status_counts_what_the_line_did(board: ProcessTarget) -> None:
+    before = board.status()
+    status = request(board, msg.STATUS)
+    board._client._sequence = status.sequence
+    exchange(board, b"\0noise\0", status, status, replace(status, sequence=status.sequence - 9 & 0xFFFF), replies=3)
+    after = board.status()
+    assert {name: after[name] - before[name] for name in ("frames", "bad_frames", "repeats", "strays", "boots")} == {
+        **{"frames": 4, "bad_frames": 1, "repeats": 1, "strays": 1, "boots": 0},
+    }
+
+
+def test_hello_says_what_the_board_can_do(board: ProcessTarget) -> None:
+    hello = board._hello
+    can = {name for name, (bit, _) in msg.CAPABILITIES.items() if hello["capabilities"] & bit}
+    assert can == {"memory", "arm", "watchdog"}
+    assert hello["window"] >= 4
+    assert bool(hello["ram_bytes"]) == (board.info.name != "native")

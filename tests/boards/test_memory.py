@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from tests.boards.conftest import MAIN, PROCESSES
+from tests.boards.conftest import MAIN
+from tests.networks import dyadic_inputs
+from zobnn_edge.campaign.lanes import lanes
+from zobnn_edge.campaign.outcome import Outcome
+from zobnn_edge.campaign.plan import Job, Plan
+from zobnn_edge.campaign.runner import opened, run
 from zobnn_edge.errors import InputError
+from zobnn_edge.faults.space import Filter
 from zobnn_edge.layout import lay_out
 from zobnn_edge.link import messages as msg
 from zobnn_edge.link.client import Refused
@@ -123,17 +132,46 @@ def test_a_plan_in_ram_can_be_hit_and_is_restored(spec: str, model: Model, input
         assert target.run().scores.tobytes() == golden
 
 
-@pytest.mark.parametrize("spec", PROCESSES)
-def test_a_hang_is_ended_by_the_watchdog_and_says_where(spec: str, model: Model, inputs: np.ndarray) -> None:
-    """The limit is far below what an inference takes."""
-    many = np.repeat(inputs, 400, axis=0) if spec == "native" else inputs
-    with open_target(spec, model) as target:
-        assert isinstance(target, ProcessTarget)
-        target.put_inputs(many)
-        usual = target.run_plainly()
-        if spec == "native":
-            pytest.skip("an inference takes less than its clock's tick")
-        client, count = target._client, usual.instructions
-        assert count is not None
-        reply = client.request(msg.RUN, first=0, count=1, format=0, limit=4 * count)
-        assert reply["instructions"] == count, "the watchdog costs nothing"
+def test_the_watchdog_costs_nothing(board: ProcessTarget) -> None:
+    client = board._client
+    plain, watched = (client.request(msg.RUN, first=0, count=1, format=0, limit=limit) for limit in (0, 100_000_000))
+    assert plain.fields == watched.fields
+    assert plain.tail == watched.tail
+
+
+def job(model: Model, plan: Plan, images: int = 3) -> Job:
+    return Job(plan, model.to_bytes(), dyadic_inputs(model.network, images), np.arange(images) % 10)
+
+
+def campaign(what: Job, spec: str, path: Path) -> Counter[str]:
+    """Run a campaign to its end; the outcomes, after a look at whether all is there."""
+    places = lanes(what, [spec])
+    with opened(what, path, places) as journal:
+        run(what, journal, places)
+        rows = list(journal.rows())
+        assert [row.number for row in rows] == list(range(what.plan.total)), "every trial once"
+        for row in rows:
+            bad = row.outcome in (Outcome.HANG, Outcome.CRASH, Outcome.DETECTED)
+            assert ("brought back by" in row.detail) == bad, row
+        assert {control.outcome for control in journal.controls()} == {Outcome.MASKED}
+    return Counter(row.outcome.value for row in rows)
+
+
+def sram(counts: tuple[int, ...], trials: int) -> Plan:
+    return Plan(tuple(map(float, counts)), trials, 7, "count", Filter(memory="sram", sram_bytes=SRAM))
+
+
+def test_faults_in_the_whole_sram_are_classified_and_recovered_from(model: Model, tmp_path: Path) -> None:
+    found = campaign(job(model, sram((3, 40), 30)), SMALLEST, tmp_path / "run.db")
+    assert found["crash"] + found["hang"] > 5, found
+    assert found["masked"] > 5
+    assert found["harness_error"] == 0
+
+
+@pytest.mark.study
+def test_two_thousand_trials_in_the_whole_sram(model: Model) -> None:
+    path = Path("build/study/sram.db")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = campaign(job(model, sram((1, 3, 10, 40), 500)), SMALLEST, path)
+    print(f"\n{dict(found)}")
+    assert found["harness_error"] == 0

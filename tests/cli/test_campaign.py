@@ -240,3 +240,36 @@ def test_worst_case(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["top1_changed"] == round(40 * (1 - accuracies[-1] / 100))
     assert run(["worst-case", "net.zob", *options]) == 0
     assert "worst bits of 300 tried" in capsys.readouterr().out
+
+
+def test_faults_beyond_the_parameters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By name, on a target that can; the others say so in one line and leave no journal."""
+    net, data = "net.zob", ["--dataset", "x.npy,y.npy", "--images", "2", "--trials", "4"]
+
+    def campaign(*options: str) -> int:
+        return run(["campaign", net, *data, "--journal", "wide.db", *options])
+
+    arena = ["--space", "arena", "--model", "count", "--counts", "3"]
+    assert campaign(*arena) == 2
+    assert "say when faults come, by --at OP" in capsys.readouterr().err
+    assert campaign(*arena, "--at", "nowhere") == 2
+    assert "there is no operation nowhere; there are" in capsys.readouterr().err
+    assert campaign("--space", "sram", "--model", "single", "--target", "native") == 2
+    assert "give targets qemu:BOARD" in capsys.readouterr().err
+    assert campaign("--space", "flash", "--model", "single") == 2
+    assert "there is no fault space flash" in capsys.readouterr().err
+    assert campaign("--space", "plan", "--model", "single") == 2
+    assert "host: cannot make faults in plan" in capsys.readouterr().err
+    assert campaign("--space", "plan", "--model", "single", "--role", "weight") == 2
+    assert "a choice of parameters makes no sense" in capsys.readouterr().err
+    assert not Path("wide.db").exists()
+    last = model_file.load(folder / net).network.ops[-1].name
+    assert campaign(*arena, "--at", last) == 0
+    with Journal(folder / "wide.db") as journal:
+        rows = list(journal.rows())
+        assert journal.plan.where.memory == "arena"
+        assert {row.flips for row in rows} == {3}
+    assert run(["campaign", net, *data, "--journal", "n.db", *arena, "--at", last, "--target", "native"]) == 0
+    assert "frames sent again" in capsys.readouterr().err
+    with Journal(folder / "n.db") as journal:
+        assert [r.outcome for r in journal.rows()] == [r.outcome for r in rows]

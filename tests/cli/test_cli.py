@@ -41,6 +41,7 @@ def test_help_lists_every_verb_in_one_screen(capsys: pytest.CaptureFixture[str])
         "inject",
         "campaign",
         "report",
+        "audit",
         "demo",
     ):
         assert f"\n  {verb} " in out

@@ -20,27 +20,21 @@ from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network, Pixels
 from zobnn_edge.tensor import Quantization
 
-INSTRUCTIONS = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(name not in instruction_sets(), reason=f"this processor has no {name}"),
-    )
-    for name in ("avx512", "avx2", "neon")
-]
+INSTRUCTIONS = [name for name in instruction_sets() if name != "portable"]
+pytestmark = pytest.mark.skipif(not INSTRUCTIONS, reason="no vector kernels for this processor")
 CHANNELS = st.sampled_from([1, 5, 16, 31, 32, 33, 64])
 RATES = (1e-3, 1e-2, 1e-1)
 
-on_every_instruction_set = pytest.mark.parametrize("instructions", INSTRUCTIONS)
 examples = settings(max_examples=40, deadline=None)
 
 
-def check(net: Network, instructions: str, n: int = 3, faults: int = 2) -> None:
-    """The reference's bits on floats and on pixels, with flipped parameters, on one thread and more; from the vector
-    kernels themselves wherever there are such (8-bit integers have none)."""
+def check(net: Network, n: int = 3, faults: int = 2) -> None:
+    """The reference's bits on floats and on pixels, with flipped parameters, on one thread and more, from every
+    instruction set's own kernels wherever there are such (8-bit integers have none)."""
     model = Model.of(net)
-    engine = Engine(model.plan, instructions)
+    engines = [Engine(model.plan, instructions) for instructions in INSTRUCTIONS]
     integers = any(tensor.kind == "int8" for name, tensor in net.tensors.items() if name != net.input)
-    assert engine.instructions == ("portable" if integers else instructions)
+    assert [e.instructions for e in engines] == (["portable"] * len(engines) if integers else INSTRUCTIONS)
     x = dyadic_inputs(net, n)
     pixels = np.random.default_rng(1).integers(0, 256, x.shape, np.uint8)
     images = [model.image]
@@ -49,20 +43,20 @@ def check(net: Network, instructions: str, n: int = 3, faults: int = 2) -> None:
         images.append(model.image.flipped(flips.tolist()))
     for i, image in enumerate(images):
         for inputs in (x, pixels):
-            scores = engine.run(image.data, inputs, 1 + i % 3)
-            np.testing.assert_array_equal(scores.view("u4"), reference.run(net, inputs, image).view("u4"))
+            expected = reference.run(net, inputs, image).view("u4")
+            for engine in engines:
+                scores = engine.run(image.data, inputs, 1 + i % 3)
+                np.testing.assert_array_equal(scores.view("u4"), expected, engine.instructions)
 
 
-@on_every_instruction_set
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network(name: str, instructions: str) -> None:
+def test_every_network(name: str) -> None:
     """More inputs than a block of images, and no multiple of a tile; many fault sets on few inputs."""
     net = NETWORKS[name]()
-    check(net, instructions, n=71, faults=1)
-    check(net, instructions, n=3, faults=20)
+    check(net, n=71, faults=1)
+    check(net, n=3, faults=20)
 
 
-@on_every_instruction_set
 @examples
 @given(
     seed=st.integers(0, 2**31),
@@ -79,7 +73,7 @@ def test_every_network(name: str, instructions: str) -> None:
     whole=st.booleans(),
 )
 def test_convolutions(
-    instructions, seed, size, channels, kernel, stride, same, pad_value, weight, groups, dilation, n, whole
+    seed, size, channels, kernel, stride, same, pad_value, weight, groups, dilation, n, whole
 ) -> None:
     """Convolutions over bits, whole-numbered pixels and floats, in every geometry; then batch norm."""
     if not same:
@@ -95,10 +89,9 @@ def test_convolutions(
         a.sign()
         weight = "binary"
     a.conv(filters, kernel, stride, "same" if same else "valid", pad_value, weight, groups, dilation).affine()
-    check(a.network(), instructions, n)
+    check(a.network(), n)
 
 
-@on_every_instruction_set
 @examples
 @given(
     seed=st.integers(0, 2**31),
@@ -110,17 +103,16 @@ def test_convolutions(
     zero_point=st.sampled_from([-128, -7, 0, 127]),
     groups=st.sampled_from([1, "depthwise"]),
 )
-def test_convolutions_of_codes(instructions, seed, size, channels, kernel, same, weight, zero_point, groups) -> None:
+def test_convolutions_of_codes(seed, size, channels, kernel, same, weight, zero_point, groups) -> None:
     """Inputs of int8, weights of one bit, of few and of many."""
     inputs, filters = channels
     groups = inputs if groups == "depthwise" else groups
     coded = Quantization(1 / 128, zero_point)
     a = Author((*size, inputs), seed, Pixels(1 / 128, -(128 + zero_point) / 128), coded)
     a.conv(-(-filters // groups) * groups, kernel, 1, "same" if same else "valid", 0, weight, groups)
-    check(a.affine().sign().unpack().network(), instructions)
+    check(a.affine().sign().unpack().network())
 
 
-@on_every_instruction_set
 @examples
 @given(
     seed=st.integers(0, 2**31),
@@ -130,7 +122,7 @@ def test_convolutions_of_codes(instructions, seed, size, channels, kernel, same,
     same=st.booleans(),
     kind=st.sampled_from(["bits", "max", "average"]),
 )
-def test_pools(instructions, seed, size, channels, window, same, kind) -> None:
+def test_pools(seed, size, channels, window, same, kind) -> None:
     """Pools of bits and floats, with partial windows at the borders."""
     pool, stride = window
     if not same:
@@ -143,7 +135,7 @@ def test_pools(instructions, seed, size, channels, window, same, kind) -> None:
         a.max_pool(pool, stride, padding).affine()
     else:
         a.average_pool(pool, stride, padding).affine()
-    check(a.network(), instructions)
+    check(a.network())
 
 
 STEPS: dict[str, Callable[[Author, str], object]] = {
@@ -172,24 +164,22 @@ def gate(a: Author, of: str) -> Author:
     return a.sign().unpack().clip(0.0)
 
 
-@on_every_instruction_set
 @examples
 @given(
     seed=st.integers(0, 2**31),
     shape=st.tuples(st.integers(1, 5), st.integers(1, 11), CHANNELS),
     steps=st.lists(st.tuples(st.sampled_from(list(STEPS)), st.integers(0, 3)), min_size=1, max_size=20),
 )
-def test_passes(instructions, seed, shape, steps) -> None:
+def test_passes(seed, shape, steps) -> None:
     """Operations on one shape in any order, with shortcuts from anywhere before: what passes are made of."""
     a = Author(shape, seed)
     before = [a.x]
     for step, back in steps:
         STEPS[step](a, before[-1 - back % len(before)])
         before.append(a.x)
-    check(a.affine(8).network(), instructions)
+    check(a.affine(8).network())
 
 
-@on_every_instruction_set
 @examples
 @given(
     seed=st.integers(0, 2**31),
@@ -199,7 +189,7 @@ def test_passes(instructions, seed, shape, steps) -> None:
     stride=st.integers(1, 2),
     wider=st.booleans(),
 )
-def test_gated_convolutions(instructions, seed, size, channels, kernel, stride, wider) -> None:
+def test_gated_convolutions(seed, size, channels, kernel, stride, wider) -> None:
     """Two planes, one kernel; one of the planes is read by a wider window as well."""
     a = Author((*size, channels[0]), seed).affine()
     gated = a.gated_conv(channels[1], kernel, stride).affine().x
@@ -208,10 +198,9 @@ def test_gated_convolutions(instructions, seed, size, channels, kernel, stride, 
         wide = a.conv(channels[1], 5, stride, "half").x
         a.x = gated
         a.add(wide)
-    check(a.prelu().affine().network(), instructions)
+    check(a.prelu().affine().network())
 
 
-@on_every_instruction_set
 @examples
 @given(
     seed=st.integers(0, 2**31),
@@ -219,7 +208,7 @@ def test_gated_convolutions(instructions, seed, size, channels, kernel, stride, 
     border=st.tuples(*[st.integers(0, 3)] * 4),
     planes=st.sampled_from([1, 3, 32, 33]),
 )
-def test_moves(instructions, seed, channels, border, planes) -> None:
+def test_moves(seed, channels, border, planes) -> None:
     """Concatenation, borders, reshaping, products by channel, rounding, thermometer codes of pixels and of the rest."""
     a = Author((3, 2, channels[0]), seed)
     first = a.x
@@ -228,14 +217,14 @@ def test_moves(instructions, seed, channels, border, planes) -> None:
     factor = a.global_pool().affine().x
     a.x = whole
     a.mul(factor).reshape((1, 1, a.b.tensors[a.x].size)).conv(3, 1, weight=None).softmax()
-    check(a.network(), instructions)
+    check(a.network())
     b = Author((3, 2, channels[0]), seed)
-    check(b.gain(40.0).thermometer(planes, 1 / 8).conv(5, 2).affine().network(), instructions)
+    check(b.gain(40.0).thermometer(planes, 1 / 8).conv(5, 2).affine().network())
     c = Author((3, 2, channels[0]), seed).affine().dynamic_range(seed % 2 == 0)
-    check(c.gain(40.0).thermometer(planes, 1 / 8).conv(5, 2).affine().network(), instructions)
+    check(c.gain(40.0).thermometer(planes, 1 / 8).conv(5, 2).affine().network())
 
 
-@pytest.mark.parametrize("instructions", [*INSTRUCTIONS, "portable"])
+@pytest.mark.parametrize("instructions", instruction_sets())
 def test_threads_and_batches_change_nothing(instructions: str) -> None:
     """Any number of inputs on any number of threads: each input's scores are those it has alone."""
     model = Model.of(NETWORKS["residual-8"]())

@@ -14,7 +14,7 @@ import serial
 
 from zobnn_edge.errors import TargetError
 from zobnn_edge.link import messages as msg
-from zobnn_edge.link.client import Client, NoAnswer, Refused, Restarted
+from zobnn_edge.link.client import Client, NoAnswer, Part, Refused, Restarted
 from zobnn_edge.link.frames import Frame, FrameReader
 from zobnn_edge.link.transport import Gone, SerialTransport, SocketTransport
 
@@ -275,3 +275,89 @@ def test_a_port_that_fails_while_reading_is_gone(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(serial, "serial_for_url", lambda *_, **__: Dying())
     with pytest.raises(Gone, match=r"^COM4: the serial port is gone \(device disconnected\)$"):
         SerialTransport("COM4", 115200).read(1.0)
+
+
+class Counting:
+    """The firmware's way with sequence numbers, for requests of READ, whose replies are the four bytes of the offset.
+    `there` and `back` name the frames, by how many came before, that get lost that way."""
+
+    def __init__(self, there: set[int], back: set[int]) -> None:
+        self.there, self.back, self.last, self.frames, self.replies = there, back, 0, 0, 0
+        self.carried_out: list[int] = []
+
+    def __call__(self, request: Frame) -> list[bytes]:
+        self.frames += 1
+        if self.frames - 1 in self.there:
+            return []
+        if request.sequence == (self.last + 1) & 0xFFFF:
+            self.last = request.sequence
+            self.carried_out.append(msg.READ.request.unpack(request.payload)["offset"])
+        elif request.sequence != self.last:
+            return self._back(error(request, "sequence", self.last))
+        return self._back(
+            Frame(msg.READ.type | msg.REPLY, request.sequence, struct.pack("<I", 4) + request.payload[:4])
+        )
+
+    def _back(self, frame: Frame) -> list[bytes]:
+        self.replies += 1
+        return [] if self.replies - 1 in self.back else [frame.encode()]
+
+
+@pytest.mark.parametrize(
+    ("there", "back", "repeated"),
+    [
+        (set(), set(), 0),
+        ({0}, set(), 0),
+        ({3}, set(), 0),
+        ({2, 3, 4, 9}, set(), 0),
+        (set(), {0}, 1),
+        (set(), {2, 3}, 2),
+        (set(), {9}, 0),  # the last one: its reply is stored
+        ({1, 5}, {0, 6, 7}, None),
+    ],
+)
+def test_a_transfer_gets_every_reply_whatever_is_lost(there: set[int], back: set[int], repeated: int | None) -> None:
+    script = Counting(there, back)
+    client, _ = client_of(script)
+    client._sequence, client.window = 0, 4
+    replies = client.transfer(msg.READ, [Part({"offset": 4 * i, "bytes": 4}) for i in range(10)])
+    assert [struct.unpack("<I", reply.tail) for reply in replies] == [(4 * i,) for i in range(10)]
+    assert sorted(set(script.carried_out)) == [4 * i for i in range(10)]
+    if repeated is not None:
+        assert len(script.carried_out) == 10 + repeated
+
+
+def test_a_transfer_into_silence_ends() -> None:
+    client, _ = client_of(nothing)
+    client.window = 4
+    with pytest.raises(NoAnswer, match=r"^board: no answer to read for 0.06 s$"):
+        client.transfer(msg.READ, [Part({"offset": 0, "bytes": 4})] * 6)
+
+
+def test_a_transfer_to_a_board_that_restarted_ends() -> None:
+    client, _ = client_of(lambda f: [error(f, "session").encode()])
+    with pytest.raises(Restarted):
+        client.transfer(msg.READ, [Part({"offset": 0, "bytes": 4})] * 6)
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_major_version_is_one_clear_line(version: int) -> None:
+    client, _ = client_of(lambda f: [replace(error(f, "version", f.version), version=version).encode()])
+    line = f"the firmware speaks version {version} of the protocol, this program version 2; build and flash it again"
+    with pytest.raises(TargetError, match=f"^board: {line}$"):
+        client.hello()
+
+
+def test_a_newer_minor_version_is_no_hindrance() -> None:
+    client, _ = client_of(hello(minor=9, capabilities=0xFFFF, window=7))
+    assert client.hello()["minor"] == 9
+    assert client.window == 7
+
+
+def test_counters_tell_what_the_line_did() -> None:
+    client, _ = client_of(nothing, lambda f: [b"\0noise\0", ready().encode(), answer(f).encode()])
+    client._boots = 2  # that of `ready`: one that was on its way when the session began
+    client.request(msg.RESTORE)
+    assert vars(client.counters) == {
+        **{"requests": 1, "resends": 1, "bad_frames": 1, "strays": 1, "restarts": 0, "resets": 0},
+    }

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ROOMS = [
     *("network", "encoding", "image", "plan", "model_file", "harden", "engine", "reference", "firmware", "boards"),
+    *("elf", "flash", "ports", "pytest_plugin"),
     *("link.client", "targets", "campaign.runner", "faults.statistics", "report.table", "cli.main"),
 ]
 

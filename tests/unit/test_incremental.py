@@ -73,6 +73,19 @@ def test_only_what_a_fault_reaches_is_computed() -> None:
     assert 0 < min(assert_identical(name, image, again) for image in mantissas) < 0.2
 
 
+@pytest.mark.parametrize("ways", [{}, {"by_blocks": False}, {"leave": False}])
+def test_every_input_of_many_blocks(ways: dict[str, bool]) -> None:
+    """Inputs that leave and join again in any order; whatever is left out."""
+    model = MODELS["residual-8"]
+    x = dyadic_inputs(model.network, 75).reshape(75, -1)
+    again = Incremental(model, x, **ways)
+    for seed in range(20):
+        flips = FaultSet("count", 1 + seed % 3, seed).addresses(Filter().of(model.image))
+        image = model.image.flipped(flips.tolist()).data
+        scores, _ = again.run(image)
+        assert np.array_equal(scores.view(np.uint32), Engine(model.plan).run(image, x).view(np.uint32))
+
+
 def test_pixels_are_inputs_as_well() -> None:
     model = MODELS["real-12"]
     x = np.random.default_rng(0).integers(0, 256, (3, int(np.prod(model.network.input_shape))), np.uint8)

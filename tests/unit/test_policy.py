@@ -15,6 +15,7 @@ from zobnn_edge import ranges, reference
 from zobnn_edge.encoding import Float32, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.harden import harden
+from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
 from zobnn_edge.operations import Conv
 from zobnn_edge.policy import Coding, Policy
@@ -154,6 +155,17 @@ def test_layers_that_there_are_not_are_named() -> None:
     policy = Policy.parse('[[rules]]\nlayers = ["conv*"]\nbits = 4\n[[rules]]\nlayers = ["dense9"]\nbits = 4')
     with pytest.raises(InputError, match="policy, rule 2: there is no layer dense9; there are conv1, affine2"):
         harden(small(), policy)
+
+
+@pytest.mark.parametrize("name", policies.shipped())
+def test_shipped_policies_harden_any_network(name: str) -> None:
+    policy = policies.load(name)
+    hardened = harden(small(), policy)
+    for p in hardened.parameters.values():
+        assert p.type == "binary" or p.encoding.bits == policy.coding(p).bits
+    if name == "best12":
+        regions = Model.of(hardened).image.regions
+        assert all(r.bits <= 12 * r.count for r in regions if r.type != "binary")
 
 
 def test_a_policy_that_is_no_file_and_not_shipped_is_named(tmp_path: Path) -> None:

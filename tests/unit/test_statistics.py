@@ -125,6 +125,21 @@ def test_stratified_intervals_cover() -> None:
     assert 0.93 <= np.mean(covered) <= 0.995
 
 
+def test_many_small_strata_cover() -> None:
+    """Hundreds of strata with two to five trials each, as layer, role and bit position make them."""
+    rng = np.random.default_rng(6)
+    populations = rng.choice([16, 32, 64], 400)
+    criticals = rng.binomial(populations, np.minimum(1, rng.beta(0.6, 6, 400) * 2))
+    n = np.maximum(1, populations // 12)
+    truth = criticals.sum() / populations.sum()
+    covered = []
+    for _ in range(60):
+        drawn = rng.hypergeometric(criticals, populations - criticals, n)
+        found = [Stratum(*map(int, s)) for s in zip(populations, n, drawn, strict=True)]
+        covered.append(stratified(found).low <= truth <= stratified(found).high)
+    assert np.mean(covered) >= 0.93
+
+
 def test_faults_and_images_are_kept_apart() -> None:
     """Trials that are all alike on images that differ: all the error is that of the images; and the other way round."""
     rng = np.random.default_rng(5)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zobnn_edge.audit import linkmap, network
-from zobnn_edge.audit.elf import PADDING, UNNAMED, Elf, Part
+from zobnn_edge.audit.elf import PADDING, Elf, Part
 from zobnn_edge.audit.kernels import never_entered
 from zobnn_edge.audit.network import Contents, contents
 from zobnn_edge.audit.stack import Stack, frames, worst_case
@@ -281,5 +281,3 @@ def _notes(firmware: Firmware, worst: Stack | None) -> list[str]:
         notes.append(f"stack a lower bound: calls through pointers not resolved in {', '.join(worst.unresolved)}")
     return notes
 
-
-__all__ = ["PADDING", "UNNAMED", "Audit", "Firmware", "audit_firmware"]

@@ -82,7 +82,7 @@ def read_budget(path: Path) -> dict[str, Any]:
             raise InputError(
                 f"{path}: there is no budget for {key}; there are {', '.join(TOTALS)}, [region] and [layer]"
             )
-        numbers = value.values() if tables and isinstance(value, dict) else [value]
+        numbers = list(value.values()) if tables and isinstance(value, dict) else [None if tables else value]
         if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
             raise InputError(f"{path}: {key}: a budget is a whole number of bytes")
     return budget

@@ -20,7 +20,7 @@ from elftools.construct.core import ConstructError
 from elftools.dwarf.descriptions import describe_form_class
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
+from elftools.elf.sections import ARMAttributesSection, SymbolTableSection
 
 from zobnn_edge.audit.linkmap import EMPTY, LinkMap
 from zobnn_edge.boards import Memory
@@ -91,7 +91,12 @@ class Span:
 
 
 class Elf:
-    """The contents of an ELF file that matter for memory."""
+    """The contents of an ELF file that matter for memory.
+
+    `symbols` are functions and objects, `labels` the addresses of all names, those of the linker script among them;
+    `data_marks` says where in the code data begins and ends, ascending: (address, is data); `attributes` are those of
+    the Arm ABI, such as TAG_CPU_ARCH_PROFILE.
+    """
 
     def __init__(self, data: bytes, where: str, link_map: LinkMap = EMPTY) -> None:
         """Raises InputError, naming `where`, for what is no ELF file, is not for Arm, is no program or is damaged."""
@@ -107,6 +112,9 @@ class Elf:
             self.entry: int = self._file["e_entry"]
             self.segments = [_segment(s) for s in self._file.iter_segments() if _takes_memory(s)]
             self.sections = sorted(self._sections(), key=lambda s: s.address)
+            self.labels = {s.name: int(s["st_value"]) for s in self._raw_symbols if s.name}
+            self.data_marks = self._data_marks()
+            self.attributes = self._attributes()
             self.symbols = sorted(set(self._symbols()), key=lambda s: (s.address, -s.size, not s.is_global, s.name))
         except (ELFError, ConstructError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{where}: damaged ELF file ({error}); is it complete?") from None
@@ -124,38 +132,29 @@ class Elf:
                 yield Section(s.name, s["sh_addr"], s["sh_size"], executable, s.data() if held else b"")
 
     def _symbols(self) -> Iterator[Symbol]:
-        for s in self._raw_symbols():
+        for s in self._raw_symbols:
             kind = s["st_info"]["type"]
             if kind in ("STT_FUNC", "STT_OBJECT") and isinstance(s["st_shndx"], int):
                 function = kind == "STT_FUNC"
                 address = s["st_value"] & ~1 if function else s["st_value"]
                 yield Symbol(s.name, address, s["st_size"], function, s["st_info"]["bind"] != "STB_LOCAL")
 
+    @cached_property
     def _raw_symbols(self) -> list[Any]:
         tables = (s for s in self._file.iter_sections() if isinstance(s, SymbolTableSection) and s.name == ".symtab")
         return [symbol for table in tables for symbol in table.iter_symbols()]
 
-    @cached_property
-    def labels(self) -> dict[str, int]:
-        """Addresses of all names, those of the linker script among them."""
-        return {s.name: s["st_value"] for s in self._raw_symbols() if s.name}
-
-    @cached_property
-    def data_marks(self) -> list[tuple[int, bool]]:
-        """Where code ($t) and data ($d) begin, ascending: (address, is data)."""
-        marks = (s for s in self._raw_symbols() if s.name[:2] in ("$t", "$d") and self._is_loaded(s["st_shndx"]))
+    def _data_marks(self) -> list[tuple[int, bool]]:
+        loaded = {
+            i for i, s in enumerate(self._file.iter_sections()) if s["sh_flags"] & SH_FLAGS.SHF_ALLOC
+        }  # the sections of debug information have marks, too
+        marks = (s for s in self._raw_symbols if s.name[:2] in ("$t", "$d") and s["st_shndx"] in loaded)
         # Of equal addresses the later one holds: data without a byte may end what lies before.
         return sorted(((s["st_value"], s.name[:2] == "$d") for s in marks), key=lambda mark: mark[0])
 
-    def _is_loaded(self, index: int | str) -> bool:
-        """Whether a section takes memory; those of debug information have marks, too."""
-        return isinstance(index, int) and bool(self._file.get_section(index)["sh_flags"] & SH_FLAGS.SHF_ALLOC)
-
-    @cached_property
-    def attributes(self) -> dict[str, Any]:
-        """Build attributes of the Arm ABI, such as TAG_CPU_ARCH_PROFILE."""
+    def _attributes(self) -> dict[str, Any]:
         section: Any = self._file.get_section_by_name(".ARM.attributes")
-        if section is None:
+        if not isinstance(section, ARMAttributesSection):
             return {}
         parts = (sub for part in section.subsections for sub in part.subsubsections)
         return {a.tag: a.value for sub in parts for a in sub.attributes}

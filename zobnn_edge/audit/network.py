@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from zobnn_edge import plan as planner
 from zobnn_edge.audit.elf import Elf
-from zobnn_edge.encoding import Encoding
+from zobnn_edge.encoding import Encoding, Protected
 from zobnn_edge.errors import InputError, ModelError
 from zobnn_edge.image import ParameterImage
 from zobnn_edge.layout import lay_out, scratch_bytes
@@ -105,7 +105,7 @@ def contents(model: Model, ram: int | None = None, flash: int | None = None) -> 
             r.type,
             encoding_name(r.encoding),
             r.count,
-            r.count * r.encoding.bits,
+            r.code_bits,
             end - r.offset,
             r.offset,
             None if ram is None else ram + r.offset,
@@ -136,6 +136,8 @@ def contents(model: Model, ram: int | None = None, flash: int | None = None) -> 
 
 def encoding_name(encoding: Encoding) -> str:
     """An encoding in a word or two: float32, binary, uniform 8."""
+    if isinstance(encoding, Protected):
+        return f"{encoding_name(encoding.code)}, {encoding.by.name}"
     name = type(encoding).__name__.lower()
     return name if re.search(r"\d", name) or encoding.bits == 1 else f"{name} {encoding.bits}"
 

@@ -77,7 +77,7 @@ def _treemap(audit: Audit, kind: str) -> Any:
     figure = go.Figure(
         go.Treemap(
             ids=["/".join(n) for n in names],
-            labels=[html.escape(n[-1]) for n in names],
+            labels=[html.escape(_label(n)) for n in names],
             parents=["/".join(n[:-1]) for n in names],
             values=[nodes[n] for n in names],
             branchvalues="total",
@@ -91,7 +91,7 @@ def _treemap(audit: Audit, kind: str) -> Any:
     )
     title = ", ".join(f"{r.name}: {_of(r.used, r.capacity)}" for r in regions)
     figure.update_layout(title=title, margin={"t": 50, "l": 5, "r": 5, "b": 10}, height=520, template="simple_white")
-    figure.update_layout(uniformtext={"minsize": 11, "mode": "hide"})
+    figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
     return figure
 
 
@@ -103,6 +103,11 @@ def _place(part: PartRow, small: bool) -> tuple[str, ...]:
     leaf = part.symbol.split(": ")[-1].removeprefix(f"{middle}/")
     places = [part.region, part.role, middle, "" if small else leaf]
     return tuple(p for i, p in enumerate(places) if p and p not in places[:i])
+
+
+def _label(place: tuple[str, ...]) -> str:
+    """The innermost name of a place; a source file's folder that is the role's name is left out."""
+    return place[-1].removeprefix(f"{place[1]}/") if len(place) > 1 else place[-1]
 
 
 def _of(used: int, capacity: int | None) -> str:

@@ -33,7 +33,7 @@ def compare_policies(
     rows = []
     for name, policy in policies.items():
         model = Model.of(harden(net, policy) if policy is not None else net)
-        bits = sum(r.count * r.encoding.bits for r in model.image.regions)
+        bits = sum(r.code_bits for r in model.image.regions)
         row: dict[str, Any] = {
             "policy": name,
             "parameters": len(model.image.data),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,14 +17,16 @@ from zobnn_edge.encoding import FloatArray
 from zobnn_edge.errors import InputError, TargetError
 from zobnn_edge.faults import models
 from zobnn_edge.faults.space import Addresses, stratum_of
-from zobnn_edge.link.client import WATCHDOG, NoAnswer, Refused, Restarted
+from zobnn_edge.link.client import WATCHDOG, Counters, NoAnswer, Refused, Restarted
 from zobnn_edge.link.transport import Lockup
 from zobnn_edge.targets import Options, RunResult, open_target
+from zobnn_edge.targets.board import BoardTarget
 
+T = TypeVar("T")
 FEW = 16
 """Addresses of fault sets of at most so many bits are written out in the journal."""
-ATTEMPTS = 3
-"""How often a trial is tried when the harness, not the network, fails."""
+ATTEMPTS, PERSISTENCE = 3, 10
+"""How often a trial is tried when the harness, not the network, fails; and what is done without faults."""
 REMEMBERED_BITS, REMEMBERED_BYTES = 1, 1 << 26
 """Results of fault sets of at most so many bits are kept, up to so many bytes of scores: at low rates most trials have
 none or a single bit."""
@@ -32,10 +36,12 @@ CONTROL_EVERY_ON_HOST, CONTROL_EVERY = 500, 50
 
 @dataclass(frozen=True)
 class Batch:
-    """What a lane brings: entries for the journal, and the work it was, in trials in which everything is computed."""
+    """What a lane brings: entries for the journal; the work it was, in trials in which everything is computed; and what
+    its serial line, if there is one, has seen so far."""
 
     entries: list[Entry]
     work: float
+    link: Counters | None = None
 
 
 class Bench:
@@ -68,7 +74,8 @@ class Bench:
                 entries.append(self._control())
         if last and self._trials > self._controlled:
             entries.append(self._control())
-        return Batch(entries, self._work - before)
+        seen = self.target.counters if isinstance(self.target, BoardTarget) else None
+        return Batch(entries, self._work - before, replace(seen) if seen else None)
 
     def close(self) -> None:
         """Give the target back."""
@@ -93,13 +100,13 @@ class Bench:
         if part == self._part:
             return []
         inputs, labels = self.job.images(part)
-        self.target.restore()
+        self._surely(self.target.restore)
         self.target.put_inputs(inputs)
         self.target.expect_many_runs()
         self._part = part
         if part in self._golden:
             return []
-        scores = self._golden[part] = self.target.run_plainly().scores
+        scores = self._golden[part] = self._surely(self.target.run_plainly).scores
         right = top1(scores) == labels
         digest = hashlib.sha256(scores.tobytes()).hexdigest()
         return [Golden(part, digest, packed(right), int(right.sum()), len(labels)), self._control()]
@@ -107,9 +114,19 @@ class Bench:
     def _control(self) -> Control:
         """A run without faults on the images at hand, computed in full."""
         assert self._part is not None
-        scores = self.target.run_plainly().scores
+        scores = self._surely(self.target.run_plainly).scores
         self._controlled = self._trials
         return Control(self.spec, self._trials, classify(self._golden[self._part], scores))
+
+    def _surely(self, act: Callable[[], T]) -> T:
+        """Something without faults, again on a recovered target while the harness fails."""
+        for _ in range(PERSISTENCE - 1):
+            try:
+                return act()
+            except TargetError:
+                with suppress(TargetError):
+                    self.target.recover()
+        return act()
 
     def _try(self, trial: Trial) -> Row:
         """A trial, tried again while the harness fails; it is a harness error if it always does."""
@@ -124,7 +141,8 @@ class Bench:
         try:
             return self._row(trial, addresses, *self._observe(trial, addresses))
         except TargetError as error:  # before or after the run: says nothing about the network
-            return self._row(trial, addresses, None, Outcome.HARNESS_ERROR, evidence(error, self.target.recover()))
+            why = evidence(error, self._surely(self.target.recover))
+            return self._row(trial, addresses, None, Outcome.HARNESS_ERROR, why)
 
     def _observe(self, trial: Trial, addresses: Addresses) -> tuple[RunResult | None, Outcome, str]:
         """What the network does with these bits inverted; on the host, equal fault sets are computed once."""
@@ -139,7 +157,7 @@ class Bench:
                     self._invert(trial, addresses)
                 result = self.target.run()
             except TargetError as error:
-                return None, failure(error, beyond), evidence(error, self.target.recover())
+                return None, failure(error, beyond), evidence(error, self._surely(self.target.recover))
             if beyond:
                 self.target.reset()
             else:
@@ -147,6 +165,8 @@ class Bench:
             self._work += result.work
             if self._may_come_again(addresses, result):
                 self._known[key] = result
+        if result.health.lost:
+            return result, Outcome.DETECTED, f"{result.health.lost} cells beyond repair"
         return result, classify(self._golden[trial.part], result.scores), ""
 
     def _may_come_again(self, addresses: Addresses, result: RunResult) -> bool:
@@ -166,7 +186,7 @@ class Bench:
             flips = self.target.inject(faults.amount, faults.seed, regions)
         else:
             flips = self.target.invert(addresses)
-        if flips != len(addresses):
+        if flips != len(addresses) and self._memory not in ("plan", "sram"):  # there the count may have been hit
             raise TargetError(f"{self.spec}: {flips} bits were inverted, not {len(addresses)}")
 
     def _row(self, trial: Trial, addresses: Addresses, result: RunResult | None, outcome: Outcome, detail: str) -> Row:

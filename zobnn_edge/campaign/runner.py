@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from zobnn_edge.campaign.bench import Batch
@@ -15,6 +15,7 @@ from zobnn_edge.campaign.lanes import Lane
 from zobnn_edge.campaign.plan import Job
 from zobnn_edge.campaign.schedule import Schedule
 from zobnn_edge.errors import TargetError
+from zobnn_edge.link.client import Counters
 
 CHUNK_SECONDS = 0.25
 """What a lane gets at once should take about so long: rows are committed that often."""
@@ -24,11 +25,13 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Effort:
-    """What a run took: new trials, work in trials in which everything is computed, seconds."""
+    """What a run took: new trials, work in trials in which everything is computed, seconds; what the serial lines saw,
+    by target."""
 
     trials: int
     work: float
     seconds: float
+    links: dict[str, Counters] = field(default_factory=dict)
 
 
 @contextmanager
@@ -66,6 +69,7 @@ def run(
     paces = {lane: _Pace() for lane in lanes}
     busy: dict[Future[Batch], tuple[Lane, float, int]] = {}
     begun, started_with, work = time.monotonic(), schedule.done, 0.0
+    links: dict[str, Counters] = {}
     while True:
         for lane in set(lanes) - {lane for lane, _, _ in busy.values()}:
             trials = schedule.take(paces[lane].chunk)
@@ -76,15 +80,18 @@ def run(
         done, _ = wait(busy, return_when=FIRST_COMPLETED)
         for future in done:
             lane, started, count = busy.pop(future)
-            work += _commit(journal, schedule, future, lane)
+            batch = _commit(journal, schedule, future, lane)
+            work += batch.work
+            if batch.link:
+                links[lane.spec] = batch.link
             paces[lane].learn(count, time.monotonic() - started)
         progress(schedule)
     for lane, future in [(lane, lane.run([], last=True)) for lane in lanes]:
         _commit(journal, schedule, future, lane)
-    return Effort(schedule.done - started_with, work, time.monotonic() - begun)
+    return Effort(schedule.done - started_with, work, time.monotonic() - begun, links)
 
 
-def _commit(journal: Journal, schedule: Schedule, future: Future[Batch], lane: Lane) -> float:
+def _commit(journal: Journal, schedule: Schedule, future: Future[Batch], lane: Lane) -> Batch:
     try:
         batch = future.result()
     except BrokenExecutor:
@@ -93,7 +100,7 @@ def _commit(journal: Journal, schedule: Schedule, future: Future[Batch], lane: L
     for entry in batch.entries:
         if isinstance(entry, Row):
             schedule.record(entry)
-    return batch.work
+    return batch
 
 
 class _Pace:

@@ -40,7 +40,8 @@ def campaign(
     dataset: Annotated[str, typer.Option(metavar="DATASET", help="digits, mnist, cifar10, or X.npy,Y.npy.")],
     journal: Annotated[Path, typer.Option(metavar="RUN.db", help="Where trials are recorded; if it is there: go on.")],
     target: Annotated[
-        list[str] | None, typer.Option(metavar="TARGET", help="host, qemu:BOARD or serial:PORT (repeat); default host.")
+        list[str] | None,
+        typer.Option(metavar="TARGET", help="host, qemu:BOARD, serial:PORT ... (repeat); default host."),
     ] = None,
     model: Annotated[
         str, typer.Option(help="rate, single, count, adjacent, burst, stuck0 or stuck1: what is hit in a trial.")
@@ -116,6 +117,12 @@ def campaign(
         typer.echo(
             f"{effort.trials} trials in {effort.seconds:.1f} s ({effort.trials / effort.seconds:.0f}/s); what faults "
             f"cannot reach was not computed again: {100 * effort.work / effort.trials:.1f} % of the operations were",
+            err=True,
+        )
+    for spec, seen in effort.links.items():
+        typer.echo(
+            f"{spec}: {seen.requests} requests, {seen.resends} frames sent again, {seen.bad_frames} damaged, "
+            f"{seen.strays} astray; {seen.restarts} restarts by itself, {seen.resets} resets",
             err=True,
         )
     _print({journal.stem: summary}, json)

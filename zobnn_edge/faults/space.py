@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zobnn_edge.encoding import Binary, row_bits
+from zobnn_edge.encoding import Binary, cell_bits, row_bits
 from zobnn_edge.errors import InputError
 from zobnn_edge.image import ParameterImage, Region
 from zobnn_edge.layout import lay_out
@@ -57,13 +57,13 @@ class Part:
 
 def _part(region: Region, bits: Collection[int] | None) -> Part:
     """All stored bits of a region, or those at some bit positions of its codes."""
-    encoding = region.encoding
     if bits is None:
         return Part(region, region.first_bit, 1, (0,), region.bits)
-    chosen = sorted(j for j in bits if 0 <= j < encoding.bits)
+    encoding, cell = region.encoding, cell_bits(region.encoding)
+    chosen = sorted(j for j in bits if 0 <= j < cell)
     if not encoding.row:
-        return Part(region, region.first_bit, encoding.bits, tuple(chosen), region.count * len(chosen))
-    offsets = tuple(i * encoding.bits + j for i in range(encoding.row) for j in chosen)
+        return Part(region, region.first_code, cell, tuple(chosen), region.count * len(chosen))
+    offsets = tuple(i * cell + j for i in range(encoding.row) for j in chosen)
     return _in_rows(region, offsets)
 
 
@@ -73,13 +73,15 @@ def _in_rows(region: Region, offsets: tuple[int, ...]) -> Part:
     return Part(region, region.first_bit, period, offsets, region.bits // period * len(offsets))
 
 
-def _padding(region: Region) -> Part | None:
-    """The bits that fill up the rows of a region."""
+def _rest(region: Region) -> list[Part]:
+    """The bits of a region that belong to no element: what fills up rows, scales in memory, check bits of words."""
     encoding = region.encoding
-    if not encoding.row:
-        return None
-    offsets = tuple(range(encoding.row * encoding.bits, row_bits(encoding)))
-    return _in_rows(region, offsets) if offsets else None
+    if encoding.row:
+        offsets = tuple(range(encoding.row * encoding.bits, row_bits(encoding)))
+        return [_in_rows(region, offsets)] if offsets else []
+    codes = region.first_code + region.count * cell_bits(encoding)
+    ends = [(region.first_bit, region.first_code), (codes, region.first_bit + region.bits)]
+    return [Part(region, first, 1, (0,), end - first) for first, end in ends if end > first]
 
 
 @dataclass(frozen=True)
@@ -161,14 +163,14 @@ class Filter:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Bits alike: of one layer, one role and one bit position; position None stands for bits that fill up rows."""
+    """Bits alike: of one layer, one role and one bit position; position None stands for bits of no element."""
 
     layer: str
     role: str
     bit: int | None
 
     def __str__(self) -> str:
-        return f"{self.layer}, {self.role}, " + ("row padding" if self.bit is None else f"bit {self.bit}")
+        return f"{self.layer}, {self.role}, " + ("other bits" if self.bit is None else f"bit {self.bit}")
 
 
 @dataclass(frozen=True)
@@ -240,13 +242,12 @@ class FaultSpace:
         for part in self.parts:
             region = part.region
             whole = part.size == region.bits
-            step = region.encoding.bits
+            step = cell_bits(region.encoding)
             bits = range(step) if whole else sorted({offset % step for offset in part.offsets})
             for bit in bits:
                 groups.setdefault(Stratum(region.layer, region.role, bit), []).append(_part(region, (bit,)))
-            padding = _padding(region) if whole else None
-            if padding:
-                groups.setdefault(Stratum(region.layer, region.role, None), []).append(padding)
+            for rest in _rest(region) if whole else []:
+                groups.setdefault(Stratum(region.layer, region.role, None), []).append(rest)
         for stratum, parts in groups.items():
             yield stratum, replace(self, parts=tuple(parts))
 

@@ -107,21 +107,39 @@ class Stratum:
 def stratified(strata: Sequence[Stratum], confidence: float = 0.95) -> Estimate:
     """The proportion in the whole population, each stratum weighted by its population.
 
-    The interval combines the strata's Wilson intervals by the method of variance estimates recovery (Zou and Donner
-    2008), each distance shrunk by the finite population correction: it has a width where no stratum saw a success, and
-    none where every stratum was tried exhaustively. Raises InputError for a stratum without trials.
+    The interval is what two methods give together, as each fails where the other does not. One combines the strata's
+    Wilson intervals by the method of variance estimates recovery (Zou and Donner 2008): right for few strata, also
+    where one saw no success, too narrow for many with a handful of trials each. The other is the Wilson interval of the
+    effective sample size (Korn and Graubard 1998), the strata's shares pulled towards the whole one by two trials. Both
+    are corrected for finite populations: there is no width where every stratum was tried exhaustively. Raises
+    InputError for a stratum without trials.
     """
+    if not all(s.n for s in strata):
+        raise InputError("a stratum without trials has no estimate; give every stratum at least one")
     total = sum(s.population for s in strata)
-    value = below = above = 0.0
+    value = sum(s.population / total * s.successes / s.n for s in strata)
+    below = above = variance = 0.0
     for s in strata:
-        if s.n == 0:
-            raise InputError("a stratum without trials has no estimate; give every stratum at least one")
-        weight, p = s.population / total, proportion(s.successes, s.n, confidence)
+        weight, p = s.population / total, s.successes / s.n
         left = (s.population - s.n) / max(1, s.population - 1)
-        value += weight * p.value
-        below += weight**2 * (p.value - p.low) ** 2 * left
-        above += weight**2 * (p.high - p.value) ** 2 * left
-    return Estimate(value, max(0.0, value - below**0.5), min(1.0, value + above**0.5))
+        low, high = _wilson(p, s.n, confidence)
+        below += (weight * (p - low)) ** 2 * left
+        above += (weight * (high - p)) ** 2 * left
+        share = (s.successes + 2 * value) / (s.n + 2)
+        variance += weight**2 * share * (1 - share) / s.n * left
+    low, high = value - below**0.5, value + above**0.5
+    if variance > 0 and 0 < value < 1:
+        effective = _wilson(value, value * (1 - value) / variance, confidence)
+        low, high = min(low, effective[0]), max(high, effective[1])
+    return Estimate(value, max(0.0, low), min(1.0, high))
+
+
+def _wilson(p: float, n: float, confidence: float) -> tuple[float, float]:
+    """The Wilson score interval of a share p of n trials, which need be no whole number."""
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
+    return centre - half, centre + half
 
 
 class Crossed(NamedTuple):

@@ -124,11 +124,11 @@ class Client:
         self._boots = 0
         self.counters = counters or Counters()
 
-    def hello(self) -> dict[str, Any]:
+    def hello(self, patience: float | None = None) -> dict[str, Any]:
         """Begin a session and return the fields of the answer; raises TargetError when there is no fitting firmware."""
         nonce = random.getrandbits(32)
         self._sequence = random.getrandbits(16)  # no late reply of an earlier session can fit by its number
-        fields = self.request(msg.HELLO, nonce=nonce, minor=msg.PROTOCOL_MINOR, reserved=0).fields
+        fields = self.request(msg.HELLO, patience=patience, nonce=nonce, minor=msg.PROTOCOL_MINOR, reserved=0).fields
         if fields["nonce"] != nonce:
             raise TargetError(f"{self.name}: what answers does not speak this protocol; build and flash it again")
         if fields["generator"] != msg.GENERATOR_VERSION:
@@ -226,17 +226,19 @@ class Client:
         flight.done = flight.gap = last
         return True
 
-    def reset(self, timeout: float = 5.0, attempts: int | None = None) -> None:
-        """Restart the board, whatever state its session is in, and wait until it is ready. No session is open then."""
-        self.hello()
+    def reset(self, timeout: float = 5.0, patience: float | None = None) -> None:
+        """Restart the board, whatever state its session is in, and wait until it is ready. No session is open then.
+
+        `patience` is how many seconds it may take to answer a HELLO, `timeout` to come back.
+        """
+        self.hello(patience)
         wire = self._next(msg.RESET, Part({}))
-        times = attempts or self.attempts
-        for attempt in range(times):
+        for attempt in range(self.attempts):
             self._send(wire, again=attempt > 0)
             if self._has_restarted(timeout):
                 self.counters.resets += 1
                 return
-        raise NoAnswer(f"{self.name}: did not come back from a reset ({times} times {timeout:g} s)")
+        raise NoAnswer(f"{self.name}: did not come back from a reset ({self.attempts} times {timeout:g} s)")
 
     def _has_restarted(self, timeout: float) -> bool:
         """True when the board says READY, or refuses a repeated RESET since it has forgotten the session."""

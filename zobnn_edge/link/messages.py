@@ -222,6 +222,8 @@ STATUS = Message(
             Field("repeats", "u32", "requests answered again without being carried out again"),
             Field("strays", "u32", "requests refused for their version or sequence number"),
             Field("overruns", "u32", "bytes lost by the UART"),
+            Field("corrected", "u32", "cells with redundant bits of the image in SRAM that are put right when read"),
+            Field("lost", "u32", "such cells that are known to be wrong and cannot be put right"),
             Field("boots", "u32", "boots since power-on, this one included"),
         ),
     ),

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from zobnn_edge.errors import TargetError
 
-_PULSE_SECONDS = 0.1
+_PULSE_SECONDS, _WRITE_SECONDS = 0.1, 10.0
 
 
 class Gone(TargetError):
@@ -78,8 +78,9 @@ class SerialTransport:
 
         self._name = port
         self._errors = (serial.SerialException, OSError)
+        patience = None if port.lower().startswith("rfc2217:") else _WRITE_SECONDS  # which has no such thing
         try:
-            self._serial = serial.serial_for_url(port, baudrate=baud, timeout=0, write_timeout=10)
+            self._serial = serial.serial_for_url(port, baudrate=baud, timeout=0, write_timeout=patience)
         except (serial.SerialException, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise TargetError(f"{port}: the serial port cannot be opened: {reason}") from None

@@ -15,6 +15,7 @@ from zobnn_edge.errors import InputError
 from zobnn_edge.faults.space import Addresses
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network, as_inputs
+from zobnn_edge.protection import SOUND, Health
 
 Counter = Literal["nothing", "instructions", "cycles"]
 
@@ -58,11 +59,12 @@ class Flip:
 @dataclass(frozen=True)
 class RunResult:
     """Scores (N, outputs) of the inputs; what the last inference took, in units of `TargetInfo.counter`, if counted;
-    and the share of the operations that had to be computed."""
+    the share of the operations that had to be computed; and how redundant bits of the parameters fare."""
 
     scores: FloatArray
     instructions: int | None
     work: float = 1.0
+    health: Health = SOUND
 
 
 class Target(ABC):

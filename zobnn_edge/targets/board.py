@@ -20,6 +20,7 @@ from zobnn_edge.format import INPUT_FORMATS
 from zobnn_edge.link import messages as msg
 from zobnn_edge.link.client import Client, Counters, Part
 from zobnn_edge.model_file import Model
+from zobnn_edge.protection import Health
 from zobnn_edge.records import Record
 from zobnn_edge.targets.base import (
     Counter,
@@ -36,7 +37,8 @@ RUN_TIMEOUT = 60.0
 """Seconds that a board may take for one request of which it is not known how long it takes."""
 HANG_FACTOR, HANG_SECONDS = 4, 1.0
 """An inference hangs that takes so many times as long as it did without faults, and so many seconds more."""
-RESET_SECONDS, RESET_ATTEMPTS = 3.0, 2
+ANSWER_SECONDS, RESET_SECONDS = 1.0, 2.0
+"""How long a board that is to be brought back may take to answer, and to restart."""
 
 _COUNTERS: dict[int, Counter] = {0: "nothing", 1: "instructions", 2: "cycles"}
 _MIN_PAYLOAD = 128
@@ -45,15 +47,11 @@ _MIN_PAYLOAD = 128
 
 @dataclass(frozen=True)
 class _Usual:
-    """What one inference takes without faults: seconds on this machine's clock, and what the board counts."""
+    """What one inference takes without faults, in seconds of this machine's clock; and where the board's watchdog
+    should bite, in what the board counts or in milliseconds."""
 
     seconds: float
-    count: int
-
-    @property
-    def limit(self) -> int:
-        """Where the board's watchdog should bite."""
-        return min(HANG_FACTOR * self.count, (1 << 32) - 1)
+    limit: int
 
 
 class BoardTarget(Target):
@@ -123,7 +121,8 @@ class BoardTarget(Target):
         result = self.run()
         if len(self._inputs):
             seconds = (time.monotonic() - begin) / len(self._inputs)
-            self._usual = _Usual(seconds, result.instructions or math.ceil(1000 * seconds))
+            limit = HANG_FACTOR * (result.instructions or 0) or math.ceil(1000 * (HANG_SECONDS + HANG_FACTOR * seconds))
+            self._usual = _Usual(seconds, min(limit, (1 << 32) - 1))
         return result
 
     def run(self) -> RunResult:
@@ -134,7 +133,11 @@ class BoardTarget(Target):
             for first in range(part.start, part.stop, self._batch):
                 batch = slice(first, min(first + self._batch, part.stop))
                 scores[batch], count = self._run(batch.start - part.start, batch.stop - batch.start)
-        return RunResult(scores, None if self.info.counter == "nothing" else count)
+        health = Health()
+        if self.model.image.has_redundancy:
+            status = self.status()
+            health = Health(status["corrected"], status["lost"])
+        return RunResult(scores, None if self.info.counter == "nothing" else count, health=health)
 
     def _parts(self) -> Iterator[slice]:
         """The inputs in parts that the board has room for; one part, which then stays there, if possible."""
@@ -167,7 +170,7 @@ class BoardTarget(Target):
     def _run(self, first: int, count: int) -> tuple[FloatArray, int]:
         kind = INPUT_FORMATS["float32" if self._inputs.dtype == np.float32 else "uint8"]
         limit = self._usual.limit if self._usual and self._can("watchdog") else 0
-        patience = HANG_SECONDS + HANG_FACTOR * count * self._usual.seconds if self._usual else RUN_TIMEOUT
+        patience = 2 * HANG_SECONDS + HANG_FACTOR * count * self._usual.seconds if self._usual else RUN_TIMEOUT
         reply = self._client.request(msg.RUN, first=first, count=count, format=kind, limit=limit, patience=patience)
         outputs = int(self._hello["output_count"])
         tail = reply.tail if count * outputs <= self._room(msg.RUN.reply, 4) else self._read_scores(outputs)
@@ -253,7 +256,8 @@ class BoardTarget(Target):
         flipped = 0
         for first in range(0, len(addresses), room):
             bits = self._bits(memory, addresses[first : first + room])
-            flipped += self._client.request(msg.FLIP_MEMORY, b"".join(bits), count=len(bits))["count"]
+            reply = self._client.request(msg.FLIP_MEMORY, b"".join(bits), patience=ANSWER_SECONDS, count=len(bits))
+            flipped += reply["count"]
         return flipped
 
     def arm(self, memory: str, addresses: Addresses, op: int) -> int:
@@ -291,7 +295,7 @@ class BoardTarget(Target):
             self._on_board = slice(0, 0)
             try:
                 take()
-                self._hello = self._client.hello()
+                self._hello = self._client.hello(ANSWER_SECONDS)
                 self._check(self.model)
                 return step
             except TargetError as error:
@@ -300,7 +304,7 @@ class BoardTarget(Target):
 
     def _ladder(self) -> list[tuple[str, Callable[[], None]]]:
         """The means to bring the board back, the mildest first."""
-        return [("reset command", lambda: self._client.reset(RESET_SECONDS, RESET_ATTEMPTS))]
+        return [("reset command", lambda: self._client.reset(RESET_SECONDS, ANSWER_SECONDS))]
 
     def close(self) -> None:
         if hasattr(self, "_client"):

@@ -16,6 +16,7 @@ from zobnn_edge.encoding import InputArray
 from zobnn_edge.faults.space import Addresses
 from zobnn_edge.incremental import Incremental
 from zobnn_edge.model_file import Model
+from zobnn_edge.protection import Health
 from zobnn_edge.targets.base import Flip, RunResult, Target, TargetInfo, checked_inputs, checked_ranges
 
 MANY = 5
@@ -88,10 +89,14 @@ class HostTarget(Target):
         if self._incremental is None:
             return self.run_plainly()
         scores, work = self._incremental.run(self._image)
-        return RunResult(scores, None, work)
+        return RunResult(scores, None, work, self._health())
 
     def run_plainly(self) -> RunResult:
-        return RunResult(self._engine.run(self._image, self._inputs, self._threads), None)
+        scores = self._engine.run(self._image, self._inputs, self._threads)
+        return RunResult(scores, None, health=self._health())
+
+    def _health(self) -> Health:
+        return self._engine.check(self._image) if self.model.image.has_redundancy else Health()
 
     def flip(self, addresses: Iterable[int]) -> list[Flip]:
         wanted = list(addresses)

@@ -88,7 +88,7 @@ class ProbeTarget(Target):
         address, comma, file = self._place.partition(",")
         elf = Path(file) if comma else built(model, self._place)
         data = read_bytes(elf)
-        self._symbols = _symbols(elf)
+        self._symbols = symbols(elf)
         self._firmware = hashlib.sha256(data).hexdigest()
         self._remote = Remote(address if comma else self._start(elf))
         self.model = model
@@ -278,7 +278,7 @@ class ProbeTarget(Target):
             self._folder = None
 
 
-def _symbols(elf: Path) -> dict[str, int]:
+def symbols(elf: Path) -> dict[str, int]:
     """The addresses of an ELF file's symbols; raises InputError where it is none, or the engine is not among them."""
     try:
         with elf.open("rb") as file:

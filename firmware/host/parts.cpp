@@ -1,0 +1,136 @@
+#include "parts.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "place.hpp"
+#include "windows.hpp"
+
+namespace zob {
+
+namespace {
+
+constexpr uint32_t MOST_BYTE_PRODUCTS = 32768;  // a sum; their sums stay below 2^31
+constexpr int32_t MOST_WEIGHT = 64;  // of a byte, so that two products stay below 2^15
+constexpr size_t MOST_KINDS = 4096;  // of windows over the border
+
+uint32_t windows_of(const zob_model &m, const zob_op &o) {
+    switch (o.opcode) {
+    case ZOB_OP_GATED_CONV:
+        return 2;
+    case ZOB_OP_CONV: case ZOB_OP_AVERAGE_POOL:
+        return 1;
+    default:
+        return o.opcode == ZOB_OP_MAX_POOL && m.tensors[o.input].kind == ZOB_KIND_REAL;
+    }
+}
+
+bool takes_mask(const zob_op &o) {
+    return o.opcode == ZOB_OP_SIGN || o.opcode == ZOB_OP_LOW_BIT || o.opcode == ZOB_OP_THRESHOLD ||
+           o.opcode == ZOB_OP_UNPACK;
+}
+
+}  // namespace
+
+bool same_shape(const zob_tensor &a, const zob_tensor &b) {
+    return a.height == b.height && a.width == b.width && a.channels == b.channels;
+}
+
+Parts::Parts(const zob_model &model, const PixelTables *pixels) : m_(model), pixels_(pixels) {
+    find_live();
+    deal_out();
+}
+
+bool Parts::known(const zob_model &m) {
+    for (uint32_t i = 0; i < m.header->ops; i++) {
+        const zob_op &o = m.ops[i];
+        switch (o.opcode) {
+        case ZOB_OP_CONV: case ZOB_OP_MAX_POOL: case ZOB_OP_AVERAGE_POOL: case ZOB_OP_AFFINE: case ZOB_OP_PRELU:
+        case ZOB_OP_CLIP: case ZOB_OP_SIGN: case ZOB_OP_THRESHOLD: case ZOB_OP_UNPACK: case ZOB_OP_ADD:
+        case ZOB_OP_SOFTMAX: case ZOB_OP_RESHAPE: case ZOB_OP_MUL: case ZOB_OP_CONCAT: case ZOB_OP_PAD:
+        case ZOB_OP_THERMOMETER: case ZOB_OP_DYNAMIC_RANGE: case ZOB_OP_LOW_BIT: case ZOB_OP_GATED_CONV:
+            break;
+        default:
+            return false;
+        }
+        const zob_tensor &in = m.tensors[o.input], &out = m.tensors[o.output];
+        const bool codes = o.opcode == ZOB_OP_CONV && o.input == m.header->input;  // whole inputs, real sums
+        if ((in.kind == ZOB_KIND_INT8 && !codes) || out.kind == ZOB_KIND_INT8) return false;
+        if (windows_of(m, o) && window_kinds(m, o) > MOST_KINDS) return false;
+    }
+    return m.header->arena_bytes <= MOST_BYTES / 4;
+}
+
+bool Parts::reads_pixels(const zob_op &o) const {
+    return o.opcode == ZOB_OP_THERMOMETER && pixels_ && pixels_->of(o.input);
+}
+
+bool Parts::reads_bytes(const zob_op &o) const {
+    if (o.opcode != ZOB_OP_CONV || o.groups != 1 || tensor(o.input).kind == ZOB_KIND_BINARY) return false;
+    const zob_parameter &w = parameter(o.parameter);
+    if (w.count / w.dims[0] > MOST_BYTE_PRODUCTS) return false;
+    if (tensor(o.input).kind == ZOB_KIND_INT8) {
+        const int32_t most = (int32_t{1} << w.bits) - 1 - w.zero_point;
+        return w.encoding == ZOB_ENCODING_BINARY || (w.zero_point <= MOST_WEIGHT && most <= MOST_WEIGHT);
+    }
+    const PixelTable *table = pixels_ ? pixels_->of(o.input) : nullptr;
+    return table && w.encoding == ZOB_ENCODING_BINARY && step_of(*table).has_value();
+}
+
+std::vector<uint32_t> Parts::inputs(const zob_op &o) const {
+    if (reads_pixels(o) || reads_bytes(o)) return {};
+    std::vector<uint32_t> read{o.input};
+    if (o.other != ZOB_NONE) read.push_back(o.other);
+    return read;
+}
+
+void Parts::find_live() {
+    std::set<uint32_t> wanted{m_.header->output};
+    for (uint32_t i = m_.header->ops; i-- > 0;) {
+        if (!wanted.count(m_.ops[i].output)) continue;
+        live_.push_back(i);
+        for (const uint32_t t : inputs(m_.ops[i])) wanted.insert(t);
+    }
+    std::reverse(live_.begin(), live_.end());
+}
+
+uint32_t Parts::windows(const zob_op &o) const { return windows_of(m_, o); }
+
+bool Parts::on_tiles(const zob_op &o) const {
+    switch (o.opcode) {
+    case ZOB_OP_AFFINE: case ZOB_OP_PRELU: case ZOB_OP_CLIP: case ZOB_OP_SIGN: case ZOB_OP_THRESHOLD:
+    case ZOB_OP_UNPACK: case ZOB_OP_ADD: case ZOB_OP_MUL: case ZOB_OP_LOW_BIT:
+        return true;
+    default:
+        return windows(o) > 0;
+    }
+}
+
+bool Parts::joins(const Part &part, const zob_op &o) const {
+    if (!part.tiles || !on_tiles(o) || !same_shape(tensor(op(part.begin).output), tensor(o.output))) return false;
+    uint32_t all_windows = windows(o), masks = 1;
+    for (size_t i = part.begin; i < part.end; i++) {
+        all_windows += windows(op(i));
+        masks += takes_mask(op(i));
+    }
+    if (all_windows > ZOB_MAX_WINDOWS || masks > ZOB_MAX_MASKS) return false;
+    for (const uint32_t t : inputs(o)) {
+        const auto writer = written_.find(t);
+        const bool here = writer != written_.end() && writer->second == parts_.size() - 1;
+        if (here && (windows(o) || !same_shape(tensor(t), tensor(o.output)))) return false;
+    }
+    return true;
+}
+
+void Parts::deal_out() {
+    for (size_t i = 0; i < live_.size(); i++) {
+        if (!parts_.empty() && joins(parts_.back(), op(i))) {
+            parts_.back().end = i + 1;
+        } else {
+            parts_.push_back({i, i + 1, on_tiles(op(i))});
+        }
+        written_[op(i).output] = parts_.size() - 1;
+    }
+}
+
+}  // namespace zob

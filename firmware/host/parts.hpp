@@ -1,0 +1,62 @@
+// A plan's operations dealt out again: those that work element by element on positions of one shape form a pass,
+// together with the convolutions and pools that begin them, as long as nobody reads across positions what the pass
+// itself writes.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "pixels.hpp"
+
+namespace zob {
+
+// Operations [begin, end) among those that are live: a pass over tiles, or one that moves data.
+struct Part {
+    size_t begin, end;
+    bool tiles;
+};
+
+class Parts {
+public:
+    // `pixels`: what depends on one 8-bit input pixel each; null where inputs are floats.
+    Parts(const zob_model &model, const PixelTables *pixels);
+
+    // Whether vector kernels know all operations of a plan.
+    static bool known(const zob_model &model);
+
+    const zob_model &model() const { return m_; }
+    const zob_tensor &tensor(uint32_t t) const { return m_.tensors[t]; }
+    const zob_parameter &parameter(uint32_t p) const { return m_.parameters[p]; }
+    const std::vector<Part> &all() const { return parts_; }
+    // Of operations whose results are read.
+    const zob_op &op(size_t i) const { return m_.ops[live_[i]]; }
+    uint32_t number(size_t i) const { return live_[i]; }
+
+    // Tensors that an operation reads from memory.
+    std::vector<uint32_t> inputs(const zob_op &o) const;
+    // How many tensors an operation reads through windows.
+    uint32_t windows(const zob_op &o) const;
+    // A thermometer of pixels.
+    bool reads_pixels(const zob_op &o) const;
+    // A convolution over bytes: of codes, or of pixels that stand for whole numbers of steps.
+    bool reads_bytes(const zob_op &o) const;
+    // Whether a tensor is written by a part, and by which one.
+    bool is_written(uint32_t t) const { return written_.count(t) != 0; }
+    size_t writer(uint32_t t) const { return written_.at(t); }
+
+private:
+    bool on_tiles(const zob_op &o) const;
+    bool joins(const Part &part, const zob_op &o) const;
+    void find_live();
+    void deal_out();
+
+    const zob_model &m_;
+    const PixelTables *pixels_;
+    std::vector<uint32_t> live_;
+    std::vector<Part> parts_;
+    std::map<uint32_t, size_t> written_;
+};
+
+bool same_shape(const zob_tensor &a, const zob_tensor &b);
+
+}  // namespace zob
