@@ -18,47 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import bench_host
-import layers
-import numpy as np
-import whole
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from converters import lce, lce_interpreter
+from tools import layers, whole
 from zobnn_edge import datasets, reference, zoo
-from zobnn_edge.boards import boards
 from zobnn_edge.engine import Engine
-from zobnn_edge.errors import ZobnnError
+from zobnn_edge.files import write_atomic
 from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.policy import Policy
-from zobnn_edge.targets import open_target
 
 OUTPUT = Path("build/bench.json")
 BASELINE = Path("tests/baseline.json")
 Record = dict[str, Any]
-
-
-def on_boards(models: dict[str, Model], inputs: np.ndarray) -> list[Record]:
-    """Instructions of one inference and bytes of RAM on every emulated board, for every model."""
-    records = []
-    for board in (b for b in boards().values() if b.emulator):
-        for case, model in models.items():
-            with open_target(f"qemu:{board.name}", model) as target:
-                target.put_inputs(inputs[:1])
-                instructions = target.run().instructions
-            records.append(
-                {
-                    "core": board.core,
-                    "board": board.name,
-                    "case": case,
-                    "instructions": instructions,
-                    "macs": sum(model.network.macs(op) for op in model.network.ops),
-                    "ram_bytes": model.arena_bytes + len(model.image.data),
-                }
-            )
-    return records
 
 
 def images_per_second(run: Callable[[], object], images: int) -> float:
@@ -71,47 +46,54 @@ def images_per_second(run: Callable[[], object], images: int) -> float:
     return images / best
 
 
-def on_host(models: dict[str, Model], inputs: np.ndarray) -> list[Record]:
+def digits_on_host(console: Console) -> list[Record]:
     """Images a second of the engine, of the LCE interpreter on the exported flatbuffer, and of the NumPy reference."""
+    network = zoo.load("digits")
+    inputs = datasets.load("digits", "test").x[:200]
+    table = Table(title="digits on this machine, one thread", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("with", "parameters", "images a second", "of LCE"):
+        table.add_column(column, justify="right" if column in ("images a second", "of LCE") else "left")
     records = []
-    for case, model in models.items():
-        engine, floats = Engine(model.plan), model.network.pixels.apply(inputs)
-        blob = lce.write(model.network)
+    for case, net in {"float32": network, "hardened 8 bit": harden(network, Policy(8))}.items():
+        model, floats, blob = Model.of(net), net.pixels.apply(inputs), lce.write(net)
+        engine = Engine(model.plan)
         runs: dict[str, Callable[[], object]] = {
-            "engine": lambda e=engine, m=model, x=floats: e.run(m.image.data, x, 1),  # type: ignore[misc]
             "LCE interpreter": lambda b=blob, x=floats: lce_interpreter.run(b, x, exact=False),  # type: ignore[misc]
-            "NumPy reference": lambda m=model, x=floats: reference.run(m.network, x),  # type: ignore[misc]
+            "engine": lambda e=engine, m=model, x=floats: e.run(m.image.data, x, 1),  # type: ignore[misc]
+            "NumPy reference": lambda n=net, x=floats: reference.run(n, x),  # type: ignore[misc]
         }
-        for name, run in runs.items():
-            rate = images_per_second(run, len(inputs))
-            records.append({"core": "host", "case": case, "with": name, "images_per_second": rate, "threads": 1})
+        rates = {name: images_per_second(run, len(inputs)) for name, run in runs.items()}
+        for name, rate in rates.items():
+            table.add_row(name, case, f"{rate:,.0f}", f"{rate / rates['LCE interpreter']:.2f}")
+            records.append(
+                {"core": "host", "case": f"digits, {case}", "with": name, "images_per_second": rate, "threads": 1}
+            )
+    console.print(table)
+    return records
+
+
+def networks_on_host(console: Console) -> list[Record]:
+    """The larger networks against their peers (bench_host.py)."""
+    records = bench_host.measure()
+    bench_host.show(records, console)
     return records
 
 
 def binary_layers(console: Console) -> list[Record]:
-    """Every layer on every core that has the memory for it, as a table of instructions a multiply-accumulate."""
-    cores = list(layers.cores().values())
-    table = Table(
-        title="instructions a MAC, thresholds and packing included", title_justify="left", box=box.SIMPLE_HEAD
-    )
-    table.add_column("layer")
-    for board in cores:
-        table.add_column(board.core.removeprefix("cortex-"), justify="right")
+    """Every layer on every core with the memory for it, printed as they come: instructions a multiply-accumulate."""
+    console.print("instructions a MAC, thresholds and packing included; c: by counting, others by tables")
+    names = [board.core.removeprefix("cortex-") for board in layers.cores().values()]
+    console.print(f"{'layer':28}" + "".join(f"{name:>10}" for name in names))
     records = []
-    for case in layers.LAYERS:
-        cells = []
-        for board in cores:
-            try:
-                record = layers.measure(case, board)
-            except ZobnnError:
-                cells.append("too large")
-                continue
-            records.append(record)
-            cells.append(f"{record['instructions'] / record['macs']:.3f}" + " c" * (record["algorithm"] == "count"))
-        table.add_row(case, *cells)
-    table.caption, table.caption_justify = "c: by counting, for want of memory or of pixels; others by tables", "left"
-    console.print(table)
+    for case, row in layers.on_cores(layers.measure, layers.LAYERS):
+        cells = [_a_mac(record) if record else "too large" for record in row]
+        console.print(f"{case:28}" + "".join(f"{cell:>10}" for cell in cells))
+        records += [r for r in row if r]
     return records
+
+
+def _a_mac(record: Record) -> str:
+    return f"{record['instructions'] / record['macs']:.3f}" + " c" * (record["algorithm"] == "count")
 
 
 def write_baseline() -> None:
@@ -124,42 +106,18 @@ def write_baseline() -> None:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print, write; what is measured is in the file before the next part begins."""
     if sys.argv[1:] == ["--baseline"]:
         write_baseline()
         return
-    network = zoo.load("digits")
-    models = {"float32": Model.of(network), "hardened 8 bit": Model.of(harden(network, Policy(8)))}
-    inputs = datasets.load("digits", "test").x[:200]
     console = Console()
-    layer_records = binary_layers(console) + whole.measure(console)
-    board_records, host_records = on_boards(models, inputs), on_host(models, inputs)
-
-    counts = Table(title="one inference, digits", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("board", "parameters", "instructions", "a MAC", "of float32", "RAM bytes"):
-        counts.add_column(column, justify="left" if column in ("board", "parameters") else "right")
-    base = {r["board"]: r["instructions"] for r in board_records if r["case"] == "float32"}
-    for r in board_records:
-        n = r["instructions"]
-        ratios = (f"{n / r['macs']:.3f}", f"{n / base[r['board']]:.4f}")
-        counts.add_row(r["board"], r["case"], f"{n:,}", *ratios, f"{r['ram_bytes']:,}")
-    console.print(counts)
-
-    speed = Table(title="this machine, one thread", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("with", "parameters", "images a second", "of LCE"):
-        speed.add_column(column, justify="right" if column in ("images a second", "of LCE") else "left")
-    lce_rate = {r["case"]: r["images_per_second"] for r in host_records if r["with"] == "LCE interpreter"}
-    for r in host_records:
-        rate = r["images_per_second"]
-        speed.add_row(r["with"], r["case"], f"{rate:,.0f}", f"{rate / lce_rate[r['case']]:.2f}")
-    console.print(speed)
-
-    larger = bench_host.measure()
-    bench_host.show(larger, console)
-
+    records: list[Record] = []
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(layer_records + board_records + host_records + larger, indent=2))
-    console.print(f"written to {OUTPUT}")
+    for part in (binary_layers, whole.measure, digits_on_host, networks_on_host):
+        started = time.perf_counter()
+        records += part(console)
+        write_atomic(OUTPUT, json.dumps(records, indent=2).encode())
+        console.print(f"{time.perf_counter() - started:.0f} s; {len(records)} records in {OUTPUT}\n")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from zobnn_edge.targets import RunResult
 IMAGES = 200
 TURNS = 3
 BATCHES = (25, IMAGES)
-RATES = {1e-6: 80, 1e-5: 20, 1e-4: 8, 1e-3: 8}
+RATES = {1e-6: 80, 1e-5: 20, 1e-4: 12, 1e-3: 8}
 """Trials a turn: at low rates most have no fault, or one."""
 Contender = Callable[[Sequence[Trial]], object]
 _ready: Barrier

@@ -6,15 +6,20 @@ kept, so that the scores are few. What the same network takes without the layer 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
 from zobnn_edge import zoo
 from zobnn_edge.boards import Board, boards
 from zobnn_edge.encoding import Binary, Float32, Uniform
+from zobnn_edge.errors import ZobnnError
 from zobnn_edge.firmware import built
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Builder, Network, Pixels
@@ -22,6 +27,7 @@ from zobnn_edge.operations import Affine, Conv, MaxPool, Thermometer, Threshold,
 from zobnn_edge.targets import open_target
 
 Record = dict[str, Any]
+T = TypeVar("T")
 MOST_ARENA = 96 * 1024
 FIRMWARE_RAM = 3840  # what the agent, its buffers and the stack take on the smallest board
 
@@ -104,9 +110,29 @@ def instructions(model: Model, board: Board) -> int:
 
 
 def code_bytes(model: Model, board: Board) -> int:
-    """Bytes of code in the firmware of a model."""
+    """Bytes of flash that the firmware of a model takes beside its plan and its parameters."""
     with built(model, board.name).open("rb") as file:
-        return int(ELFFile(file).get_section_by_name(".text")["sh_size"])
+        sections = [s for s in ELFFile(file).iter_sections() if s["sh_type"] == "SHT_PROGBITS"]
+        stored = sum(int(s["sh_size"]) for s in sections if s["sh_flags"] & SH_FLAGS.SHF_ALLOC)
+    return stored - len(model.plan) - len(model.image.data)
+
+
+def on_cores(measure: Callable[[T, Board], Record], cases: Iterable[T]) -> Iterator[tuple[T, list[Record | None]]]:
+    """What `measure` gives for each case on every core, case after case; None where a network does not fit.
+
+    As many are built and emulated side by side as this machine has cores; counts do not depend on it.
+    """
+
+    def attempt(case: T, board: Board) -> Record | None:
+        try:
+            return measure(case, board)
+        except ZobnnError:
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = [(case, [pool.submit(attempt, case, board) for board in cores().values()]) for case in cases]
+        for case, row in rows:
+            yield case, [future.result() for future in row]
 
 
 def count(case: str, board: Board) -> int:

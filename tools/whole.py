@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import layers
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from converters.larq import import_keras
+from tools import layers
 from zobnn_edge import zoo
+from zobnn_edge.boards import Board
 from zobnn_edge.errors import ZobnnError
 from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
@@ -38,6 +37,7 @@ NETWORKS = {
     "SmallCifar": Whole(lambda: import_keras(small_cifar(), pixels=CIFAR10_PIXELS), 8 << 10),
     "cifar10_bnn": Whole(lambda: zoo.load("cifar10_bnn")),
     "mnist_bnn": Whole(lambda: zoo.load("mnist_bnn")),
+    "digits": Whole(lambda: zoo.load("digits")),
 }
 """SmallCifar is not trained: what it takes does not depend on its weights."""
 
@@ -50,41 +50,36 @@ def models(case: str) -> dict[str, Model]:
     return {what: Model.of(variant, whole.arena_limit) for what, variant in variants.items()}
 
 
+def instructions(variant: tuple[str, str, Model], board: Board) -> Record:
+    """What the network of a case takes on a board, its parameters encoded in one way."""
+    case, what, model = variant
+    return {
+        "core": board.core,
+        "board": board.name,
+        "case": f"{case}, {what}",
+        "instructions": layers.instructions(model, board),
+        "macs": sum(model.network.macs(op) for op in model.network.ops),
+        "ram_bytes": model.arena_bytes + len(model.image.data),
+        "code_bytes": layers.code_bytes(model, board),
+    }
+
+
 def measure(console: Console) -> list[Record]:
-    """Every network on every core whose board has the memory for it, printed as a table."""
-    cores = list(layers.cores().values())
-    table = Table(title="instructions of one inference, millions", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("network", "parameters", "arena bytes"):
-        table.add_column(column, justify="right" if column == "arena bytes" else "left")
-    for board in cores:
-        table.add_column(board.core.removeprefix("cortex-"), justify="right")
+    """Every network on every core whose board has the memory for it, printed as they come."""
+    console.print("\ninstructions of one inference, millions")
+    names = [board.core.removeprefix("cortex-") for board in layers.cores().values()]
+    console.print(f"{'network':14}{'parameters':16}{'arena bytes':>12}" + "".join(f"{name:>12}" for name in names))
     records = []
+    for (case, what, model), row in layers.on_cores(instructions, list(_variants(console))):
+        cells = [f"{r['instructions'] / 1e6:.3f}" if r else "too large" for r in row]
+        console.print(f"{case:14}{what:16}{model.arena_bytes:>12,}" + "".join(f"{cell:>12}" for cell in cells))
+        records += [r for r in row if r]
+    return records
+
+
+def _variants(console: Console) -> Iterator[tuple[str, str, Model]]:
     for case in NETWORKS:
         try:
-            variants = models(case)
+            yield from ((case, what, model) for what, model in models(case).items())
         except ZobnnError as error:
             console.print(f"{case}: left out: {error}", soft_wrap=True)
-            continue
-        for what, model in variants.items():
-            cells = []
-            for board in cores:
-                try:
-                    n = layers.instructions(model, board)
-                except ZobnnError:
-                    cells.append("too large")
-                    continue
-                cells.append(f"{n / 1e6:.3f}")
-                records.append(
-                    {
-                        "core": board.core,
-                        "board": board.name,
-                        "case": f"{case}, {what}",
-                        "instructions": n,
-                        "macs": sum(model.network.macs(op) for op in model.network.ops),
-                        "ram_bytes": model.arena_bytes + len(model.image.data),
-                        "code_bytes": layers.code_bytes(model, board),
-                    }
-                )
-            table.add_row(case, what, f"{model.arena_bytes:,}", *cells)
-    console.print(table)
-    return records

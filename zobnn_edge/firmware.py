@@ -153,5 +153,7 @@ def _reason(log: str, target: Board) -> str:
         short = " and ".join(f"{region} of {sizes[region]} bytes by {n} bytes" for region, n in over.items())
         return f"{target.name}: the network does not fit: it exceeds {short}; take a larger board or a smaller network"
     lines = [line.strip() for line in log.splitlines() if line.strip()] or ["no output"]
-    why = next((line for line in lines if "error" in line.lower()), lines[-1])
+    why = next(
+        (line for line in lines if re.search(r"error\b(?!=)", line, re.IGNORECASE) and "-Werror" not in line), lines[-1]
+    )
     return f"{target.name}: building the firmware failed: {why}"

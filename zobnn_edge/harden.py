@@ -33,15 +33,20 @@ def harden(net: Network, policy: Policy | None = None) -> Network:
     def coding(p: Parameter) -> Coding:
         return policy.coding(p, places.get(p.name, "inner"))
 
-    folded = _equalised(_centred(fold_thresholds(net)), coding)
-    parameters = {name: _coded(p, coding(p)) for name, p in folded.parameters.items()}
-    coded = _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
+    folded = prepared(net, coding)
+    parameters = {name: coded(p, coding(p)) for name, p in folded.parameters.items()}
+    absorbed = _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
     stored = {
         name: coding(p).stored(p) if folded.parameters[name].encoding == Float32() else p
-        for name, p in coded.parameters.items()
+        for name, p in absorbed.parameters.items()
     }
-    coded = rebuilt(coded, list(coded.ops), stored)
-    return (on_bytes(coded) if policy.byte_inputs else None) or coded
+    hardened = rebuilt(absorbed, list(absorbed.ops), stored)
+    return (on_bytes(hardened) if policy.byte_inputs else None) or hardened
+
+
+def prepared(net: Network, coding: Callable[[Parameter], Coding]) -> Network:
+    """The network before its parameters get codes: thresholds in place of batch norm and sign, filters of one size."""
+    return _equalised(_centred(fold_thresholds(net)), coding)
 
 
 def _places(net: Network) -> dict[str, str]:
@@ -50,7 +55,7 @@ def _places(net: Network) -> dict[str, str]:
     return {convs[-1].weight: "last", convs[0].weight: "first"} if convs else {}
 
 
-def _coded(p: Parameter, coding: Coding) -> Parameter:
+def coded(p: Parameter, coding: Coding) -> Parameter:
     """A parameter that is still float32 in the codes that its coding says."""
     if p.encoding != Float32() or coding.encoding != "uniform":
         return p

@@ -347,6 +347,9 @@ def needs(data: bytes) -> tuple[int, int]:
     tensors, parameters = fmt.PLAN_HEADER.size, fmt.PLAN_HEADER.size + counts(data)[0] * fmt.TENSOR.size
     kinds = {code: name for name, code in fmt.KINDS.items()}
     ops, kernels = 0, set()
+    records = [fmt.PARAMETER.unpack(data, parameters + i * fmt.PARAMETER.size) for i in range(counts(data)[1])]
+    if any(p["protection"] or p["scales"] or p["encoding"] > fmt.ENCODINGS["int32"] for p in records):
+        kernels.add("protected")
     for op in _op_records(data):
         ops |= 1 << op["opcode"]
         source, target = (
@@ -359,7 +362,7 @@ def needs(data: bytes) -> tuple[int, int]:
         elif op["opcode"] == fmt.OPCODES["conv"] and source == "real":
             kernels.add("real_conv")
         elif op["opcode"] == fmt.OPCODES["conv"]:
-            weight = fmt.PARAMETER.unpack(data, parameters + op["parameter"] * fmt.PARAMETER.size)
+            weight = records[op["parameter"]]
             kernels.add("sign_conv" if weight["encoding"] == fmt.ENCODINGS["binary"] else "code_conv")
     return ops, sum(fmt.KERNELS[kernel] for kernel in kernels)
 

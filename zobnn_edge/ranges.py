@@ -16,7 +16,7 @@ from zobnn_edge.policy import Coding
 
 NARROW = np.linspace(1.0, 0.7, 16).tolist()
 """How much narrower an end of a range of least error may be than the values reach."""
-NARROWER = np.geomspace(1.0, 0.05, 24).tolist()
+NARROWER = NARROW + np.geomspace(0.65, 0.05, 12).tolist()
 """The same of a range of least damage."""
 
 

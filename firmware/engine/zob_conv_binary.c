@@ -33,16 +33,16 @@ static int32_t ceiling(float t) {
 
 #define NEAR 128u    /* rounding to float32 moves a product of 32 bits by no more */
 #define LEAST_BITS 12u
+#define NOT_SURE INT32_MAX
 
 /* Values of bytes, scale * n, in fixed point: those of |n| < 256 are `mantissa` * n / 2^`fraction`, before rounding. */
 typedef struct {
     uint32_t mantissa, fraction;
 } fixed;
 
-/* The scale of a parameter of bytes; 0 where it is too large or too small. */
+/* The scale of a parameter of bytes; 0 where it is too large or too small, or n may be. */
 static int fixed_of(const zob_parameter *p, fixed *to) {
     uint32_t bits, exponent;
-    if (!zob_is_plain(p) || p->encoding != ZOB_ENCODING_UNIFORM || p->bits != 8u) return 0;
     if (p->zero_point < 0 || p->zero_point > 255) return 0;
     memcpy(&bits, &p->scale, 4u);
     exponent = bits >> 23;
@@ -57,25 +57,38 @@ static int32_t ceiling_of_value(const zob_parameter *p, const uint8_t *image, ui
     return ceiling(value);
 }
 
-/* The ceilings of `count` values of a parameter, at most ZOB_MAX_BLOCK. Those of bytes are found without making floats
- * of them, unless rounding to float32 might have made a whole number of one beside it. */
+/* The ceiling of the value of n; NOT_SURE where rounding to float32 might have made a whole number of one beside it. */
+static ZOB_INLINE int32_t ceiling_of(fixed scale, int32_t n) {
+    const uint32_t product = scale.mantissa * (uint32_t)(n < 0 ? -n : n), mask = ((uint32_t)1 << scale.fraction) - 1u;
+    const uint32_t below = product & mask;
+    const int32_t whole = (int32_t)(product >> scale.fraction);
+    if (n < 0) return below > mask - NEAR ? NOT_SURE : -whole;
+    return below - 1u < NEAR ? NOT_SURE : whole + (below != 0u);
+}
+
+/* The ceilings of `count` values of a parameter, at most ZOB_MAX_BLOCK. Bytes that repeat are looked at once. */
 static void ceilings(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, int32_t *to) {
-    const uint8_t *code = image + p->offset + first;
-    float values[ZOB_MAX_BLOCK];
-    fixed scale;
-    if (fixed_of(p, &scale)) {
-        const uint32_t mask = ((uint32_t)1 << scale.fraction) - 1u;
+    if (zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM && p->bits == 8u) {
+        const uint8_t *codes = image + p->offset + first;
+        const int32_t zero_point = p->zero_point;
+        fixed scale = {0u, 0u};
+        const int is_fixed = fixed_of(p, &scale);
+        uint32_t before = 256u;
+        int32_t last = 0;
         for (uint32_t i = 0; i < count; i++) {
-            const int32_t n = (int32_t)code[i] - p->zero_point;
-            const uint32_t product = scale.mantissa * (uint32_t)(n < 0 ? -n : n), below = product & mask;
-            const int32_t whole = (int32_t)(product >> scale.fraction);
-            to[i] = n < 0 ? -whole : whole + (below != 0u);
-            if (n < 0 ? below > mask - NEAR : below - 1u < NEAR) to[i] = ceiling_of_value(p, image, first + i);
+            const uint32_t code = codes[i];
+            if (code != before) {
+                last = is_fixed ? ceiling_of(scale, (int32_t)code - zero_point) : NOT_SURE;
+                if (last == NOT_SURE) last = ceiling_of_value(p, image, first + i);
+            }
+            before = code;
+            to[i] = last;
         }
-        return;
+    } else {
+        float values[ZOB_MAX_BLOCK];
+        zob_decode(p, image, first, count, values);
+        for (uint32_t i = 0; i < count; i++) to[i] = ceiling(values[i]);
     }
-    zob_decode(p, image, first, count, values);
-    for (uint32_t i = 0; i < count; i++) to[i] = ceiling(values[i]);
 }
 
 /* The limits of a block by trial; 0 if one of its filters has none. */

@@ -72,7 +72,7 @@ void zob_conv_bytes(const zob_context *c, const zob_sink *sink) {
     b.codes = c->image + weight->offset;
     b.rest = c->model->header->image_bytes - weight->offset;
     b.scratch = c->arena + op->scratch + (sink->intervals ? sizeof(zob_interval) * c->out->channels : 0u);
-    if (weight->protection != ZOB_PROTECTION_NONE) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && weight->protection != ZOB_PROTECTION_NONE) {
         uint8_t *const codes = b.scratch + 40u * b.quads;
         zob_correct_codes(weight, c->image, codes);
         b.codes = codes;

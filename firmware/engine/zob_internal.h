@@ -149,9 +149,12 @@ void zob_open(zob_model *model, const void *plan);
 /* What is not plain, that is with redundant bits, scales in memory, or floats other than float32 (zob_protect.c): whether
  * a parameter is plain; the same as zob_decode; and of protected codes the corrected ones, packed as if they were plain,
  * into zob_corrected_bytes bytes. */
-int zob_is_plain(const zob_parameter *p);
 void zob_decode_protected(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out);
 void zob_correct_codes(const zob_parameter *p, const uint8_t *image, uint8_t *out);
+
+static inline int zob_is_plain(const zob_parameter *p) {
+    return p->protection == ZOB_PROTECTION_NONE && p->scales == ZOB_SCALES_FLASH && p->encoding <= ZOB_ENCODING_INT32;
+}
 
 static inline uint64_t zob_corrected_bytes(const zob_parameter *p) {
     return p->protection == ZOB_PROTECTION_NONE ? 0u : 4u * (((uint64_t)p->count * p->bits + 31u) / 32u + 1u);

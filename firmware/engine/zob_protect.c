@@ -43,10 +43,6 @@ uint64_t zob_stored_bits(const zob_parameter *p) {
     return (uint64_t)p->count * cell_bits(p) + 32u * scales_words(p);
 }
 
-int zob_is_plain(const zob_parameter *p) {
-    return p->protection == ZOB_PROTECTION_NONE && p->scales == ZOB_SCALES_FLASH && p->encoding <= ZOB_ENCODING_INT32;
-}
-
 /* Hamming's numbering: data bits have the positions that are no powers of two. 32 at a check bit's. */
 static uint32_t data_bit(uint32_t position) {
     uint32_t length = 0;
@@ -252,7 +248,7 @@ zob_status zob_check(const zob_model *model, const void *image, uint32_t image_b
     if (!model || !image || !health || (uintptr_t)image % 4u) return ZOB_E_ARGUMENT;
     if (image_bytes != model->header->image_bytes) return ZOB_E_IMAGE;
     health->corrected = health->lost = 0u;
-    for (uint32_t i = 0; i < model->header->parameters; i++) {
+    for (uint32_t i = 0; ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && i < model->header->parameters; i++) {
         check_parameter(&model->parameters[i], (const uint8_t *)image, health);
     }
     return ZOB_OK;

@@ -72,7 +72,9 @@ void Arrangement::lay_out() {
                      [](const Place *a, const Place *b) { return a->image_bytes() > b->image_bytes(); });
     const auto place_all = [&](uint32_t images) {
         size_t total = 0;
-        const auto bytes = [&](const Place *p) { return aligned(size_t{images} * p->image_bytes() + ZOB_TILE * p->cell + SLACK); };
+        const auto bytes = [&](const Place *p) {
+            return aligned(size_t{images} * p->image_bytes() + ZOB_TILE * p->cell + SLACK);
+        };
         for (auto p = order.begin(); p != order.end(); p++) {
             std::vector<std::pair<size_t, size_t>> busy;
             for (auto q = order.begin(); q != p; q++) {

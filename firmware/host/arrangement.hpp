@@ -8,7 +8,6 @@
 namespace zob {
 
 constexpr size_t NEVER = SIZE_MAX;
-constexpr size_t MOST_BYTES = size_t{1} << 30;  // offsets in an arena are 32 bits wide
 
 // Stages: the input is read in stage 0, part i runs in stage i + 1, scores are written in the last. A tensor that only
 // its own pass reads has no place: it never leaves the tile.

@@ -162,7 +162,9 @@ public:
     Rerunner(const Rerunner &) = delete;
     Rerunner &operator=(const Rerunner &) = delete;
 
-    void put_floats(Floats x) { put(reinterpret_cast<const uint8_t *>(x.data()), x.shape(0), x.shape(1), ZOB_INPUT_FLOAT32); }
+    void put_floats(Floats x) {
+        put(reinterpret_cast<const uint8_t *>(x.data()), x.shape(0), x.shape(1), ZOB_INPUT_FLOAT32);
+    }
     void put_pixels(Pixels x) { put(x.data(), x.shape(0), x.shape(1), ZOB_INPUT_UINT8); }
 
     double run(Bytes image, Scores scores) {

@@ -9,8 +9,8 @@ namespace zob {
 class Compiler {
 public:
     Compiler(const zob_model &model, uint32_t format)
-        : m_(model), format_(format), pixels_(format == ZOB_INPUT_UINT8 ? std::make_unique<PixelTables>(model) : nullptr),
-          parts_(model, pixels_.get()), places_(parts_), out_(new Program) {}
+        : m_(model), format_(format),
+          pixels_(format == ZOB_INPUT_UINT8 ? std::make_unique<PixelTables>(model) : nullptr), parts_(model, pixels_.get()), places_(parts_), out_(new Program) {}
 
     std::unique_ptr<Program> compile();
 

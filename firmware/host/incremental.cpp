@@ -35,15 +35,23 @@ bool Incremental::each_live(size_t input, size_t slot, size_t stage, Visit visit
 }
 
 void Incremental::keep(size_t input, size_t slot, size_t stage) {
-    each_live(input, slot, stage, [](uint8_t *kept, uint8_t *memory, size_t n) { return std::memcpy(kept, memory, n) != nullptr; });
+    each_live(input, slot, stage, [](uint8_t *kept, const uint8_t *memory, size_t n) {
+        std::memcpy(kept, memory, n);
+        return true;
+    });
 }
 
 void Incremental::bring_back(size_t input, size_t slot, size_t stage) {
-    each_live(input, slot, stage, [](uint8_t *kept, uint8_t *memory, size_t n) { return std::memcpy(memory, kept, n) != nullptr; });
+    each_live(input, slot, stage, [](const uint8_t *kept, uint8_t *memory, size_t n) {
+        std::memcpy(memory, kept, n);
+        return true;
+    });
 }
 
 bool Incremental::is_golden(size_t input, size_t slot, size_t stage) {
-    return each_live(input, slot, stage, [](uint8_t *kept, uint8_t *memory, size_t n) { return std::memcmp(memory, kept, n) == 0; });
+    return each_live(input, slot, stage, [](const uint8_t *kept, const uint8_t *memory, size_t n) {
+        return std::memcmp(memory, kept, n) == 0;
+    });
 }
 
 void Incremental::move(size_t from, size_t to, size_t stage) {
@@ -111,15 +119,19 @@ void Incremental::leave(size_t stage) {
 void Incremental::run_stage(size_t stage, bool changed_only) {
     const size_t size = network_->input_bytes();
     if (network_->stages()[stage].reads_input) {
-        for (size_t slot = 0; slot < slots_.size(); slot++) std::copy_n(&inputs_[slots_[slot] * size], size, &gathered_[slot * size]);
+        for (size_t slot = 0; slot < slots_.size(); slot++) {
+            std::copy_n(&inputs_[slots_[slot] * size], size, &gathered_[slot * size]);
+        }
     }
-    network_->run(stage, memory_.data(), gathered_.data(), static_cast<uint32_t>(slots_.size()), scores_.data(), changed_only);
+    const uint32_t images = static_cast<uint32_t>(slots_.size());
+    network_->run(stage, memory_.data(), gathered_.data(), images, scores_.data(), changed_only);
 }
 
 // Blocks of channels that changed can be put into the golden output, where that was kept.
 bool Incremental::runs_by_blocks(size_t stage) const {
     const std::vector<bool> &blocks = network_->changes()[stage].blocks;
-    return shortcuts_.by_blocks && kept(stage) && kept(stage + 1) && std::count(blocks.begin(), blocks.end(), false) > 0;
+    const bool some = std::count(blocks.begin(), blocks.end(), false) > 0;
+    return shortcuts_.by_blocks && kept(stage) && kept(stage + 1) && some;
 }
 
 double Incremental::share_changed(size_t stage) const {
@@ -151,9 +163,10 @@ double Incremental::run_block(size_t first, size_t images, float *scores) {
 double Incremental::run(const uint8_t *image, float *scores) {
     network_->prepare(image);
     plan_joins();
+    const size_t block = network_->images();
     double work = 0;
-    for (size_t first = 0; first < count_; first += network_->images()) {
-        work += run_block(first, std::min<size_t>(network_->images(), count_ - first), scores + first * network_->output_count());
+    for (size_t first = 0; first < count_; first += block) {
+        work += run_block(first, std::min(block, count_ - first), scores + first * network_->output_count());
     }
     return work;
 }

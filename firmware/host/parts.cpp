@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "arrangement.hpp"
+#include "place.hpp"
 #include "windows.hpp"
 
 namespace zob {

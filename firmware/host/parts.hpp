@@ -1,5 +1,6 @@
-// A plan's operations dealt out again: those that work element by element on positions of one shape form a pass, together
-// with the convolutions and pools that begin them, as long as nobody reads across positions what the pass itself writes.
+// A plan's operations dealt out again: those that work element by element on positions of one shape form a pass,
+// together with the convolutions and pools that begin them, as long as nobody reads across positions what the pass
+// itself writes.
 #pragma once
 
 #include <map>

@@ -17,7 +17,8 @@ uint32_t terms_of(const zob_window &w, const WindowTables &t) {
 
 }  // namespace
 
-PassWriter::PassWriter(const Parts &parts, const PixelTables *pixels, const Arrangement &places, size_t stage, Program &out)
+PassWriter::PassWriter(const Parts &parts, const PixelTables *pixels, const Arrangement &places, size_t stage,
+                       Program &out)
     : parts_(parts), pixels_(pixels), places_(places), stage_(stage), part_(parts.all()[stage - 1]), out_(out),
       shape_(parts.tensor(parts.op(part_.begin).output)) {}
 
@@ -181,7 +182,7 @@ bool PassWriter::emit_with_next(size_t i) {
     const zob_op &o = parts_.op(i), *next = sole_reader(i);
     if (!next) return false;
     if (next->opcode == ZOB_OP_SIGN && o.opcode == ZOB_OP_AFFINE && o.bias != ZOB_NONE) {
-        // x + b < 0 where x < -b: a sum of two floats is rounded to 0 only where it is 0; true of infinities and NaN too.
+        // x + b < 0 where x < -b: a sum of two floats is rounded to 0 only where it is 0; true of infinities and NaN.
         zob_op scale = o;
         scale.bias = ZOB_NONE;
         emit_affine(scale);
@@ -374,7 +375,8 @@ void PassWriter::emit_real_conv(const zob_op &o) {
     prepare(prepare_reals(weight, s.table));
     s.window = add_window(o, places_.place(o.input), std::move(t), w);
     steps_.push_back(s);
-    if (parts_.tensor(o.input).kind == ZOB_KIND_INT8) steps_.push_back(scale_by(parts_.tensor(o.input).scale, weight.dims[0]));
+    const zob_tensor &in = parts_.tensor(o.input);
+    if (in.kind == ZOB_KIND_INT8) steps_.push_back(scale_by(in.scale, weight.dims[0]));
 }
 
 // One window over bits, or two over two tensors of them.
@@ -419,7 +421,8 @@ void PassWriter::emit_byte_conv(const zob_op &o) {
         }
     }
     zob_tile_step s = step(ZOB_STEP_CONV_BYTES);
-    s.low = parts_.tensor(o.input).kind == ZOB_KIND_INT8 ? parts_.tensor(o.input).scale : *step_of(*pixels_->of(o.input));
+    const zob_tensor &in = parts_.tensor(o.input);
+    s.low = in.kind == ZOB_KIND_INT8 ? in.scale : *step_of(*pixels_->of(o.input));
     s.table = static_cast<uint32_t>(reserve(4 * size_t{filters} * t.offsets.size()));
     s.bias = static_cast<uint32_t>(reserve(4 * size_t{filters}));
     prepare(prepare_bytes(weight, elements, zero_of(o), s.table, s.bias));

@@ -9,6 +9,7 @@
 
 namespace zob {
 
+constexpr size_t MOST_BYTES = size_t{1} << 30;  // offsets in a thread's memory are 32 bits wide
 constexpr uint32_t SLACK = 64 * ZOB_TILE;  // bytes behind a tensor that a tile may touch
 
 inline size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }

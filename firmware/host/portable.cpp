@@ -103,7 +103,8 @@ void PortableStages::prepare(const uint8_t *image) {
         changes_[k].any = false;
         for (uint32_t i = first_[k]; i < first_[k + 1]; i++) {
             const zob_op &o = m_.ops[i];
-            for (const uint32_t p : {o.parameter, o.bias, o.multiplier}) changes_[k].any = changes_[k].any || !is_golden(p);
+            const bool golden = is_golden(o.parameter) && is_golden(o.bias) && is_golden(o.multiplier);
+            changes_[k].any = changes_[k].any || !golden;
         }
     }
 }

@@ -15,7 +15,7 @@ struct Extent {
 struct Stage {
     std::vector<Extent> live;  // what it or a later stage reads of what earlier ones wrote
     double work;               // of one image: multiply-adds and elements written
-    bool reads_input;
+    bool reads_input;          // of the network
 };
 
 // What a stage's parameters are, compared with those that were called golden.
@@ -38,8 +38,8 @@ public:
     virtual void prepare(const uint8_t *image) = 0;
     virtual const std::vector<Change> &changes() const = 0;
 
-    // Run one stage on the first `images` of a block whose memory holds what is live before it. The first stages read
-    // `inputs`, the last one writes `scores`. With `changed_only`, only the blocks of channels that changed are run; the
+    // Run one stage on the first `images` of a block whose memory holds what is live before it. Stages that say so read
+    // `inputs`, the last one writes `scores`. With `changed_only` only the blocks of channels that changed are run, the
     // others are left as they lie in memory.
     virtual void run(size_t stage, uint8_t *memory, const uint8_t *inputs, uint32_t images, float *scores,
                      bool changed_only) const = 0;

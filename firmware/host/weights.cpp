@@ -53,7 +53,9 @@ Preparation prepare_negated(const zob_parameter &p, size_t at) {
 }
 
 Preparation prepare_constant(float value, uint32_t channels, size_t at) {
-    const auto fill = [=](const uint8_t *, uint8_t *parameters) { std::fill_n(view<float>(parameters, at), channels, value); };
+    const auto fill = [=](const uint8_t *, uint8_t *parameters) {
+        std::fill_n(view<float>(parameters, at), channels, value);
+    };
     return {0, 0, {}, fill};
 }
 

@@ -30,7 +30,7 @@ from zobnn_edge.faults.models import FaultSet
 from zobnn_edge.faults.space import Filter
 from zobnn_edge.link.client import NoAnswer, Refused, Restarted
 from zobnn_edge.model_file import Model
-from zobnn_edge.targets import RunResult
+from zobnn_edge.targets import Options, RunResult
 from zobnn_edge.targets.emulated import EmulatedTarget
 from zobnn_edge.targets.host import HostTarget
 
@@ -223,7 +223,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The script of the next target that is opened."""
     script: list[Any] = []
 
-    def open_scripted(spec: str, model: Model) -> Scripted:
+    def open_scripted(spec: str, model: Model, options: Options) -> Scripted:
         target = Scripted(model)
         target.script = script
         return target
@@ -254,7 +254,8 @@ def test_outcomes_of_runs_that_give_no_scores(scripted: list[Any]) -> None:
     assert [r.outcome.value for r in rows if isinstance(r, Row)] == [
         *("hang", "crash", "detected", "harness_error", "sdc_critical"),
     ]
-    assert [r.detail for r in rows if isinstance(r, Row)][:2] == ["nobody", "fault"]
+    details = [r.detail for r in rows if isinstance(r, Row)]
+    assert details[:2] == ["nobody; brought back by reset", "fault; brought back by reset"]
     assert rows[0].correct == 0  # type: ignore[union-attr]
 
 

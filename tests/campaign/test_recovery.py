@@ -6,6 +6,9 @@ import os
 import random
 import signal
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +22,8 @@ from zobnn_edge.campaign.lanes import lanes
 from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.campaign.plan import Job, Plan
 from zobnn_edge.campaign.runner import opened, run
+from zobnn_edge.campaign.schedule import Schedule
 from zobnn_edge.model_file import Model
-from zobnn_edge.targets.process import ProcessTarget
 
 SPEC = "qemu:mps2-an386"
 KILLS = 20
@@ -31,34 +34,41 @@ def job(trials: int) -> Job:
     return Job(Plan((0.003, 0.03), trials), model.to_bytes(), dyadic_inputs(model.network, 4), np.arange(4) % 10)
 
 
-def rows_of(what: Job, spec: str, path: Path) -> list[Row]:
+def ignore(schedule: Schedule) -> None:
+    """What is called when some trials are done, if nothing is to be."""
+
+
+def rows_of(what: Job, spec: str, path: Path, progress: Callable[[Schedule], None] = ignore) -> list[Row]:
     places = lanes(what, [spec])
     with opened(what, path, places) as journal:
-        run(what, journal, places)
+        run(what, journal, places, progress)
         assert {control.outcome for control in journal.controls()} == {Outcome.MASKED}
         return [replace(row, target="", instructions=None, detail="") for row in journal.rows()]
 
 
 def test_an_emulator_killed_twenty_times_changes_no_result(tmp_path: Path) -> None:
-    """At random instants: in a trial, in a control, in the recovery from the kill before."""
-    what = job(130)
-    when, killed, done = random.Random(4), 0, threading.Event()
+    """All over the campaign, at random instants: in a trial, in a control, in the recovery from the kill before."""
+    what, when, killed = job(100), random.Random(4), list[int]()
+    timers: list[threading.Timer] = []
 
-    def kill_again_and_again() -> None:
-        nonlocal killed
-        while not done.wait(when.uniform(0.1, 0.9)) and killed < KILLS:
-            for bench in list(lanes_module._benches.values()):
-                target = bench.target
-                if isinstance(target, ProcessTarget) and target.pid:
-                    os.kill(target.pid, signal.SIGKILL)
-                    killed += 1
+    def kill() -> None:
+        for bench in list(lanes_module._benches.values()):
+            for _ in range(10_000):  # it may just be started again
+                pid = getattr(bench.target, "pid", 0)
+                if pid and pid not in killed:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
+                        break
+                time.sleep(0.001)
 
-    killer = threading.Thread(target=kill_again_and_again)
-    killer.start()
-    try:
-        disturbed = rows_of(what, SPEC, tmp_path / "disturbed.db")
-    finally:
-        done.set()
-        killer.join()
-    assert killed == KILLS
+    def progress(schedule: Schedule) -> None:
+        while len(timers) < KILLS and len(timers) * 9 <= schedule.done:
+            timers.append(threading.Timer(when.uniform(0, 0.1), kill))
+            timers[-1].start()
+
+    disturbed = rows_of(what, SPEC, tmp_path / "disturbed.db", progress)
+    for timer in timers:
+        timer.join()
+    assert len(killed) == KILLS
     assert disturbed == rows_of(what, "host", tmp_path / "host.db")

@@ -123,6 +123,8 @@ BAD = {
     "bits": (["harden", "net.zob", "--bits", "17", "-o", "out.zob"], "codes of 17 bits"),
     "no bits": (["harden", "net.zob", "--bits", "many", "-o", "out.zob"], "--bits"),
     "no output": (["harden", "net.zob"], "--output"),
+    "no policy": (["harden", "net.zob", "--policy", "none", "-o", "out.zob"], "there is no policy none"),
+    "suggest what": (["harden", "net.zob", "--suggest"], "--suggest needs --fault-rate"),
     "no folder": (["harden", "net.zob", "-o", "no/where/out.zob"], "cannot be written"),
     "nothing to export": (["export", "net.zob"], "--tflite"),
     "unknown verb": (["frobnicate"], "frobnicate"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import layers
+from tools import layers, whole
 
 BASELINE: dict[str, dict[str, int]] = json.loads((Path(__file__).parents[1] / "baseline.json").read_text())
 ALLOWED = 1.03
@@ -20,3 +20,21 @@ ALLOWED = 1.03
 def test_no_more_instructions(core: str, case: str) -> None:
     counted = layers.count(case, layers.cores()[core])
     assert counted <= ALLOWED * BASELINE[core][case], f"{counted} instructions; make it faster or the baseline anew"
+
+
+def assert_hardening_is_free(case: str, core: str) -> None:
+    taken = {what: layers.instructions(model, layers.cores()[core]) for what, model in whole.models(case).items()}
+    assert taken["hardened 8 bit"] <= taken["float32"], f"{case}, {core}: {taken}"
+
+
+def test_hardening_is_free() -> None:
+    """Codes take no instruction more than float32 parameters."""
+    assert_hardening_is_free("digits", "cortex-m4")
+
+
+@pytest.mark.study
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m7", "cortex-m33", "cortex-m3"])
+@pytest.mark.parametrize("case", ["FracBNN", "CNV", "SmallCifar", "cifar10_bnn", "mnist_bnn"])
+def test_hardening_is_free_for_whole_networks(case: str, core: str) -> None:
+    """The same of the networks of `make bench`."""
+    assert_hardening_is_free(case, core)

@@ -40,14 +40,14 @@ POLICIES = {
 }
 
 
-def net_of(seed: int, channels: int = 33) -> Network:
+def net_of(seed: int, channels: int = 9) -> Network:
     """Every kind of real parameter: first and last weights, affine, slopes, thresholds before and after a gate."""
     a = Author((5, 5, 3), seed, DYADIC).conv(channels, 3, weight=None).affine().sign()
     a.conv(34, 2).affine().prelu().sign().conv(5, 1).affine(spread=3.0).sign()
     return a.unpack().dense(4, weight=None).affine().network()
 
 
-def assert_same(net: Network, rates: tuple[float, ...] = (1e-3, 1e-2, 0.1, 0.4), n: int = 2) -> None:
+def assert_same(net: Network, rates: tuple[float, ...] = (1e-2, 0.3), n: int = 2) -> None:
     """Vector program, portable engine and reference give the same bits and health, with and without flips."""
     model = Model.of(net)
     engines = [Engine(model.plan, name) for name in dict.fromkeys((instruction_sets()[0], "portable"))]
@@ -73,7 +73,7 @@ def replace_bytes(policy: Policy) -> Policy:
     return Policy(**{**{k: getattr(policy, k) for k in policy.__dataclass_fields__}, "byte_inputs": False})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 1 << 31),
     channels=st.sampled_from([1, 5, 32, 33]),
@@ -176,9 +176,7 @@ def test_a_flatbuffer_stores_float16_and_refuses_the_rest_by_name() -> None:
         lce_interpreter.run(lce.write(halves), x).reshape(10, -1), reference.run(halves, x).reshape(10, -1)
     )
     for name in ("hamming", "ram", "clamped", "guarded", "secded"):
-        with pytest.raises(
-            ModelError, match=r"affine3/scale: a TFLite flatbuffer has no place for .*; export the C"
-        ):
+        with pytest.raises(ModelError, match=r"affine3/scale: a TFLite flatbuffer has no place for .*; export the C"):
             lce.write(harden(net, POLICIES[name]))
 
 

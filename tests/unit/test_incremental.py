@@ -11,8 +11,10 @@ from tests.networks import NETWORKS, dyadic_inputs
 from zobnn_edge.engine import Engine, instruction_sets
 from zobnn_edge.faults.models import FaultSet
 from zobnn_edge.faults.space import Filter
+from zobnn_edge.harden import harden
 from zobnn_edge.incremental import Incremental
 from zobnn_edge.model_file import Model
+from zobnn_edge.policy import Policy
 
 MODELS = {name: Model.of(make()) for name, make in NETWORKS.items()}
 INPUTS = {name: dyadic_inputs(model.network, 4).reshape(4, -1) for name, model in MODELS.items()}
@@ -84,6 +86,22 @@ def test_every_input_of_many_blocks(ways: dict[str, bool]) -> None:
         image = model.image.flipped(flips.tolist()).data
         scores, _ = again.run(image)
         assert np.array_equal(scores.view(np.uint32), Engine(model.plan).run(image, x).view(np.uint32))
+
+
+@pytest.mark.parametrize(
+    "policy", [Policy(protection="secded"), Policy(12, scales="tmr"), Policy(6, protection="voted:3")]
+)
+@pytest.mark.parametrize("instructions", dict.fromkeys((instruction_sets()[0], "portable")))
+def test_every_stored_bit_of_protected_parameters_counts(policy: Policy, instructions: str) -> None:
+    """Two flips in one place, which no code corrects, and flips in what is stored beside the codes."""
+    model = Model.of(harden(NETWORKS["binary_chain-float32"](), policy))
+    x = dyadic_inputs(model.network, 3).reshape(3, -1)
+    again, engine = Incremental(model, x, instructions=instructions), Engine(model.plan)
+    for region in model.image.regions:
+        part = Filter(parameters=(region.name,)).of(model.image)
+        for seed, rate in enumerate((0.01, 0.3)):
+            image = model.image.flipped(FaultSet("rate", rate, seed).addresses(part).tolist()).data
+            assert again.run(image)[0].tobytes() == engine.run(image, x).tobytes(), region.name
 
 
 def test_pixels_are_inputs_as_well() -> None:

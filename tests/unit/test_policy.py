@@ -15,6 +15,7 @@ from zobnn_edge import ranges, reference
 from zobnn_edge.encoding import Float32, Uniform
 from zobnn_edge.errors import InputError
 from zobnn_edge.harden import harden
+from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
 from zobnn_edge.operations import Conv
 from zobnn_edge.policy import Coding, Policy
@@ -61,15 +62,17 @@ def test_least_damage_is_what_flips_do(seed: int, rate: float, bits: int) -> Non
     values = (rng.normal(size=60) ** 3).astype(np.float32)
     coding = Coding(bits, "damage", fault_rate=rate)
     chosen = ranges.choose(values, coding)
-    for other in ("minmax", "error", "symmetric", "percentile"):
+    for other in ("minmax", "error"):
         rival = ranges.choose(values, Coding(bits, other, fault_rate=rate))
-        assert ranges.damage(values, chosen, coding) <= ranges.damage(values, rival, coding) * 1.05
+        assert ranges.damage(values, chosen, coding) <= ranges.damage(values, rival, coding)
+    if rate < 1e-2:
+        return  # too few flips to compare with
     codes = np.tile(chosen.encode(values), (3000, 1))
     flips = rng.random((*codes.shape, bits)) < rate
     hit = codes ^ (flips * (1 << np.arange(bits))).sum(-1).astype(np.uint32)
     flipped = np.square(chosen.decode(hit).astype(np.float64) - chosen.decode(codes)).sum(1).mean()
     expected = ranges.damage(values, chosen, coding) - ranges.squared_error(values, chosen)
-    assert flipped == pytest.approx(expected, rel=0.5)
+    assert flipped == pytest.approx(expected, rel=0.2)
 
 
 def test_rules_choose_by_layer_role_type_and_place_and_the_last_word_counts() -> None:
@@ -154,6 +157,17 @@ def test_layers_that_there_are_not_are_named() -> None:
     policy = Policy.parse('[[rules]]\nlayers = ["conv*"]\nbits = 4\n[[rules]]\nlayers = ["dense9"]\nbits = 4')
     with pytest.raises(InputError, match="policy, rule 2: there is no layer dense9; there are conv1, affine2"):
         harden(small(), policy)
+
+
+@pytest.mark.parametrize("name", policies.shipped())
+def test_shipped_policies_harden_any_network(name: str) -> None:
+    policy = policies.load(name)
+    hardened = harden(small(), policy)
+    for p in hardened.parameters.values():
+        assert p.type == "binary" or p.encoding.bits == policy.coding(p).bits
+    if name == "best12":
+        regions = Model.of(hardened).image.regions
+        assert all(r.bits <= 12 * r.count for r in regions if r.type != "binary")
 
 
 def test_a_policy_that_is_no_file_and_not_shipped_is_named(tmp_path: Path) -> None:

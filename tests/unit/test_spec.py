@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from zobnn_edge import _engine
-from zobnn_edge.encoding import Binary, Uniform, pack
+from zobnn_edge.encoding import Binary, Encoding, Protected, Uniform, pack
 from zobnn_edge.engine import random_order
+from zobnn_edge.protection import Hamming, Secded, Voted
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +34,16 @@ def test_encoding_examples() -> None:
     assert pack(codes, Uniform(12, 1.0, 0)).hex(" ").upper() == example("twelve-bit")
     row = Binary(row=3)
     assert pack(row.encode(np.array([-1.0, 1.0, -1.0])), row).hex(" ").upper() == example("row")
+
+
+def test_protection_examples() -> None:
+    def stored(codes: list[int], encoding: Encoding) -> str:
+        return pack(np.array(codes, np.uint32), encoding).hex(" ").upper()
+
+    assert stored([0xA5, 0x3C], Protected(Uniform(8, 1.0, 0), Hamming())) == example("hamming")
+    assert stored([0x2D, 0x13], Protected(Uniform(6, 1.0, 0), Voted(3))) == example("voted")
+    assert stored([0xABC, 0x123], Protected(Uniform(12, 1.0, 0), Secded())) == example("secded")
+    assert stored([0x11, 0x22], Uniform(8, 0.5, 3, scales="ram")) == example("scales")
 
 
 def test_generator_examples() -> None:

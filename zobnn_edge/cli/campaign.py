@@ -40,7 +40,8 @@ def campaign(
     dataset: Annotated[str, typer.Option(metavar="DATASET", help="digits, mnist, cifar10, or X.npy,Y.npy.")],
     journal: Annotated[Path, typer.Option(metavar="RUN.db", help="Where trials are recorded; if it is there: go on.")],
     target: Annotated[
-        list[str] | None, typer.Option(metavar="TARGET", help="host, qemu:BOARD or serial:PORT (repeat); default host.")
+        list[str] | None,
+        typer.Option(metavar="TARGET", help="host, qemu:BOARD, serial:PORT ... (repeat); default host."),
     ] = None,
     model: Annotated[
         str, typer.Option(help="rate, single, count, adjacent, burst, stuck0 or stuck1: what is hit in a trial.")

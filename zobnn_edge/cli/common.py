@@ -24,7 +24,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 PixelsOption = Annotated[
     str | None, typer.Option(metavar="LOW:HIGH", help="What 8-bit inputs 0 and 255 stand for; default 0:255.")
 ]
-TargetOption = Annotated[str, typer.Option(metavar="TARGET", help="host, native, qemu:BOARD or serial:PORT.")]
+TargetOption = Annotated[
+    str, typer.Option(metavar="TARGET", help="host, native, qemu:BOARD, serial:PORT or gdb:PLACE.")
+]
 
 
 def read_model(net: str, pixels: Pixels | None = None) -> Model:

@@ -32,7 +32,8 @@ def boards(
 ) -> None:
     """List the boards firmware can be built for, or begin a new one.
 
-    An emulated board is the target qemu:BOARD, any other serial:PORT, and the process of this machine native.
+    An emulated board is the target qemu:BOARD, any other serial:PORT, and the process of this machine native. Firmware
+    without the project's agent is gdb:HOST:PORT,FW.elf.
     `--new` makes a folder that builds at once; docs/porting.md says what to put in.
     """
     if new is not None:

@@ -45,7 +45,8 @@ def _options(
 ) -> None:
     """Binary neural networks on microcontrollers: import, harden against bit flips, deploy, inject, measure.
 
-    NET is a .zob file, anything `zobnn import` takes, or zoo:NAME. TARGET is host, native, qemu:BOARD or serial:PORT.
+    NET is a .zob file, anything `zobnn import` takes, or zoo:NAME. TARGET is host, native, qemu:BOARD,
+    serial:PORT, gdb:BOARD or gdb:HOST:PORT,FW.elf.
     Exit codes: 0 success, 1 a check failed, 2 bad input or use, 130 interrupted.
     """
 

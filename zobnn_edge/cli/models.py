@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from zobnn_edge import model_file
@@ -29,6 +30,7 @@ from zobnn_edge.errors import InputError
 from zobnn_edge.files import write_atomic
 from zobnn_edge.layout import lay_out, scratch_bytes, tensor_bytes
 from zobnn_edge.model_file import Model
+from zobnn_edge.network import Network
 
 ZobOption = Annotated[Path, typer.Option("-o", "--output", metavar="NET.zob", help="The model file to write.")]
 
@@ -65,7 +67,10 @@ def import_(
 
 def harden(
     net: NetArgument,
-    output: ZobOption,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Model file (or suggested policy) to write."),
+    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(metavar="FILE.toml", help="Hardening policy: which parameter is stored how. Options change it."),
@@ -82,7 +87,28 @@ def harden(
         str | None, typer.Option(help="affine (the default), or symmetric: codes with 0 in the middle.")
     ] = None,
     fault_rate: Annotated[
-        float | None, typer.Option(metavar="P", help="Fault rate that --range damage is designed for.")
+        float | None, typer.Option(metavar="P", help="Fault rate that --range damage and --suggest design for.")
+    ] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Measure which parameters need what, and write a policy for it.")
+    ] = False,
+    memory: Annotated[
+        int | None, typer.Option(min=1, metavar="BYTES", help="With --suggest: what all parameters may take.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="With --suggest: digits, mnist, cifar10, or X.npy,Y.npy.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="With --suggest: test images to measure on.")] = 500,
+    scales: Annotated[
+        str | None,
+        typer.Option(help="Where scales and zero points lie: flash (default), ram: with the codes, tmr: so thrice."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="uniform codes (default), float32, float16, guarded or clamped (float32).")
+    ] = None,
+    protection: Annotated[
+        str | None,
+        typer.Option(help="Redundant bits: none, hamming, secded, or voted:N (top N bits of a code thrice)."),
     ] = None,
     byte_inputs: Annotated[
         bool | None,
@@ -101,12 +127,54 @@ def harden(
     from zobnn_edge.harden import harden as apply
 
     before = read_model(net)
-    given = {"bits": bits, "range": range, "codes": codes, "fault_rate": fault_rate, "byte_inputs": byte_inputs}
+    if suggest:
+        _suggest(before.network, fault_rate, memory, dataset, images, output)
+        return
+    if output is None:
+        raise InputError("give --output FILE.zob, where to write the hardened network")
+    given = {
+        "bits": bits,
+        "range": range,
+        "codes": codes,
+        "fault_rate": fault_rate,
+        "scales": scales,
+        "encoding": encoding,
+        "protection": protection,
+        "byte_inputs": byte_inputs,
+    }
     base = policies.load(policy) if policy else policies.Policy()
     chosen = replace(base, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     after = model_file.save(apply(before.network, chosen), output, arena)
     saved = 100 * (1 - len(after.image.data) / max(1, len(before.image.data)))
     typer.echo(f"{output}: {_summary(after)}; {saved:.1f} % fewer bytes of parameters")
+
+
+def _suggest(
+    net: Network, fault_rate: float | None, memory: int | None, dataset: str | None, images: int, output: Path | None
+) -> None:
+    from zobnn_edge.cli.campaign import test_images
+    from zobnn_edge.suggest import suggest
+
+    if fault_rate is None or memory is None or dataset is None:
+        raise InputError("--suggest needs --fault-rate P, --memory BYTES and --dataset DATASET")
+    inputs, _ = test_images(dataset, images, 0)
+    console = Console(stderr=True)
+    columns = (TextColumn("measuring layers and roles"), BarColumn(20), MofNCompleteColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("groups")
+        found = suggest(net, inputs, fault_rate, memory, lambda done, of: bar.update(task, completed=done, total=of))
+    table = Table(title=f"at fault rate {fault_rate:g}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("layer", "role", "stored as"):
+        table.add_column(name)
+    for name in ("bytes", "other classes, %"):
+        table.add_column(name, justify="right")
+    for c in found.choices:
+        table.add_row(c.layer, c.role, str(c.way), f"{c.way.bytes:,}", f"{100 * c.way.harm:.2f}")
+    Console().print(table)
+    typer.echo(f"all parameters {found.bytes:,} bytes, of {memory:,} allowed")
+    if output is not None:
+        write_atomic(output, found.policy.text().encode())
+        typer.echo(f"{output}: policy; zobnn harden NET --policy {output} -o hard.zob")
 
 
 def export(
