@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from zobnn_edge.audit.audit import Firmware
+from zobnn_edge.errors import TargetError
 from zobnn_edge.firmware import built
 from zobnn_edge.link.remote import Remote
 from zobnn_edge.model_file import Model
@@ -18,6 +19,18 @@ from zobnn_edge.targets import emulated, open_target
 
 PAINT = 0xA5
 _PIECE = 1024
+
+
+def _connected(path: Path) -> Remote:
+    """A connection, as soon as the emulator listens."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return Remote(str(path))
+        except TargetError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def high_water_mark(model: Model, board: str, inputs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -33,9 +46,7 @@ def high_water_mark(model: Model, board: str, inputs: np.ndarray, monkeypatch: p
         done = threading.Event()
 
         def paint_and_start() -> None:
-            while not path.exists():
-                time.sleep(0.01)
-            with Remote(str(path)) as gdb:
+            with _connected(path) as gdb:
                 for at in pieces:
                     gdb.write(at, bytes([PAINT]) * min(_PIECE, top - at))
                 gdb.resume()
