@@ -7,7 +7,7 @@ import os
 
 from tools.study import costs, page
 from tools.study.campaigns import SINGLE, run_all
-from tools.study.variants import FRACBNN, VARIANTS
+from tools.study.variants import VARIANTS
 
 
 def main() -> None:
@@ -20,9 +20,7 @@ def main() -> None:
     if arguments.what == "run":
         run_all(arguments.names or [*VARIANTS, SINGLE], arguments.workers)
     elif arguments.what == "costs":
-        costs.measure_all(
-            arguments.names or [n for n, v in VARIANTS.items() if v.network == FRACBNN and not v.where.types]
-        )
+        costs.measure_all(arguments.names or page.DESCRIBED)
     else:
         page.write()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.study.variants import RESNET, VARIANTS, Variant
+from tools.study.variants import VARIANTS, Variant
 from zobnn_edge import datasets
 from zobnn_edge.campaign.lanes import lanes
 from zobnn_edge.campaign.plan import Job, Plan
@@ -17,9 +17,6 @@ from zobnn_edge.campaign.schedule import Schedule
 from zobnn_edge.faults.space import Filter
 
 FOLDER = Path("build/study")
-RATES = (1e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 1e-2, 2e-2)
-LOW_RATES = (1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 1e-4)
-"""Of networks whose float32 parameters are hit: they fall early."""
 TRIALS, PARTS, IMAGES = 100, 10, 1000
 SINGLE, SINGLE_IMAGES = "single", 200
 """The exhaustive campaign: every bit of the real parameters of the plainly hardened network, one by one."""
@@ -30,10 +27,7 @@ def job(name: str) -> Job:
     if name == SINGLE:
         return _single()
     variant = VARIANTS[name]
-    rates = LOW_RATES if variant.network == RESNET and "bits" not in name else RATES
-    if name == "float32":
-        rates = (1e-6, *RATES)
-    plan = Plan(tuple(sorted(set(rates))), TRIALS, where=variant.where, parts=PARTS)
+    plan = Plan(variant.rates, TRIALS, where=variant.where, parts=PARTS)
     return _job(plan, variant, IMAGES * PARTS, f"{IMAGES:,} images a trial, {PARTS} sets in turn")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache
 
 from zobnn_edge import zoo
@@ -14,18 +14,21 @@ from zobnn_edge.network import Network
 from zobnn_edge.policy import Policy, load
 
 FRACBNN, RESNET = "fracbnn_cifar10", "resnet8"
-BEST = "codes8"
+BEST = "best12"
 """The policy that holds most at no more than 12 bits a parameter."""
+CODED = Filter(bits=tuple(range(32)))
+"""All bits of all parameters; not those that fill up rows of binary weights, which other tools do not store."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A network stored in one way, and which of its bits are hit."""
+    """A network stored in one way, which of its bits are hit, and at which rates."""
 
     label: str
     network: str
     made: Callable[[Network], Network] = lambda net: net
-    where: Filter = field(default_factory=Filter)
+    where: Filter = CODED
+    rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
 
     def model(self) -> Model:
         """The model; raises what the zoo raises where the trained arrays are not at hand."""
@@ -43,14 +46,22 @@ def coded(policy: Policy) -> Callable[[Network], Network]:
     return lambda net: harden(net, policy)
 
 
+_MANY = (1e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 1e-2, 2e-2)
+_PLAIN = Policy(8, "minmax")
 VARIANTS = {
-    "float32": Variant("float32, as trained", FRACBNN),
-    "bits8": Variant("8-bit codes, min-max", FRACBNN, coded(Policy(8, "minmax"))),
+    "best": Variant(f"best policy ({BEST})", FRACBNN, coded(load(BEST)), rates=_MANY),
+    "bits8": Variant("8-bit codes, min-max", FRACBNN, coded(_PLAIN), rates=_MANY),
+    "float32": Variant("float32, as trained", FRACBNN, rates=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2)),
+    "resnet8": Variant("ResNet-8, float32", RESNET, rates=(3e-7, 1e-6, 3e-6, 1e-5, 1e-4)),
+    "weights": Variant("only binary weights hit", FRACBNN, where=Filter(types=("binary",), bits=(0,)), rates=_MANY[3:]),
     "bits12": Variant("12-bit codes, min-max", FRACBNN, coded(Policy(12, "minmax"))),
-    "bits8_error": Variant("8-bit codes, least error", FRACBNN, coded(Policy(8))),
-    "best": Variant(f"best policy ({BEST})", FRACBNN, coded(load(BEST))),
-    "weights": Variant("only binary weights hit", FRACBNN, where=Filter(types=("binary",))),
-    "resnet8": Variant("ResNet-8, float32", RESNET),
-    "resnet8_bits8": Variant("ResNet-8, 8-bit codes", RESNET, coded(Policy(8, "minmax"))),
+    "hamming": Variant("8-bit codes in Hamming cells", FRACBNN, coded(replace(_PLAIN, protection="hamming"))),
+    "voted": Variant("8-bit codes stored three times", FRACBNN, coded(replace(_PLAIN, protection="voted:8"))),
+    "float16": Variant("float16", FRACBNN, coded(Policy(encoding="float16"))),
+    "guarded": Variant("float32, exponent guarded", FRACBNN, coded(Policy(encoding="guarded"))),
+    "clamped": Variant("float32, clamped", FRACBNN, coded(Policy(encoding="clamped"))),
+    "secded": Variant("float32, SECDED words", FRACBNN, coded(Policy(encoding="float32", protection="secded"))),
+    "filled": Variant(f"{BEST}, bits that fill up rows hit, too", FRACBNN, coded(load(BEST)), Filter()),
+    "resnet8_bits8": Variant("ResNet-8, 8-bit codes", RESNET, coded(_PLAIN)),
 }
 """The variants by name; journals are called after them."""
