@@ -89,12 +89,28 @@ static void ask(uint8_t type, uint16_t sequence, const uint8_t *payload, size_t 
     MUST(reply.header.type == MSG_ERROR || reply.header.type == (uint8_t)(type | MSG_REPLY));
 }
 
+/* Addresses in scripts count from the image on: where that lies is another place in every build. */
+static void relocate(uint8_t type, uint8_t *payload, size_t length) {
+    const size_t first = type == MSG_READ_MEMORY  ? 0u
+                         : type == MSG_FLIP_MEMORY ? sizeof(struct msg_flip_memory_request)
+                         : type == MSG_ARM         ? sizeof(struct msg_arm_request)
+                                                   : length;
+    for (size_t at = first; at + 4u <= length; at += sizeof(struct msg_memory_bit)) {
+        uint32_t address;
+        memcpy(&address, payload + at, sizeof address);
+        address += (uint32_t)(uintptr_t)network_image();
+        memcpy(payload + at, &address, sizeof address);
+    }
+}
+
 static void request(const struct step *step) {
+    static uint8_t payload[MSG_MAX_PAYLOAD];
     const uint8_t type = step->length ? step->bytes[0] : 0u;
-    const uint8_t *payload = step->bytes + (step->length > 0u);
     size_t length = step->length > 0u ? step->length - 1u : 0u;
     const uint16_t next = (uint16_t)(last.sequence + 1u);
     if (length > MSG_MAX_PAYLOAD) length = MSG_MAX_PAYLOAD;
+    if (length) memcpy(payload, step->bytes + 1, length);
+    relocate(type, payload, length);
     anywhere |= type == MSG_FLIP_MEMORY || type == MSG_ARM;
     if (step->what % STEPS == STRAY) {
         const uint32_t before = network_crc();

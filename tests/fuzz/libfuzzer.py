@@ -24,7 +24,7 @@ AGENT_SOURCES = {
 }
 TARGETS = list(AGENT_SOURCES)
 _COVERED = "-fsanitize=fuzzer-no-link,address,undefined"
-_LINKED = "-fsanitize=fuzzer,address,undefined"
+_LINKED = ["-fsanitize=fuzzer,address,undefined", "-no-pie"]
 _FLAGS = [
     "-std=c99",
     "-Wall",
@@ -74,7 +74,7 @@ def build(name: str, folder: Path, changed: Path | None = None) -> Path:
         sources = [changed if source.name == changed.name and source.parent != HERE else source for source in sources]
     program = folder / f"fuzz_{name}"
     includes = [f"-I{path}" for path in (folder, ENGINE, AGENT, BOARDS)]
-    _clang(_LINKED, *_BOARD, *includes, *sources, *objects.values(), "-o", program)
+    _clang(*_LINKED, *_BOARD, *includes, *sources, *objects.values(), "-o", program)
     return program
 
 

@@ -42,6 +42,10 @@ def scripts() -> list[bytes]:
         ask(msg.READ_MEMORY, address=0x20000000, bytes=8),
         ask(msg.STATUS, what=STRAY),
         ask(msg.STATUS),
+        ask(msg.FLIP_MEMORY, struct.pack("<4I", 0, 0, 3, 7), AGAIN, count=2),
+        ask(msg.READ_MEMORY, address=1, bytes=7),
+        ask(msg.ARM, struct.pack("<2I", 2, 5), op=1, every=0, count=1)
+        + ask(msg.RUN, first=0, count=1, format=1, limit=0),
         ask(msg.RESTORE),
         ask(msg.RESET),
     ]
