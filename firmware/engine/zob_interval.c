@@ -50,7 +50,7 @@ int zob_decides(const zob_model *m, const zob_op *op, const zob_op *end) {
 }
 
 static void decode_channel(const zob_context *c, const zob_op *op, const zob_op *end, uint32_t channel, channel_steps *to) {
-    zob_step *step = to->steps;
+    zob_step *step = &to->steps[0];
     float(*values)[2] = to->values;
     for (op++; op < end; op++, step++, values++) {
         const int gain = op->opcode == ZOB_OP_AFFINE && op->parameter == ZOB_NONE, biased = op->bias != ZOB_NONE;
