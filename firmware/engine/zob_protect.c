@@ -21,7 +21,7 @@ static uint32_t voted(uint32_t a, uint32_t b, uint32_t c) { return (a & b) | (c 
 static ZOB_INLINE uint32_t bits_at(const uint32_t *words, uint32_t bit, uint32_t count) {
     const uint32_t shift = bit % 32u;
     uint32_t value = words[bit / 32u] >> shift;
-    if (shift + count > 32u) value |= words[bit / 32u + 1u] << (32u - shift);
+    if (shift > 0u && shift + count > 32u) value |= words[bit / 32u + 1u] << (32u - shift);
     return count == 32u ? value : value & (((uint32_t)1 << count) - 1u);
 }
 
@@ -113,18 +113,20 @@ static ZOB_NOINLINE uint64_t secded_word(const reader *r, uint32_t index, fate *
     return word;
 }
 
-static ZOB_INLINE uint32_t secded_code(reader *r, uint32_t index) {
-    const uint32_t bits = r->p->bits, shift = index * bits % 64u;
-    uint64_t value = 0;
-    fate unused;
-    for (uint32_t at = index * bits / 64u, have = 0; have < bits; at++) {
-        if (at != r->kept) {
-            r->word = secded_word(r, at, &unused);
-            r->kept = at;
-        }
-        value |= have ? r->word << have : r->word >> shift;
-        have = have ? bits : 64u - shift;
+/* The data of a word, kept for the next code. */
+static uint64_t kept_word(reader *r, uint32_t at) {
+    if (at != r->kept) {
+        fate unused;
+        r->word = secded_word(r, at, &unused);
+        r->kept = at;
     }
+    return r->word;
+}
+
+static ZOB_INLINE uint32_t secded_code(reader *r, uint32_t index) {
+    const uint32_t bits = r->p->bits, shift = index * bits % 64u, at = index * bits / 64u;
+    uint64_t value = kept_word(r, at) >> shift;
+    if (shift > 0u && shift + bits > 64u) value |= kept_word(r, at + 1u) << (64u - shift);
     return bits == 32u ? (uint32_t)value : (uint32_t)value & (((uint32_t)1 << bits) - 1u);
 }
 

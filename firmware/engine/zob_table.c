@@ -68,10 +68,11 @@ static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
     const uint32_t copied = at_once || !t->reads_outside ? 0u : bordered_width(t);
     const uint32_t words = 4u * stretches + taps * tap_words(t) + reach(op, 0u) * copied + zeros + (at_once ? line : 0u);
     const uint32_t more = op->stride[0] * copied + (at_once ? 0u : line); /* with every row of the band */
-    if (words > room || room - words < more) return 0u;
+    if (words > room) return 0u;
+    t->band = more ? min_u32((room - words) / more, c->out->height) : c->out->height;
+    if (t->band == 0u) return 0u;
     t->rows = rows;
     t->columns = columns;
-    t->band = more ? min_u32((room - words) / more, c->out->height) : c->out->height;
     t->line = at_once ? 0u : line;
     t->stretches = (zob_stretch *)(void *)t->b->memory;
     t->tables = (uint32_t *)(void *)(t->stretches + stretches);
