@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from tools.study.campaigns import FOLDER
-from tools.study.variants import VARIANTS
-from zobnn_edge import datasets
+from tools.study.variants import FRACBNN, VARIANTS
+from zobnn_edge import datasets, zoo
 from zobnn_edge.files import write_atomic
 from zobnn_edge.targets import open_target
 
@@ -43,6 +45,20 @@ def measure_all(names: list[str]) -> None:
         if name not in known:
             known[name] = asdict(measure(name))
             write_atomic(_PATH, json.dumps(known, indent=1))
+
+
+def published_bytes() -> int:
+    """Bytes of all parameters of FracBNN as it was published, batch norm folded to scale and bias, the other real ones
+    as float32, and the binary weights as they are stored here. Import merges shifts, so that it stores fewer."""
+    reals = 0
+    for layer in zoo.keras_model(FRACBNN).layers:
+        if type(layer).__name__ == "BatchNormalization":
+            reals += 2 * layer.output_shape[-1]
+        else:
+            binary = getattr(layer, "kernel_quantizer", None) is not None
+            reals += layer.count_params() - (int(np.prod(layer.kernel.shape)) if binary else 0)
+    image = VARIANTS["float32"].model().image
+    return sum(region.bits for region in image.regions if region.type == "binary") // 8 + 4 * reals
 
 
 def read() -> dict[str, Cost]:
