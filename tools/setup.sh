@@ -23,7 +23,7 @@ missing_packages() {
     command -v arm-none-eabi-gcc >/dev/null || echo gcc-arm-none-eabi libnewlib-arm-none-eabi
     command -v qemu-system-arm >/dev/null || echo qemu-system-arm
     command -v cppcheck >/dev/null || echo cppcheck
-    compgen -c clang >/dev/null || echo clang
+    compgen -c | grep -qE '^clang(-1[4-8])?$' || echo clang
     "$python" -c 'import ensurepip' 2>/dev/null || echo python3-venv
     "$python" -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
         echo python3-dev
@@ -36,6 +36,9 @@ install_packages() {
         say "installing by apt: $*"
         "${as_root[@]}" apt-get update -qq
         DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+        # Its libFuzzer is a package of its own in some distributions; without it fuzz targets are skipped.
+        [[ " $* " != *" clang "* ]] ||
+            DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq libclang-rt-dev >/dev/null 2>&1 || true
     else
         say "please install first: sudo apt-get install $*" >&2
         return 2

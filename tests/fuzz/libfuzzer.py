@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -48,12 +49,15 @@ class Outcome:
     executions: int
 
 
+@cache
 def clang() -> str:
-    """The compiler; raises ToolError when it is missing."""
-    found = next(filter(None, map(shutil.which, ("clang", "clang-18", "clang-16", "clang-15", "clang-14"))), None)
-    if not found:
-        raise ToolError("fuzzing needs clang, which is not on PATH; install clang and libclang-rt-dev")
-    return found
+    """The compiler; raises ToolError when it is missing, or cannot link fuzz targets."""
+    for found in filter(None, map(shutil.which, ("clang", "clang-18", "clang-16", "clang-15", "clang-14"))):
+        target = b"int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d && n ? 0 : 0; }"
+        attempt = [found, "-fsanitize=fuzzer,address,undefined", "-x", "c", "-", "-o", os.devnull]
+        if subprocess.run(attempt, input=target, capture_output=True, check=False).returncode == 0:
+            return found
+    raise ToolError("fuzzing needs clang with libFuzzer, which is not on PATH; install clang and libclang-rt-dev")
 
 
 def victim() -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
 
 from zobnn_edge.errors import TargetError
@@ -14,6 +15,7 @@ from zobnn_edge.targets.board import BoardTarget
 
 BAUD = 115200
 _BOOT_SECONDS = 10.0
+_RETRY_SECONDS = 0.05
 _POWER_SECONDS = 120.0
 """How long the command that takes the power away and gives it back may take."""
 
@@ -55,6 +57,18 @@ class SerialTarget(BoardTarget):
             subprocess.run(command, shell=True, check=True, capture_output=True, timeout=_POWER_SECONDS)
         except subprocess.SubprocessError as error:
             raise TargetError(f"{self._name}: the power-cycle command failed: {error}") from None
+        self._open_again(time.monotonic() + _BOOT_SECONDS)
+
+    def _open_again(self, deadline: float) -> None:
+        """Open the port and wait for the board's first frame; once more whenever the port goes away, until then."""
         counters = self._client.counters
-        self._client = Client(SerialTransport(self._port, self._baud), self._name, counters=counters)
-        self._client.wait_ready(_BOOT_SECONDS)
+        while True:
+            try:
+                self._client = Client(SerialTransport(self._port, self._baud), self._name, counters=counters)
+                self._client.wait_ready(max(0.0, deadline - time.monotonic()))
+                return
+            except TargetError:
+                self._client.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)

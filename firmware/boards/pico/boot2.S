@@ -8,7 +8,6 @@
     .cpu cortex-m0plus
     .thumb
     .section .boot, "ax", %progbits
-
     ldr r3, ssi
     movs r1, #0
     str r1, [r3, #0x08]         /* SSIENR: off while it is set up */
