@@ -73,7 +73,7 @@ def read_budget(path: Path) -> dict[str, Any]:
     Raises InputError for what is no budget.
     """
     try:
-        budget = tomllib.loads(read_bytes(path).decode())
+        budget: dict[str, Any] = tomllib.loads(read_bytes(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a usable budget: {error}") from None
     for key, value in budget.items():
