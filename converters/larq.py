@@ -21,10 +21,13 @@ from zobnn_edge.rewrite import simplify
 __all__ = ["import_keras", "keras", "load_keras"]
 
 
-def import_keras(model_or_path: Any, name: str | None = None, pixels: Pixels | None = None) -> Network:
+def import_keras(
+    model_or_path: Any, name: str | None = None, pixels: Pixels | None = None, merge: bool = True
+) -> Network:
     """The network of a Keras or Larq model: an object, a .keras or .h5 file or a SavedModel folder.
 
     `name`: the network's name, by default the model's. `pixels`: what an 8-bit input stands for, by default itself.
+    `merge`: let shifts that follow each other become one; without, every parameter of the model is kept.
     Batch norms become one scale and one bias a channel, folded in float64 together with the bias of the convolution
     before them. Code stored in a file is never run. Raises InputError when there is no such file, ToolError without
     TensorFlow and Larq, and ModelError naming the layer that is not supported.
@@ -46,4 +49,5 @@ def import_keras(model_or_path: Any, name: str | None = None, pixels: Pixels | N
     handlers = keras_linear.handlers() | keras_layers.handlers() | keras_operators.handlers()
     importer = Importer(Builder(name or model.name, shape, pixels), handlers)
     output = importer.walk(model, importer.builder.input)
-    return simplify(merge_shifts(importer.builder.network(importer.real(output))))
+    net = importer.builder.network(importer.real(output))
+    return simplify(merge_shifts(net) if merge else net)

@@ -4,5 +4,5 @@
     python -m tools.study costs [NAME ...]  count instructions on emulated cores
     python -m tools.study write             write docs/study.md and its pictures from the journals
 
-Journals are kept in build/study.
+Journals are kept in build/study. Pictures need the extra `study`.
 """

@@ -17,7 +17,7 @@ from zobnn_edge.campaign.schedule import Schedule
 from zobnn_edge.faults.space import Filter
 
 FOLDER = Path("build/study")
-TRIALS, PARTS, IMAGES = 100, 10, 1000
+PARTS, IMAGES = 10, 1000
 SINGLE, SINGLE_IMAGES = "single", 200
 """The exhaustive campaign: every bit of the real parameters of the plainly hardened network, one by one."""
 
@@ -27,7 +27,7 @@ def job(name: str) -> Job:
     if name == SINGLE:
         return _single()
     variant = VARIANTS[name]
-    plan = Plan(variant.rates, TRIALS, where=variant.where, parts=PARTS)
+    plan = Plan(variant.rates, variant.trials, where=variant.where, parts=PARTS)
     return _job(plan, variant, IMAGES * PARTS, f"{IMAGES:,} images a trial, {PARTS} sets in turn")
 
 

@@ -20,7 +20,7 @@ mpl.rcParams.update(
         "axes.spines.top": False,
         "axes.spines.right": False,
         "figure.constrained_layout.use": True,
-        "axes.prop_cycle": mpl.cycler(color=plt.get_cmap("tab10").colors),
+        "axes.prop_cycle": mpl.cycler(linestyle=["-", "--"]) * mpl.cycler(color=plt.get_cmap("tab10").colors),
     }
 )
 
@@ -30,7 +30,7 @@ def curves(summaries: Mapping[str, Summary], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.6))
     for label, summary in summaries.items():
         rates = [p.amount for p in summary.points]
-        (line,) = axes.plot(rates, [p.accuracy.value for p in summary.points], "o-", ms=3.5, lw=1.4, label=label)
+        (line,) = axes.plot(rates, [p.accuracy.value for p in summary.points], marker="o", ms=3.5, lw=1.4, label=label)
         low, high = [p.accuracy.low for p in summary.points], [p.accuracy.high for p in summary.points]
         axes.fill_between(rates, low, high, alpha=0.18, color=line.get_color(), lw=0)
     axes.set(
@@ -69,9 +69,11 @@ def critical(bits: Bits, path: Path) -> None:
 def costs(points: Sequence[tuple[str, float, float]], what: str, path: Path) -> None:
     """Accuracy at a high fault rate, called `what`, against the bytes of all parameters: (label, bytes, accuracy)."""
     figure, axes = plt.subplots(figsize=(8, 4))
-    for label, size, accuracy in points:
+    for i, (label, size, accuracy) in enumerate(sorted(points, key=lambda point: point[1:])):
         axes.plot(size / 1024, accuracy, "o", color="#4c72b0")
-        axes.annotate(label, (size / 1024, accuracy), xytext=(5, 4), textcoords="offset points", fontsize=8.5)
+        axes.annotate(
+            label, (size / 1024, accuracy), xytext=(5, 4 if i % 2 else -11), textcoords="offset points", fontsize=8.5
+        )
     axes.set(xlabel="all parameters, KiB", ylabel=what)
     axes.margins(0.15)
     axes.grid(alpha=0.25)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
+from converters.larq import import_keras
 from zobnn_edge import zoo
 from zobnn_edge.faults.space import Filter
 from zobnn_edge.harden import harden
@@ -22,13 +23,14 @@ CODED = Filter(bits=tuple(range(32)))
 
 @dataclass(frozen=True)
 class Variant:
-    """A network stored in one way, which of its bits are hit, and at which rates."""
+    """A network stored in one way, which of its bits are hit, at which rates, in how many trials each."""
 
     label: str
     network: str
     made: Callable[[Network], Network] = lambda net: net
     where: Filter = CODED
     rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
+    trials: int = 100
 
     def model(self) -> Model:
         """The model; raises what the zoo raises where the trained arrays are not at hand."""
@@ -46,12 +48,18 @@ def coded(policy: Policy) -> Callable[[Network], Network]:
     return lambda net: harden(net, policy)
 
 
+def unmerged(net: Network) -> Network:
+    """FracBNN with all parameters that were published, where `net` has shifts merged."""
+    return import_keras(zoo.keras_model(FRACBNN), net.name, net.pixels, merge=False)
+
+
 _MANY = (1e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 1e-2, 2e-2)
 _PLAIN = Policy(8, "minmax")
 VARIANTS = {
     "best": Variant(f"best policy ({BEST})", FRACBNN, coded(load(BEST)), rates=_MANY),
     "bits8": Variant("8-bit codes, min-max", FRACBNN, coded(_PLAIN), rates=_MANY),
     "float32": Variant("float32, as trained", FRACBNN, rates=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2)),
+    "published": Variant("float32, shifts not merged", FRACBNN, unmerged, rates=(1e-4,), trials=400),
     "resnet8": Variant("ResNet-8, float32", RESNET, rates=(3e-7, 1e-6, 3e-6, 1e-5, 1e-4)),
     "weights": Variant("only binary weights hit", FRACBNN, where=Filter(types=("binary",), bits=(0,)), rates=_MANY[3:]),
     "bits12": Variant("12-bit codes, min-max", FRACBNN, coded(Policy(12, "minmax"))),
