@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ class Desk:
     def _serve(self) -> None:
         while True:
             peer, _ = self._listener.accept()
-            with peer:
+            with peer, suppress(OSError):  # the board lost its power: so does the line
                 self._carry(peer)
 
     def _carry(self, peer: socket.socket) -> None:
