@@ -191,9 +191,10 @@ class Client:
                 flight.parts[self._sequence] = part, wire
                 self._send(wire)
             frame = next(self._frames(self.timeout), None)
-            if time.monotonic() > deadline:
-                raise NoAnswer(f"{self.name}: no answer to {message.name} for {patience:g} s")
+            late = time.monotonic() > deadline  # a reply that came all the same counts
             if frame is None or self._is_gap(message, frame, flight):
+                if late:
+                    raise NoAnswer(f"{self.name}: no answer to {message.name} for {patience:g} s")
                 waiting.extendleft(reversed(flight.lost()))
                 for _, wire in flight.parts.values():
                     self._send(wire, again=True)
@@ -206,6 +207,8 @@ class Client:
                 flight.gap = None
                 deadline = time.monotonic() + patience
                 self.counters.requests += 1
+            elif late:
+                raise NoAnswer(f"{self.name}: no answer to {message.name} for {patience:g} s")
         return [part.reply for part in parts if part.reply]
 
     def _is_gap(self, message: msg.Message, frame: Frame, flight: _Flight) -> bool:
