@@ -45,7 +45,7 @@ class CFrame(ctypes.Structure):
 class FrameCode:
     """The C functions; `good` and `bad` are the counters after the last `receive`."""
 
-    library: ctypes.CDLL
+    code: ctypes.CDLL
     good: int = 0
     bad: int = 0
 
@@ -54,7 +54,7 @@ class FrameCode:
         size = LEAD + FRAME_HEADER.size + len(payload) + CRC_BYTES
         buffer = (ctypes.c_uint8 * (size + 4))(*([0xAA] * (size + 4)))
         ctypes.memmove(ctypes.addressof(buffer) + LEAD + FRAME_HEADER.size, payload, len(payload))
-        wire = self.library.frame_finish(buffer, kind, sequence, len(payload))
+        wire = self.code.frame_finish(buffer, kind, sequence, len(payload))
         assert bytes(buffer[size:]) == b"\xaa" * 4
         assert wire <= size
         return bytes(buffer[:wire])
@@ -63,7 +63,7 @@ class FrameCode:
         """(version, type, sequence, payload) of the frames the firmware finds; fails when it writes outside."""
         receiver, frame, found = Receiver(canary=0x5AFE5AFE), CFrame(), []
         for byte in stream:
-            if self.library.frame_receive(ctypes.byref(receiver), byte, ctypes.byref(frame)):
+            if self.code.frame_receive(ctypes.byref(receiver), byte, ctypes.byref(frame)):
                 payload = bytes(frame.payload[: frame.length])
                 found.append((frame.version, frame.type, frame.sequence, payload))
             assert receiver.canary == 0x5AFE5AFE
