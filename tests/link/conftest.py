@@ -74,13 +74,13 @@ class FrameCode:
 @pytest.fixture(scope="session")
 def frame_code(tmp_path_factory: pytest.TempPathFactory) -> FrameCode:
     firmware = firmware_folder()
-    library = tmp_path_factory.mktemp("frame") / "frame.so"
+    built = tmp_path_factory.mktemp("frame") / "frame.so"
     flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror"]
     checks = ["-fsanitize=undefined", "-fno-sanitize-recover"]
     sources = [firmware / "agent" / "frame.c", firmware / "engine" / "zob_fault.c"]
     command = ["gcc", *flags, *checks, "-shared", "-fPIC", f"-I{firmware / 'engine'}", *map(str, sources)]
-    subprocess.run([*command, "-o", str(library)], check=True)
-    code = ctypes.CDLL(str(library))
+    subprocess.run([*command, "-o", str(built)], check=True)
+    code = ctypes.CDLL(str(built))
     code.frame_receive.restype = ctypes.c_bool
     code.frame_receive.argtypes = [ctypes.POINTER(Receiver), ctypes.c_uint8, ctypes.POINTER(CFrame)]
     code.frame_finish.restype = ctypes.c_uint32
