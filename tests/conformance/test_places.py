@@ -6,7 +6,6 @@ so that what it can be asked is which class each image gets.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from functools import cache
 
@@ -29,7 +28,6 @@ from zobnn_edge.policy import Policy
 pytestmark = [
     pytest.mark.study,
     pytest.mark.needs_data,
-    pytest.mark.skipif(not os.environ.get(datasets.DATA_VARIABLE), reason=f"{datasets.DATA_VARIABLE} is not set"),
 ]
 
 IMAGES, TRIALS = 10, 50

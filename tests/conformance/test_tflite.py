@@ -600,7 +600,6 @@ def assert_engine(net: Network, x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.study
 @pytest.mark.needs_data
-@pytest.mark.skipif(not os.environ.get(datasets.DATA_VARIABLE), reason=f"{datasets.DATA_VARIABLE} is not set")
 @pytest.mark.parametrize(
     ("name", "dataset", "accuracy"), [("resnet8_int8", "cifar10", 87.07), ("dscnn_int8", "kws", 90.1)]
 )

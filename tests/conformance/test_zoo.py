@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,7 +178,6 @@ def test_shipped_files_and_their_list_belong_together() -> None:
 
 @pytest.mark.study
 @pytest.mark.needs_data
-@pytest.mark.skipif(not os.environ.get(datasets.DATA_VARIABLE), reason=f"{datasets.DATA_VARIABLE} is not set")
 def test_shipped_mnist_network_is_small_and_accurate(cache: Path) -> None:
     """Issue 3: at least 98.5 % on the MNIST test set with under 25 KB of parameters, hardened."""
     data = datasets.load("mnist")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
 import numpy as np
@@ -24,7 +23,6 @@ from zobnn_edge.targets import open_target
 pytestmark = [
     pytest.mark.study,
     pytest.mark.needs_data,
-    pytest.mark.skipif(not os.environ.get(datasets.DATA_VARIABLE), reason=f"{datasets.DATA_VARIABLE} is not set"),
 ]
 
 ACCURACIES = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from zobnn_edge.zoo import cnv, fracbnn, mlperf
 
 needs_data = [
     pytest.mark.needs_data,
-    pytest.mark.skipif(not os.environ.get(datasets.DATA_VARIABLE), reason=f"{datasets.DATA_VARIABLE} is not set"),
 ]
 
 
