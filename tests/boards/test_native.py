@@ -9,8 +9,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.networks import dyadic_inputs
+from zobnn_edge.errors import TargetError
 from zobnn_edge.firmware import built
 from zobnn_edge.link import messages as msg
 from zobnn_edge.link.client import Restarted
@@ -71,3 +74,24 @@ def test_it_answers_on_stdin_and_stdout_and_ends_with_them(model: Model, tmp_pat
     ready, reply = FrameReader().feed(done.stdout)
     assert ready.type == msg.READY_TYPE
     assert msg.HELLO.reply.unpack(reply.payload)["nonce"] == 5
+
+
+def test_inputs_outlive_a_recovery_that_fails_half_way(
+    native: NativeTarget, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the process that was started anew is killed before it has answered everything."""
+    native.put_inputs(dyadic_inputs(model.network, 3))
+    scores = native.run_plainly().scores
+    os.kill(native.pid, signal.SIGKILL)
+    restore = native.restore
+
+    def killed_first() -> int:
+        monkeypatch.setattr(native, "restore", restore)
+        os.kill(native.pid, signal.SIGKILL)
+        return restore()
+
+    monkeypatch.setattr(native, "restore", killed_first)
+    with pytest.raises(TargetError, match="nothing brings it back"):
+        native.recover()
+    assert native.recover() == "new process"
+    assert np.array_equal(native.run().scores, scores)

@@ -6,6 +6,7 @@ import math
 import struct
 import time
 import zlib
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,13 +69,22 @@ class BoardTarget(Target):
         self._inputs: InputArray = np.empty((0, 0), np.float32)
         self._on_board = slice(0, 0)
 
+    def load(self, model: Model) -> None:
+        self._inputs, self._usual = self._inputs[:0], None
+        self._begin(model)
+
+    @abstractmethod
+    def _begin(self, model: Model) -> None:
+        """Bring a board up that holds the model; what was put with `put_inputs` stays, for the runs after a recovery.
+
+        Raises what `load` raises."""
+
     def _connect(self, client: Client, model: Model) -> None:
         """Begin a session and make sure that the board holds the model, as built."""
         self._client = client
         self._hello = client.hello()
         self._check(model)
         self.model = model
-        self._inputs = np.empty((0, self._hello["input_count"]), np.float32)
         self._on_board = slice(0, 0)
         self.restore()
 

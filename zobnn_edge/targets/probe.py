@@ -84,6 +84,12 @@ class ProbeTarget(Target):
         return TargetInfo(self._name, where, "nothing", memory_address=self._call.image, firmware=self._firmware)
 
     def load(self, model: Model) -> None:
+        self._inputs = np.empty((0, int(np.prod(model.network.input_shape))), np.float32)
+        self._seconds: float | None = None
+        self._begin(model)
+
+    def _begin(self, model: Model) -> None:
+        """Bring the firmware to its call of the engine; what was put with `put_inputs` stays."""
         self.close()
         address, comma, file = self._place.partition(",")
         elf = Path(file) if comma else built(model, self._place)
@@ -92,8 +98,6 @@ class ProbeTarget(Target):
         self._firmware = hashlib.sha256(data).hexdigest()
         self._remote = Remote(address if comma else self._start(elf))
         self.model = model
-        self._inputs = np.empty((0, int(np.prod(model.network.input_shape))), np.float32)
-        self._seconds: float | None = None
         self._call = self._reach_call()
         if self.read() != model.image.data:
             raise TargetError(f"{self._name}: its firmware holds another network than {model.network.name}")
@@ -259,9 +263,7 @@ class ProbeTarget(Target):
         try:
             self._call = self._reach_call()
         except TargetError:  # also the debug server may have gone: begin anew
-            inputs, seconds = self._inputs, self._seconds
-            self.load(self.model)
-            self._inputs, self._seconds = inputs, seconds
+            self._begin(self.model)
         self.restore()
 
     def close(self) -> None:

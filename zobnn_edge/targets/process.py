@@ -46,7 +46,7 @@ class ProcessTarget(BoardTarget):
     def _launch(self, elf: Path, line: socket.socket) -> subprocess.Popen[bytes]:
         """Start the process by `_spawn`, with `line` as the board's serial line."""
 
-    def load(self, model: Model) -> None:
+    def _begin(self, model: Model) -> None:
         elf = built(model, self._board.name, self._options.plan_in_ram)
         self._firmware = hashlib.sha256(elf.read_bytes()).hexdigest()
         self.close()
@@ -60,12 +60,7 @@ class ProcessTarget(BoardTarget):
             raise
 
     def _ladder(self) -> list[tuple[str, Callable[[], None]]]:
-        return [*super()._ladder(), ("new process", self._begin_again)]
-
-    def _begin_again(self) -> None:
-        inputs, usual = self._inputs, self._usual
-        self.load(self.model)
-        self._inputs, self._usual = inputs, usual
+        return [*super()._ladder(), ("new process", lambda: self._begin(self.model))]
 
     @property
     def pid(self) -> int:

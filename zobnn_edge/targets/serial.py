@@ -34,7 +34,7 @@ class SerialTarget(BoardTarget):
             self.close()
             raise
 
-    def load(self, model: Model) -> None:
+    def _begin(self, model: Model) -> None:
         try:
             self._connect(self._client, model)
         except NoAnswer:
