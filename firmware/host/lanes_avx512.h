@@ -1,4 +1,4 @@
-/* Sixteen lanes of AVX-512, with VPOPCNTDQ to count bits and VNNI to add up bytes. */
+/* Sixteen lanes of AVX-512, with VPOPCNTDQ and BITALG to count bits and VNNI to add up bytes. */
 #ifndef ZOB_LANES_H
 #define ZOB_LANES_H
 
@@ -35,6 +35,12 @@ static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
     __builtin_memcpy(p, &bits, 2);
 }
 
+/* Of twins, `valid` lanes of both. */
+static inline void store_twins(uint8_t *p, mask first, mask second, uint32_t valid) {
+    const uint32_t bits = (uint32_t)_mm512_kunpackw(second, first) & (valid | valid << 16);
+    __builtin_memcpy(p, &bits, 4);
+}
+
 static inline words load_words(const void *p) { return _mm512_loadu_si512(p); }
 static inline words no_words(void) { return _mm512_setzero_si512(); }
 static inline words all_words(const uint8_t *p) {
@@ -62,6 +68,13 @@ static inline words count_differing(words count, words x, words w) {
     return count;
 }
 static inline words settle(words sum, words count) { return _mm512_add_epi32(sum, count); }
+/* The same of both halves of each lane. */
+static inline words count_twins(words count, words x, words w) {
+    return _mm512_add_epi16(count, _mm512_popcnt_epi16(_mm512_xor_si512(x, w)));
+}
+static inline words settle_twins(words sum, words count) { return _mm512_add_epi16(sum, count); }
+static inline words lower_half(words x) { return _mm512_and_si512(x, _mm512_set1_epi32(0xFFFF)); }
+static inline words upper_half(words x) { return _mm512_srli_epi32(x, 16); }
 
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane. */
 static inline words add_byte_products(words sum, words x, words w) { return _mm512_dpbusd_epi32(sum, x, w); }

@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint32_t MOST_BYTE_PRODUCTS = 32768;  // a sum; their sums stay below 2^31
 constexpr int32_t MOST_WEIGHT = 64;  // of a byte, so that two products stay below 2^15
+constexpr uint32_t MOST_TWIN_BITS = 65535;  // of a filter: what a half word counts
 constexpr size_t MOST_KINDS = 4096;  // of windows over the border
 
 uint32_t windows_of(const zob_model &m, const zob_op &o) {
@@ -39,6 +40,7 @@ bool same_shape(const zob_tensor &a, const zob_tensor &b) {
 Parts::Parts(const zob_model &model, const PixelTables *pixels) : m_(model), pixels_(pixels) {
     find_live();
     deal_out();
+    find_twins();
 }
 
 bool Parts::known(const zob_model &m) {
@@ -130,6 +132,29 @@ void Parts::deal_out() {
             parts_.push_back({i, i + 1, on_tiles(op(i))});
         }
         written_[op(i).output] = parts_.size() - 1;
+    }
+}
+
+bool Parts::are_twins(const zob_op &sign, const zob_op &low) const {
+    if (sign.opcode != ZOB_OP_SIGN || low.opcode != ZOB_OP_LOW_BIT || sign.input != low.input) return false;
+    if (written_.at(sign.output) != written_.at(low.output)) return false;
+    if (sign.output == m_.header->output || low.output == m_.header->output) return false;
+    for (const uint32_t i : live_) {
+        const zob_op &o = m_.ops[i];
+        const auto read = inputs(o);
+        const auto reads = [&](uint32_t t) { return std::count(read.begin(), read.end(), t) > 0; };
+        if (!reads(sign.output) && !reads(low.output)) continue;
+        if (o.opcode != ZOB_OP_GATED_CONV || o.input != sign.output || o.other != low.output || o.groups != 1) return false;
+        if (parameter(o.parameter).count / parameter(o.parameter).dims[0] > MOST_TWIN_BITS) return false;
+    }
+    return true;
+}
+
+void Parts::find_twins() {
+    for (size_t i = 1; i < live_.size(); i++) {
+        if (!are_twins(op(i - 1), op(i))) continue;
+        seconds_[op(i - 1).output] = op(i).output;
+        firsts_[op(i).output] = op(i - 1).output;
     }
 }
 

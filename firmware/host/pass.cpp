@@ -161,9 +161,17 @@ int32_t PassWriter::zero_of(const zob_op &o) const {
 // A step that decides the bits of a tensor.
 zob_tile_step PassWriter::decide(zob_step_kind kind, uint32_t t) {
     zob_tile_step s = step(kind);
-    s.mask = mask_of(t);
+    s.mask = is_read_here(t) ? mask_of(t) : ZOB_NO_MASK;
     if (places_.has(t)) at_bits(s, t);
     return s;
+}
+
+bool PassWriter::is_read_here(uint32_t t) const {
+    for (size_t i = part_.begin; i < part_.end; i++) {
+        const auto read = parts_.inputs(parts_.op(i));
+        if (std::count(read.begin(), read.end(), t) > 0) return true;
+    }
+    return false;
 }
 
 // The next operation, where it is the only one ever to read this one's result, and reads it once.
@@ -179,6 +187,21 @@ const zob_op *PassWriter::sole_reader(size_t i) const {
 
 // Two operations in one step, where that gives the same bits.
 bool PassWriter::emit_with_next(size_t i) {
+    return emit_twins(i) || emit_threshold(i);
+}
+
+bool PassWriter::emit_twins(size_t i) {
+    const zob_op &o = parts_.op(i);
+    if (parts_.second_of(o.output) == ZOB_NONE) return false;
+    load(o.input);
+    zob_tile_step s = step(ZOB_STEP_TWO_BITS);
+    at_bits(s, o.output);
+    s.low = parts_.op(i + 1).low;
+    steps_.push_back(s);
+    return true;
+}
+
+bool PassWriter::emit_threshold(size_t i) {
     const zob_op &o = parts_.op(i), *next = sole_reader(i);
     if (!next) return false;
     if (next->opcode == ZOB_OP_SIGN && o.opcode == ZOB_OP_AFFINE && o.bias != ZOB_NONE) {
@@ -381,15 +404,18 @@ void PassWriter::emit_real_conv(const zob_op &o) {
 
 // One window over bits, or two over two tensors of them.
 void PassWriter::emit_bit_conv(const zob_op &o) {
-    const bool gated = o.opcode == ZOB_OP_GATED_CONV;
+    const bool gated = o.opcode == ZOB_OP_GATED_CONV, twins = gated && parts_.second_of(o.input) != ZOB_NONE;
     const zob_parameter &weight = parts_.parameter(o.parameter);
-    const uint32_t slot = slot_of(parts_.model(), o), words = zob_words(weight.dims[3]);
-    zob_tile_step s = step(gated ? ZOB_STEP_GATED_CONV : ZOB_STEP_CONV_BITS);
+    const uint32_t slot = twins ? 32 : slot_of(parts_.model(), o);
+    const uint32_t words = twins ? half_words(weight.dims[3]) : zob_words(weight.dims[3]);
+    zob_tile_step s = step(twins ? ZOB_STEP_GATED_TWINS : gated ? ZOB_STEP_GATED_CONV : ZOB_STEP_CONV_BITS);
     zob_window w{};
     w.read = read_of(parts_.model(), o);
     w.slot = slot < 32 ? slot : 0;
     s.window = static_cast<uint32_t>(windows_.size());
-    for (const uint32_t plane : gated ? std::vector<uint32_t>{o.input, o.other} : std::vector<uint32_t>{o.input}) {
+    std::vector<uint32_t> planes{o.input};
+    if (gated && !twins) planes.push_back(o.other);
+    for (const uint32_t plane : planes) {
         WindowTables t = read_taps(parts_.model(), o, places_.place(plane), words);
         read_groups(parts_.model(), o, words, t);
         add_window(o, places_.place(plane), std::move(t), w);
@@ -397,7 +423,7 @@ void PassWriter::emit_bit_conv(const zob_op &o) {
     const std::vector<zob_cover> &covers = out_.tables.back().covers;
     s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * windows_.back().terms));
     s.bias = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * covers.size()));
-    prepare(prepare_bits({weight, words, slot, o.pad_value == 1, covers}, s.table, s.bias));
+    prepare(prepare_bits({weight, words, slot, twins, o.pad_value == 1, covers}, s.table, s.bias));
     if (gated) s.threshold = values(o.bias, weight.dims[0]);
     steps_.push_back(s);
 }

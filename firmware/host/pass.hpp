@@ -30,9 +30,12 @@ private:
     uint32_t mask_of(uint32_t t);
     Action read_for(const zob_op &o, const Place &to) const;
     int32_t zero_of(const zob_op &o) const;
+    bool is_read_here(uint32_t t) const;
     zob_tile_step decide(zob_step_kind kind, uint32_t t);
     const zob_op *sole_reader(size_t i) const;
     bool emit_with_next(size_t i);
+    bool emit_twins(size_t i);
+    bool emit_threshold(size_t i);
     void emit_op(size_t i);
     void finish(size_t i, uint32_t t);
     bool emit_two_valued(const zob_op &o);

@@ -53,4 +53,7 @@ inline uint32_t cell_bytes(const zob_tensor &t) {
     return 4 * (t.kind == ZOB_KIND_BINARY ? zob_words(t.channels) : padded(t.channels));
 }
 
+// Of one of two planes that lie as twins.
+inline uint32_t half_words(uint32_t channels) { return (channels + 15) / 16; }
+
 }  // namespace zob

@@ -3,7 +3,8 @@
  * A tensor of a block of images is a sequence of positions (image, row, column). A tile is ZOB_TILE positions side by
  * side; a pass carries every tile, one vector of channels after the other, through its steps in registers. Real tensors
  * have their channels padded to a multiple of ZOB_BLOCK floats, so that all loads and stores are of whole vectors; bits
- * lie as in docs/spec.md, within a border of zero pixels as wide as those who read them need.
+ * lie as in docs/spec.md, within a border of zero pixels as wide as those who read them need. Two planes of bits that are
+ * written and read together lie as twins: half words of 16 channels, those of the first plane below the second's.
  *
  * Offsets are in bytes: `arena` of the thread's working memory, `table` and `bias` of the prepared parameters.
  */
@@ -20,12 +21,14 @@ extern "C" {
 #define ZOB_BLOCK 16u
 #define ZOB_MAX_WINDOWS 4u
 #define ZOB_MAX_MASKS 16u
+#define ZOB_NO_MASK 0xFFFFFFFFu
 #define ZOB_MAX_PACKED 31u /* terms: what bytes can count */
 
 typedef enum {
     /* Heads: compute the tile anew from what a window covers. */
     ZOB_STEP_CONV_BITS,    /* table: words; bias less twice the bits that differ, a row each border class */
     ZOB_STEP_GATED_CONV,   /* the same of two planes, this window and the next; threshold: floats */
+    ZOB_STEP_GATED_TWINS,  /* the same of two planes in one tensor of twins; table: every half word twice */
     ZOB_STEP_CONV_BYTES,   /* table: int8, four terms a word; bias, int32, plus products; times `low` */
     ZOB_STEP_CONV_REAL,    /* table: floats */
     ZOB_STEP_MAX_POOL,
@@ -49,6 +52,7 @@ typedef enum {
     ZOB_STEP_SIGN,
     ZOB_STEP_THRESHOLD,
     ZOB_STEP_LOW_BIT,
+    ZOB_STEP_TWO_BITS,     /* sign and low bit, stored as twins */
     ZOB_STEP_LOAD_BITS
 } zob_step_kind;
 
@@ -82,7 +86,7 @@ typedef struct {
 
 typedef struct {
     zob_step_kind kind;
-    uint32_t mask;                            /* index of the mask read or written */
+    uint32_t mask;                            /* index of the mask read or written; or ZOB_NO_MASK */
     uint32_t table, bias, threshold;
     uint32_t arena;                           /* of the first vector of a real tensor; of the tensor of bits */
     uint32_t a_position, a_channel, a_vector; /* bytes from position to position of the pass, channel, vector of a tile;

@@ -29,6 +29,12 @@ Table table_of(size_t at, size_t rows, uint32_t channels, size_t terms = 1) {
     return {at, rows, padded(channels) / ZOB_BLOCK, 4 * ZOB_BLOCK * terms};
 }
 
+// The bits of a tap's word j that kernels read.
+uint32_t kept_of(const BitWeights &w, uint32_t channels, uint32_t j) {
+    if (w.slot < 32) return (1u << channels) - 1u;
+    return w.twins && 2 * j + 1 == w.words ? 0xFFFFu : 0xFFFFFFFFu;
+}
+
 }  // namespace
 
 Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at) {
@@ -94,22 +100,25 @@ Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t
 
 Preparation prepare_bits(const BitWeights &w, size_t at, size_t base) {
     const uint32_t filters = w.weight.dims[0], width = w.weight.dims[2], channels = w.weight.dims[3];
-    const uint32_t taps = w.weight.dims[1] * width, a_word = 32 / w.slot;
+    const uint32_t taps = w.weight.dims[1] * width, a_word = 32 / w.slot, row_words = zob_words(channels);
     const uint32_t terms = w.slot < 32 ? (taps + a_word - 1) / a_word : taps * w.words;
     const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
         const uint32_t *rows = reinterpret_cast<const uint32_t *>(image + w.weight.offset);
-        const uint32_t kept = w.slot < 32 ? (1u << channels) - 1u : 0xFFFFFFFFu;
         std::vector<uint32_t> packed(terms), counted(taps), filling(taps);
         for (uint32_t o = 0; o < filters; o++) {
             std::fill(packed.begin(), packed.end(), 0u);
             for (uint32_t tap = 0; tap < taps; tap++) {
                 counted[tap] = filling[tap] = 0;
-                for (uint32_t j = 0; j < w.words; j++) {
+                for (uint32_t j = 0; j < row_words; j++) {
                     const uint32_t word = *rows++;
+                    const uint32_t kept = kept_of(w, channels, j);
                     counted[tap] += ones(word & kept);
                     filling[tap] += ones(word & ~kept);
                     if (w.slot < 32) {
                         packed[tap / a_word] |= (word & kept) << (tap % a_word * w.slot);
+                    } else if (w.twins) {
+                        packed[tap * w.words + 2 * j] = (word & 0xFFFFu) * 0x10001u;
+                        if (2 * j + 1 < w.words) packed[tap * w.words + 2 * j + 1] = (word >> 16) * 0x10001u;
                     } else {
                         packed[tap * w.words + j] = word;
                     }
