@@ -49,10 +49,13 @@ void Arrangement::find_places() {
             if (o.opcode != ZOB_OP_CONV) continue;
             Place extra;
             extra.born = extra.dies = k + 1;
-            if (parts_.reads_bytes(o)) {
-                extra.height = parts_.tensor(o.input).height;
-                extra.width = parts_.tensor(o.input).width;
-                extra.cell = parts_.tensor(o.input).channels;
+            const zob_op *coder = parts_.thermometer_of(o);
+            if (coder || parts_.reads_bytes(o)) {
+                const zob_tensor &pixels = parts_.tensor(coder ? coder->input : o.input);
+                extra.height = pixels.height;
+                extra.width = pixels.width;
+                extra.planes = coder ? pixels.channels : 1;  // tiles then read levels side by side
+                extra.cell = coder ? 2 : pixels.channels;
                 extra.widen(o, parts_.tensor(o.output));
                 bytes_[parts_.number(i)] = extra;
             } else if (parts_.tensor(o.input).kind == ZOB_KIND_BINARY) {

@@ -10,6 +10,7 @@
 
 typedef __m256 reals;
 typedef __m256i words;
+typedef __m128i halves;
 typedef __m256 mask;
 
 static inline reals load(const void *p) { return _mm256_loadu_ps(p); }
@@ -82,6 +83,11 @@ static inline words settle_twins(words sum, words count) {
 }
 static inline words lower_half(words x) { return _mm256_and_si256(x, _mm256_set1_epi32(0xFFFF)); }
 static inline words upper_half(words x) { return _mm256_srli_epi32(x, 16); }
+
+/* A half word a lane: x plus those at p; as whole words. */
+static inline halves no_halves(void) { return _mm_setzero_si128(); }
+static inline halves add_halves(halves x, const void *p) { return _mm_add_epi16(x, _mm_loadu_si128(p)); }
+static inline words widened(halves x) { return _mm256_cvtepu16_epi32(x); }
 
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; at most 64 of w. */
 static inline words add_byte_products(words sum, words x, words w) {

@@ -10,6 +10,7 @@
 
 typedef __m512 reals;
 typedef __m512i words;
+typedef __m256i halves;
 typedef __mmask16 mask;
 
 static inline reals load(const void *p) { return _mm512_loadu_ps(p); }
@@ -75,6 +76,14 @@ static inline words count_twins(words count, words x, words w) {
 static inline words settle_twins(words sum, words count) { return _mm512_add_epi16(sum, count); }
 static inline words lower_half(words x) { return _mm512_and_si512(x, _mm512_set1_epi32(0xFFFF)); }
 static inline words upper_half(words x) { return _mm512_srli_epi32(x, 16); }
+
+/* A half word a lane: x plus those at p; as whole words. */
+static inline halves no_halves(void) { return _mm256_setzero_si256(); }
+static inline halves add_halves(halves x, const void *p) {
+    __asm__("vpaddw %1, %0, %0" : "+v"(x) : "m"(*(const __m256i_u *)p)); /* in place, as in count_differing */
+    return x;
+}
+static inline words widened(halves x) { return _mm512_cvtepu16_epi32(x); }
 
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane. */
 static inline words add_byte_products(words sum, words x, words w) { return _mm512_dpbusd_epi32(sum, x, w); }

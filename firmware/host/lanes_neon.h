@@ -14,6 +14,7 @@ typedef struct {
 typedef struct {
     uint8x16_t low, high;
 } words;
+typedef uint16x8_t halves;
 typedef struct {
     uint32x4_t low, high;
 } mask;
@@ -114,6 +115,13 @@ static inline uint8x16_t upper_of(uint8x16_t x) {
 }
 static inline words lower_half(words x) { return (words){lower_of(x.low), lower_of(x.high)}; }
 static inline words upper_half(words x) { return (words){upper_of(x.low), upper_of(x.high)}; }
+
+/* A half word a lane: x plus those at p; as whole words. */
+static inline halves no_halves(void) { return vdupq_n_u16(0); }
+static inline halves add_halves(halves x, const void *p) { return vaddq_u16(x, vld1q_u16(p)); }
+static inline words widened(halves x) {
+    return (words){vreinterpretq_u8_u32(vmovl_u16(vget_low_u16(x))), vreinterpretq_u8_u32(vmovl_u16(vget_high_u16(x)))};
+}
 
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; at most 64 of w. */
 static inline uint8x16_t add_products_half(uint8x16_t sum, uint8x16_t x, uint8x16_t w) {

@@ -12,7 +12,8 @@ namespace {
 
 constexpr uint32_t MOST_BYTE_PRODUCTS = 32768;  // a sum; their sums stay below 2^31
 constexpr int32_t MOST_WEIGHT = 64;  // of a byte, so that two products stay below 2^15
-constexpr uint32_t MOST_TWIN_BITS = 65535;  // of a filter: what a half word counts
+constexpr uint32_t MOST_HALF = 65535;  // bits of a filter that half words count
+constexpr size_t MOST_LEVEL_BYTES = 256 * 1024;  // of what levels add, so that it stays in a cache
 constexpr size_t MOST_KINDS = 4096;  // of windows over the border
 
 uint32_t windows_of(const zob_model &m, const zob_op &o) {
@@ -79,8 +80,20 @@ bool Parts::reads_bytes(const zob_op &o) const {
     return table && w.encoding == ZOB_ENCODING_BINARY && step_of(*table).has_value();
 }
 
+const zob_op *Parts::thermometer_of(const zob_op &o) const {
+    if (o.opcode != ZOB_OP_CONV || o.groups != 1 || tensor(o.input).kind != ZOB_KIND_BINARY) return nullptr;
+    const zob_op *end = m_.ops + m_.header->ops;
+    const zob_op *coder = std::find_if(m_.ops, end, [&](const zob_op &c) { return c.output == o.input; });
+    if (coder == end || !reads_pixels(*coder)) return nullptr;
+    const zob_parameter &w = parameter(o.parameter);
+    const uint32_t bits = w.count / w.dims[0], planes = w.dims[3] / tensor(coder->input).channels;
+    const size_t rows = size_t{bits} / planes * (planes + 1);
+    const bool few = bits <= MOST_HALF && LEVEL_BYTES * planes <= MOST_HALF;
+    return few && rows * LEVEL_BYTES * (padded(w.dims[0]) / ZOB_BLOCK) <= MOST_LEVEL_BYTES ? coder : nullptr;
+}
+
 std::vector<uint32_t> Parts::inputs(const zob_op &o) const {
-    if (reads_pixels(o) || reads_bytes(o)) return {};
+    if (reads_pixels(o) || reads_bytes(o) || thermometer_of(o)) return {};
     std::vector<uint32_t> read{o.input};
     if (o.other != ZOB_NONE) read.push_back(o.other);
     return read;
@@ -145,7 +158,7 @@ bool Parts::are_twins(const zob_op &sign, const zob_op &low) const {
         const auto reads = [&](uint32_t t) { return std::count(read.begin(), read.end(), t) > 0; };
         if (!reads(sign.output) && !reads(low.output)) continue;
         if (o.opcode != ZOB_OP_GATED_CONV || o.input != sign.output || o.other != low.output || o.groups != 1) return false;
-        if (parameter(o.parameter).count / parameter(o.parameter).dims[0] > MOST_TWIN_BITS) return false;
+        if (parameter(o.parameter).count / parameter(o.parameter).dims[0] > MOST_HALF) return false;
     }
     return true;
 }

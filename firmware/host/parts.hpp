@@ -40,6 +40,8 @@ public:
     bool reads_pixels(const zob_op &o) const;
     // A convolution over bytes: of codes, or of pixels that stand for whole numbers of steps.
     bool reads_bytes(const zob_op &o) const;
+    // A convolution over the thermometer codes of pixels: the thermometer, or null.
+    const zob_op *thermometer_of(const zob_op &o) const;
     // Two planes of bits that lie as twins: a sign and a low bit that are decided together, and that gated convolutions
     // read together and nobody else. ZOB_NONE where a tensor has no such other.
     uint32_t second_of(uint32_t first) const { return other_of(seconds_, first); }

@@ -45,6 +45,7 @@ private:
     uint32_t add_window(const zob_op &o, const Place &from, WindowTables &&tables, zob_window w);
     void emit_real_conv(const zob_op &o);
     void emit_bit_conv(const zob_op &o);
+    void emit_level_conv(const zob_op &o);
     void emit_byte_conv(const zob_op &o);
     void emit_pool(const zob_op &o);
     void prepare(Preparation p) { out_.stages[stage_].preparations.push_back(std::move(p)); }

@@ -29,6 +29,7 @@ typedef enum {
     ZOB_STEP_CONV_BITS,    /* table: words; bias less twice the bits that differ, a row each border class */
     ZOB_STEP_GATED_CONV,   /* the same of two planes, this window and the next; threshold: floats */
     ZOB_STEP_GATED_TWINS,  /* the same of two planes in one tensor of twins; table: every half word twice */
+    ZOB_STEP_CONV_LEVELS,  /* table: half words, for each term a row of what every level adds to the bits that differ */
     ZOB_STEP_CONV_BYTES,   /* table: int8, four terms a word; bias, int32, plus products; times `low` */
     ZOB_STEP_CONV_REAL,    /* table: floats */
     ZOB_STEP_MAX_POOL,
@@ -68,7 +69,8 @@ typedef struct {
     uint32_t top, bottom, left, right;
 } zob_cover;
 
-/* What one output position reads. A term is what one weight vector meets: a word of bits, four bytes, a float. */
+/* What one output position reads. A term is what one weight vector meets: a word of bits, four bytes, a float;
+   of levels, a half word: where the level's row begins, in bytes. */
 typedef struct {
     uint32_t source, image_bytes;  /* the tensor read: in the arena; from image to image */
     uint32_t step;                 /* from output pixel to output pixel of a row */
@@ -90,7 +92,8 @@ typedef struct {
     uint32_t table, bias, threshold;
     uint32_t arena;                           /* of the first vector of a real tensor; of the tensor of bits */
     uint32_t a_position, a_channel, a_vector; /* bytes from position to position of the pass, channel, vector of a tile;
-                                                 bits: a_vector from pixel to pixel of a row */
+                                                 bits: a_vector from pixel to pixel of a row;
+                                                 levels: a_vector from term to term */
     float low, high;
     uint32_t window;                          /* heads: index among the pass's windows */
     const uint32_t *cells;                    /* bits: each pixel, from the image's first byte */

@@ -236,6 +236,49 @@ OUTLINED void count_scattered(words *sum, const tile *t, uint32_t window, const 
     }
 }
 
+/* What sums begin with, of position i of a tile that is not wholly inside. */
+INLINED reals base_at(const tile *t, const zob_window *w, const uint8_t *base, uint32_t i) {
+    const size_t row = (t->pass->channels + ZOB_BLOCK - 1u) / ZOB_BLOCK * ZOB_BLOCK * 4u;
+    return load(base + w->classes[t->pixel[i]] * row);
+}
+
+/* Thermometer codes: a level says all about the bits of a term, so what differs is looked up. Levels of a tile mostly lie
+ * side by side: two bytes apart. */
+INLINED void add_levels(halves *count, view x, const zob_window *w, const uint8_t *rows, uint32_t a_term, int straight,
+                        int side_by_side) {
+    EACH(i) count[i] = no_halves();
+    for (uint32_t k = 0; k < w->terms; k++, rows += a_term) {
+        const ptrdiff_t at = w->offsets[k];
+        EACH(i) {
+            uint16_t level;
+            memcpy(&level, side_by_side ? x.start[0] + at + 2u * i : spot(&x, straight, i, at), 2);
+            count[i] = add_halves(count[i], rows + level);
+        }
+    }
+}
+
+INLINED void sum_levels(reals *sum, const tile *t, const zob_tile_step *s, uint32_t channel) {
+    const zob_window *w = &t->pass->windows[s->window];
+    const uint8_t *base = t->parameters + s->bias + 4u * (size_t)channel;
+    const size_t block = channel / ZOB_BLOCK, lane = channel % ZOB_BLOCK;
+    const uint8_t *rows = t->parameters + s->table + block * w->terms * s->a_vector + 2u * lane;
+    const view x = view_of(t, w, s->window);
+    halves count[ZOB_TILE];
+    if (!t->straight) {
+        add_levels(count, x, w, rows, s->a_vector, 0, 0);
+    } else if (w->step != 2u) {
+        add_levels(count, x, w, rows, s->a_vector, 1, 0);
+    } else {
+        add_levels(count, x, w, rows, s->a_vector, 1, 1);
+    }
+    if (t->inside[s->window]) {
+        const reals one = load(base);
+        EACH(i) sum[i] = less_twice(one, widened(count[i]));
+    } else {
+        EACH(i) sum[i] = less_twice(base_at(t, w, base, i), widened(count[i]));
+    }
+}
+
 INLINED void sum_bytes(words *sum, view x, const zob_window *w, const uint8_t *weights, int straight) {
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const words filter = load_words(weights);
@@ -329,12 +372,6 @@ INLINED void find_means(reals *mean, view x, const zob_window *w, uint32_t chann
         EACH(i) mean[i] = add(mean[i], load(spot(&x, straight, i, at)));
     }
     EACH(i) mean[i] = divide(mean[i], terms);
-}
-
-/* What sums begin with, of position i of a tile that is not wholly inside. */
-INLINED reals base_at(const tile *t, const zob_window *w, const uint8_t *base, uint32_t i) {
-    const size_t row = (t->pass->channels + ZOB_BLOCK - 1u) / ZOB_BLOCK * ZOB_BLOCK * 4u;
-    return load(base + w->classes[t->pixel[i]] * row);
 }
 
 /* Sums of products of bits: what they begin with, a row for each way a window lies over the border, less twice the bits
@@ -436,6 +473,9 @@ static void run_vector(tile *t, uint32_t channel) {
         }
         case ZOB_STEP_GATED_TWINS:
             sum_twins(v, t, s, channel);
+            break;
+        case ZOB_STEP_CONV_LEVELS:
+            sum_levels(v, t, s, channel);
             break;
         case ZOB_STEP_CONV_BYTES: {
             const zob_window *w = &pass->windows[s->window];

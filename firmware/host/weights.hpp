@@ -31,9 +31,14 @@ struct BitWeights {
     uint32_t words;  // of a tap and group; half words of twins
     uint32_t slot;
     bool twins;
+    uint32_t last;   // the bits of a tap's last word that kernels read
     bool read_outside;
     std::vector<zob_cover> covers;
 };
 Preparation prepare_bits(const BitWeights &w, size_t at, size_t base);
+
+// The same over thermometer codes of `pixel_channels` channels: a half word a filter for each level of each term, the
+// bits that differ.
+Preparation prepare_levels(const BitWeights &w, uint32_t pixel_channels, size_t at, size_t base);
 
 }  // namespace zob
