@@ -63,7 +63,7 @@ static inline reals whole(words x) { return _mm256_cvtepi32_ps(x); }
 static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
 
 /* Bits that differ, each byte: at most 8 a step. */
-#define SETTLE_EVERY 31u
+#define SETTLE_EVERY 31
 static inline words count_differing(words count, words x, words w) {
     const __m256i nibble = _mm256_set1_epi8(15);
     const __m256i ones = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));

@@ -60,8 +60,8 @@ static inline reals whole(words x) { return _mm512_cvtepi32_ps(x); }
 /* y, plus x where the mask is clear. */
 static inline reals add_where_clear(mask m, reals x, reals y) { return _mm512_mask_add_ps(y, (mask)~m, x, y); }
 
-/* Bits that differ, each lane. Other instruction sets count in bytes: `settle` adds up those of each lane. */
-#define SETTLE_EVERY 0xFFFFFFFFu
+/* Bits that differ, each lane. Other instruction sets count in bytes: after so many `settle` adds up those of each lane. */
+#define SETTLE_EVERY 0
 static inline words count_differing(words count, words x, words w) {
     const words differing = _mm512_popcnt_epi32(_mm512_xor_si512(x, w));
     /* count += differing, in place: of the intrinsic GCC makes an addition and a move. */
@@ -71,9 +71,10 @@ static inline words count_differing(words count, words x, words w) {
 static inline words settle(words sum, words count) { return _mm512_add_epi32(sum, count); }
 /* The same of both halves of each lane. */
 static inline words count_twins(words count, words x, words w) {
-    return _mm512_add_epi16(count, _mm512_popcnt_epi16(_mm512_xor_si512(x, w)));
+    const words differing = _mm512_popcnt_epi16(_mm512_xor_si512(x, w));
+    __asm__("vpaddw %1, %0, %0" : "+v"(count) : "v"(differing));
+    return count;
 }
-static inline words settle_twins(words sum, words count) { return _mm512_add_epi16(sum, count); }
 static inline words lower_half(words x) { return _mm512_and_si512(x, _mm512_set1_epi32(0xFFFF)); }
 static inline words upper_half(words x) { return _mm512_srli_epi32(x, 16); }
 

@@ -88,7 +88,7 @@ static inline reals less_twice(reals base, words count) { return add(base, multi
 static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
 
 /* Bits that differ, each byte: at most 8 a step. */
-#define SETTLE_EVERY 31u
+#define SETTLE_EVERY 31
 static inline words count_differing(words count, words x, words w) {
     return (words){vaddq_u8(count.low, vcntq_u8(veorq_u8(x.low, w.low))),
                    vaddq_u8(count.high, vcntq_u8(veorq_u8(x.high, w.high)))};

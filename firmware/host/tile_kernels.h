@@ -176,32 +176,40 @@ static inline reals real_at(const zob_window *w, const uint8_t *x, const int32_t
     }
 }
 
-/* Differing bits of a tile's windows and one vector of filters; of `twins` those of both planes, each in its half. */
+/* Differing bits of a tile's windows and one vector of filters, of terms up to `end`; of `twins` those of both planes, each
+ * in its half. */
+INLINED void count_terms(words *count, const view *x, const int32_t *offsets, const int32_t *end, const uint8_t *weights,
+                         int32_t group, int twins, int straight) {
+    EACH(i) count[i] = no_words();
+    for (; offsets < end; offsets++, weights += NEXT_WEIGHTS) {
+        const words filter = load_words(weights);
+        const ptrdiff_t at = *offsets + group;
+        if (twins) {
+            EACH(i) count[i] = count_twins(count[i], all_words(spot(x, straight, i, at)), filter);
+        } else {
+            EACH(i) count[i] = count_differing(count[i], all_words(spot(x, straight, i, at)), filter);
+        }
+    }
+}
+
 INLINED void count_any(words *sum, view x, const zob_window *w, const uint8_t *weights, int32_t group, int twins,
                        int straight) {
-    const int32_t *offsets = w->offsets;
-    uint32_t left = w->terms;
+    const int32_t *offsets = w->offsets, *const end = offsets + w->terms;
+#if SETTLE_EVERY == 0
+    count_terms(sum, &x, offsets, end, weights, group, twins, straight);
+#else
     EACH(i) sum[i] = no_words();
-    do {
+    for (; offsets < end; offsets += SETTLE_EVERY, weights += SETTLE_EVERY * NEXT_WEIGHTS) {
         words count[ZOB_TILE];
-        const int32_t *end = offsets + (left < SETTLE_EVERY ? left : SETTLE_EVERY);
-        left -= (uint32_t)(end - offsets);
-        EACH(i) count[i] = no_words();
-        for (; offsets < end; offsets++, weights += NEXT_WEIGHTS) {
-            const words filter = load_words(weights);
-            const ptrdiff_t at = *offsets + group;
-            if (twins) {
-                EACH(i) count[i] = count_twins(count[i], all_words(spot(&x, straight, i, at)), filter);
-            } else {
-                EACH(i) count[i] = count_differing(count[i], all_words(spot(&x, straight, i, at)), filter);
-            }
-        }
+        const int32_t *some = end - offsets < SETTLE_EVERY ? end : offsets + SETTLE_EVERY;
+        count_terms(count, &x, offsets, some, weights, group, twins, straight);
         if (twins) {
             EACH(i) sum[i] = settle_twins(sum[i], count[i]);
         } else {
             EACH(i) sum[i] = settle(sum[i], count[i]);
         }
-    } while (left > 0u);
+    }
+#endif
 }
 
 INLINED void count_tile(words *sum, view x, const zob_window *w, const uint8_t *weights, int32_t group, int straight) {
