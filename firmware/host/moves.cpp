@@ -22,6 +22,10 @@ void for_each_cell(const Block &b, const Place &p, size_t image, F f) {
     }
 }
 
+void copy_blocks(uint8_t *to, const uint8_t *from, uint32_t bytes) {
+    for (uint32_t k = 0; k < bytes; k += 4 * ZOB_BLOCK) std::memcpy(to + k, from + k, 4 * ZOB_BLOCK);
+}
+
 uint32_t word_at(const uint8_t *p) {
     uint32_t word;
     std::memcpy(&word, p, 4);
@@ -233,13 +237,14 @@ Action pool_bits(const zob_op &op, const zob_tensor &in, const zob_tensor &out, 
     };
 }
 
-Action concat(const zob_tensor &in, const zob_tensor &other, const Place &from, const Place &tail, const Place &to) {
+Action concat(const zob_tensor &in, const Place &from, const Place &tail, const Place &to) {
+    // Whole blocks: what is too much is overwritten by what comes next, or lies in the slack.
     return [=](const Block &b) {
         const size_t positions = static_cast<size_t>(b.images) * pixels_of(in);
         for (size_t q = 0; q < positions; q++) {
             uint8_t *cell = b.arena + to.offset + q * to.cell;
-            std::memcpy(cell, b.arena + from.offset + q * from.cell, 4 * in.channels);
-            std::memcpy(cell + 4 * in.channels, b.arena + tail.offset + q * tail.cell, 4 * other.channels);
+            copy_blocks(cell, b.arena + from.offset + q * from.cell, from.cell);
+            copy_blocks(cell + 4 * in.channels, b.arena + tail.offset + q * tail.cell, tail.cell);
         }
     };
 }

@@ -31,7 +31,7 @@ Action thermometer(const zob_op &op, const zob_tensor &in, const zob_tensor &out
 Action thermometer_of_pixels(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const PixelTable &table,
                              const Place &to);
 Action pool_bits(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
-Action concat(const zob_tensor &in, const zob_tensor &other, const Place &from, const Place &tail, const Place &to);
+Action concat(const zob_tensor &in, const Place &from, const Place &tail, const Place &to);
 Action pad(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
 Action reshape(const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
 Action dynamic_range(const zob_model &model, const zob_op &op, const zob_tensor &t, const Place &from, const Place &to);

@@ -121,7 +121,8 @@ bool Parts::on_tiles(const zob_op &o) const {
     }
 }
 
-bool Parts::joins(const Part &part, const zob_op &o) const {
+bool Parts::joins(size_t k, const zob_op &o) const {
+    const Part &part = parts_[k];
     if (!part.tiles || !on_tiles(o) || !same_shape(tensor(op(part.begin).output), tensor(o.output))) return false;
     uint32_t all_windows = windows(o), masks = 1;
     for (size_t i = part.begin; i < part.end; i++) {
@@ -131,16 +132,41 @@ bool Parts::joins(const Part &part, const zob_op &o) const {
     if (all_windows > ZOB_MAX_WINDOWS || masks > ZOB_MAX_MASKS) return false;
     for (const uint32_t t : inputs(o)) {
         const auto writer = written_.find(t);
-        const bool here = writer != written_.end() && writer->second == parts_.size() - 1;
+        const bool here = writer != written_.end() && writer->second == k;
         if (here && (windows(o) || !same_shape(tensor(t), tensor(o.output)))) return false;
     }
     return true;
 }
 
+bool Parts::needs(size_t part, const zob_op &o) const {
+    const auto read = inputs(o);
+    return std::any_of(read.begin(), read.end(), [&](uint32_t t) { return is_written(t) && writer(t) == part; });
+}
+
+// Operation i, which follows the last part: into the part before that, or as a part of its own.
+void Parts::put_before_last(size_t i) {
+    Part last = parts_.back();
+    parts_.pop_back();
+    std::rotate(live_.begin() + last.begin, live_.begin() + i, live_.begin() + i + 1);
+    const zob_op &o = op(last.begin);
+    if (!parts_.empty() && joins(parts_.size() - 1, o)) {
+        parts_.back().end++;
+    } else {
+        parts_.push_back({last.begin, last.begin + 1, on_tiles(o)});
+    }
+    written_[o.output] = parts_.size() - 1;
+    parts_.push_back({last.begin + 1, last.end + 1, last.tiles});
+    for (size_t j = last.begin + 1; j <= last.end; j++) written_[op(j).output] = parts_.size() - 1;
+}
+
 void Parts::deal_out() {
     for (size_t i = 0; i < live_.size(); i++) {
-        if (!parts_.empty() && joins(parts_.back(), op(i))) {
+        const size_t last = parts_.size() - 1;
+        if (!parts_.empty() && joins(last, op(i))) {
             parts_.back().end = i + 1;
+        } else if (!parts_.empty() && parts_.back().tiles && !needs(last, op(i))) {
+            put_before_last(i);
+            continue;
         } else {
             parts_.push_back({i, i + 1, on_tiles(op(i))});
         }

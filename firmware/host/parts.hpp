@@ -1,6 +1,6 @@
 // A plan's operations dealt out again: those that work element by element on positions of one shape form a pass,
 // together with the convolutions and pools that begin them, as long as nobody reads across positions what the pass
-// itself writes.
+// itself writes. An operation between them that needs nothing of the pass comes before it.
 #pragma once
 
 #include <map>
@@ -52,7 +52,9 @@ public:
 
 private:
     bool on_tiles(const zob_op &o) const;
-    bool joins(const Part &part, const zob_op &o) const;
+    bool joins(size_t part, const zob_op &o) const;
+    bool needs(size_t part, const zob_op &o) const;
+    void put_before_last(size_t i);
     void find_live();
     void deal_out();
     void find_twins();
