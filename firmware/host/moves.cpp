@@ -131,7 +131,8 @@ Action read_bytes(const zob_tensor &t, const ByteTable &table, uint8_t border, c
     return read_rows<uint8_t>(t, border, to, [table](uint8_t p) { return table[p]; });
 }
 
-Action read_levels(const zob_op &thermometer, const zob_tensor &t, uint32_t planes, const PixelTable &table, const Place &to) {
+Action read_levels(const zob_op &thermometer, const zob_tensor &t, uint32_t planes, const PixelTable &table,
+                   const Place &to) {
     std::array<uint16_t, 256> rows;
     for (size_t p = 0; p < 256; p++) {
         rows[p] = static_cast<uint16_t>(LEVEL_BYTES * plus_of(zob_round(table[p] * thermometer.low), planes));

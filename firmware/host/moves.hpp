@@ -17,7 +17,8 @@ Action read_pixels(const zob_tensor &t, const PixelTable &table, const Place &to
 using ByteTable = std::array<uint8_t, 256>;
 Action read_bytes(const zob_tensor &t, const ByteTable &table, uint8_t border, const Place &to);
 // The levels of a thermometer that pixels have, LEVEL_BYTES times each, a plane a channel; the border reads zero bits.
-Action read_levels(const zob_op &thermometer, const zob_tensor &t, uint32_t planes, const PixelTable &table, const Place &to);
+Action read_levels(const zob_op &thermometer, const zob_tensor &t, uint32_t planes, const PixelTable &table,
+                   const Place &to);
 // Floats as bytes: 128 above the numbers of an int8 tensor; the border reads its zero point.
 Action read_code_bytes(const zob_tensor &t, const Place &to);
 // Floats, or what a table makes of pixels, as those numbers less the zero point, in floats.

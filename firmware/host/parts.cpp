@@ -183,7 +183,8 @@ bool Parts::are_twins(const zob_op &sign, const zob_op &low) const {
         const auto read = inputs(o);
         const auto reads = [&](uint32_t t) { return std::count(read.begin(), read.end(), t) > 0; };
         if (!reads(sign.output) && !reads(low.output)) continue;
-        if (o.opcode != ZOB_OP_GATED_CONV || o.input != sign.output || o.other != low.output || o.groups != 1) return false;
+        const bool both = o.opcode == ZOB_OP_GATED_CONV && o.input == sign.output && o.other == low.output;
+        if (!both || o.groups != 1) return false;
         if (parameter(o.parameter).count / parameter(o.parameter).dims[0] > MOST_HALF) return false;
     }
     return true;

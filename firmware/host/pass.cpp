@@ -40,6 +40,7 @@ void PassWriter::write() {
             emit_op(i);
         }
     }
+    join_steps();
     out_.arena_bytes = std::max(out_.arena_bytes, places_.memory_bytes() + slots_.size() * KEPT_BYTES);
     out_.steps.push_back(std::move(steps_));
     out_.windows.push_back(std::move(windows_));
@@ -56,6 +57,25 @@ void PassWriter::write() {
     stage.actions.push_back([kept](const Block &b) {
         b.kernels->run_pass(kept, b.arena, b.parameters, b.images, b.first_channel, b.end_channel);
     });
+}
+
+// Steps that often follow each other, in one.
+void PassWriter::join_steps() {
+    for (size_t i = 1; i < steps_.size(); i++) {
+        zob_tile_step &first = steps_[i - 1];
+        const zob_tile_step &second = steps_[i];
+        if (first.kind == ZOB_STEP_AFFINE && second.kind == ZOB_STEP_PRELU) {
+            first.kind = ZOB_STEP_AFFINE_PRELU;
+            first.threshold = second.table;
+        } else if (first.kind == ZOB_STEP_ADD && second.kind == ZOB_STEP_AFFINE) {
+            first.kind = ZOB_STEP_ADD_AFFINE;
+            first.table = second.table;
+            first.bias = second.bias;
+        } else {
+            continue;
+        }
+        steps_.erase(steps_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
 }
 
 size_t PassWriter::reserve(size_t bytes) {
@@ -146,7 +166,8 @@ uint32_t PassWriter::mask_of(uint32_t t) {
 Action PassWriter::read_for(const zob_op &o, const Place &to) const {
     if (const zob_op *coder = parts_.thermometer_of(o)) {
         const zob_tensor &pixels = parts_.tensor(coder->input);
-        return read_levels(*coder, pixels, parts_.tensor(o.input).channels / pixels.channels, *pixels_->of(coder->input), to);
+        const uint32_t planes = parts_.tensor(o.input).channels / pixels.channels;
+        return read_levels(*coder, pixels, planes, *pixels_->of(coder->input), to);
     }
     const zob_tensor &in = parts_.tensor(o.input);
     const bool codes = in.kind == ZOB_KIND_INT8;
@@ -455,8 +476,9 @@ void PassWriter::emit_level_conv(const zob_op &o) {
     s.a_vector = LEVEL_BYTES * (weight.dims[3] / channels + 1);
     s.table = static_cast<uint32_t>(reserve(s.a_vector * t.offsets.size() * (padded(weight.dims[0]) / ZOB_BLOCK)));
     s.bias = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * t.covers.size()));
-    BitWeights bits{weight, zob_words(weight.dims[3]), 32, false, bits_below(weight.dims[3]), o.pad_value == 1, t.covers};
-    prepare(prepare_levels(bits, channels, s.table, s.bias));
+    const uint32_t bits = weight.dims[3];
+    const BitWeights levels{weight, zob_words(bits), 32, false, bits_below(bits), o.pad_value == 1, t.covers};
+    prepare(prepare_levels(levels, channels, s.table, s.bias));
     s.window = add_window(o, from, std::move(t), {});
     steps_.push_back(s);
 }

@@ -20,6 +20,7 @@ private:
         float set, clear;
     };
 
+    void join_steps();
     size_t reserve(size_t bytes);
     uint32_t values(uint32_t index, uint32_t channels);
     const uint32_t *cells_of(uint32_t t);

@@ -3,8 +3,8 @@
  * A tensor of a block of images is a sequence of positions (image, row, column). A tile is ZOB_TILE positions side by
  * side; a pass carries every tile, one vector of channels after the other, through its steps in registers. Real tensors
  * have their channels padded to a multiple of ZOB_BLOCK floats, so that all loads and stores are of whole vectors; bits
- * lie as in docs/spec.md, within a border of zero pixels as wide as those who read them need. Two planes of bits that are
- * written and read together lie as twins: half words of 16 channels, those of the first plane below the second's.
+ * lie as in docs/spec.md, within a border of zero pixels as wide as those who read them need. Two planes of bits that
+ * are written and read together lie as twins: half words of 16 channels, those of the first plane below the second's.
  *
  * Offsets are in bytes: `arena` of the thread's working memory, `table` and `bias` of the prepared parameters.
  */
@@ -39,6 +39,8 @@ typedef enum {
     /* Steps on the tile. */
     ZOB_STEP_STORE,
     ZOB_STEP_AFFINE,       /* times table, plus bias; a value a channel each */
+    ZOB_STEP_AFFINE_PRELU, /* the same, then a slope a channel, at `threshold` */
+    ZOB_STEP_ADD_AFFINE,   /* add as below, then affine */
     ZOB_STEP_SCALE,
     ZOB_STEP_BIAS,
     ZOB_STEP_PRELU,        /* a slope a channel */

@@ -436,7 +436,8 @@ INLINED void put_masks(tile *t, const zob_tile_step *s, uint32_t channel, const 
     if (!s->cells) return;
     if (t->straight && left >= LANES) {
         uint8_t *p = cell_at(t, s, channel, 0);
-        EACH(i) store_bits(p + (size_t)i * s->a_vector, m[i], 0xFFFFu);
+        const size_t apart = s->a_vector;
+        EACH(i) store_bits(p + i * apart, m[i], 0xFFFFu);
         return;
     }
     for (uint32_t i = 0; i < t->valid; i++) {
@@ -450,7 +451,8 @@ INLINED void put_twins(const tile *t, const zob_tile_step *s, uint32_t channel, 
     const size_t at = s->arena + 4u * (size_t)block + lane / 8u;
     if (t->straight && left >= LANES) {
         uint8_t *p = t->arena + at + (size_t)t->image[0] * s->image_bytes + s->cells[t->pixel[0]];
-        EACH(i) store_twins(p + (size_t)i * s->a_vector, first[i], second[i], 0xFFFFu);
+        const size_t apart = s->a_vector;
+        EACH(i) store_twins(p + i * apart, first[i], second[i], 0xFFFFu);
         return;
     }
     for (uint32_t i = 0; i < t->valid; i++) {
@@ -538,7 +540,20 @@ static void run_vector(tile *t, uint32_t channel) {
             break;
         case ZOB_STEP_STORE: {
             uint8_t *p = vector_at(t, s, channel);
-            EACH(i) store(p + (size_t)i * s->a_vector, v[i]);
+            const size_t apart = s->a_vector; /* read once: stores may alias it */
+            EACH(i) store(p + i * apart, v[i]);
+            break;
+        }
+        case ZOB_STEP_AFFINE_PRELU: {
+            const reals scale = load(table), shift = load(bias);
+            const reals slope = load(t->parameters + s->threshold + 4u * (size_t)channel);
+            EACH(i) v[i] = sloped(add(multiply(v[i], scale), shift), slope);
+            break;
+        }
+        case ZOB_STEP_ADD_AFFINE: {
+            const uint8_t *p = vector_at(t, s, channel);
+            const reals scale = load(table), shift = load(bias);
+            EACH(i) v[i] = add(multiply(add(v[i], load(p + (size_t)i * s->a_vector)), scale), shift);
             break;
         }
         case ZOB_STEP_AFFINE: {

@@ -161,15 +161,18 @@ Preparation prepare_levels(const BitWeights &w, uint32_t pixel_channels, size_t 
         const uint32_t *row = reinterpret_cast<const uint32_t *>(image + w.weight.offset);
         for (uint32_t o = 0; o < filters; o++, row += taps * row_words) {
             write_bases(w, o, SetBits(w, row), view<float>(parameters, base));
-            uint16_t *out = view<uint16_t>(parameters, at) + o / ZOB_BLOCK * terms * (planes + 1) * ZOB_BLOCK + o % ZOB_BLOCK;
+            const size_t block = o / ZOB_BLOCK * terms * (planes + 1) * ZOB_BLOCK;
+            uint16_t *out = view<uint16_t>(parameters, at) + block + o % ZOB_BLOCK;
             for (uint32_t k = 0; k < terms; k++, out += (planes + 1) * ZOB_BLOCK) {
                 const uint32_t *tap = row + k / pixel_channels * row_words, first = k % pixel_channels * planes;
                 const auto bit = [&](uint32_t plane) { return tap[(first + plane) / 32] >> (first + plane) % 32 & 1u; };
                 // A level's planes are +1, zero bits, below it. At the top one all are; each level down one more is -1.
                 uint32_t differing = 0;
                 for (uint32_t p = 0; p < planes; p++) differing += bit(p);
-                for (uint32_t level = planes; out[level * ZOB_BLOCK] = static_cast<uint16_t>(differing), level > 0; level--) {
-                    differing += 1u - 2u * bit(level - 1);
+                out[planes * ZOB_BLOCK] = static_cast<uint16_t>(differing);
+                for (uint32_t level = planes; level-- > 0;) {
+                    differing += 1u - 2u * bit(level);
+                    out[level * ZOB_BLOCK] = static_cast<uint16_t>(differing);
                 }
             }
         }
