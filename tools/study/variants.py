@@ -59,7 +59,7 @@ VARIANTS = {
     "best": Variant(f"best policy ({BEST})", FRACBNN, coded(load(BEST)), rates=_MANY),
     "bits8": Variant("8-bit codes, min-max", FRACBNN, coded(_PLAIN), rates=_MANY),
     "float32": Variant("float32, as trained", FRACBNN, rates=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2)),
-    "published": Variant("float32, shifts not merged", FRACBNN, unmerged, rates=(1e-4,), trials=400),
+    "published": Variant("float32, shifts not merged", FRACBNN, unmerged, rates=(1e-4,), trials=3000),
     "resnet8": Variant("ResNet-8, float32", RESNET, rates=(3e-7, 1e-6, 3e-6, 1e-5, 1e-4)),
     "weights": Variant("only binary weights hit", FRACBNN, where=Filter(types=("binary",), bits=(0,)), rates=_MANY[3:]),
     "bits12": Variant("12-bit codes, min-max", FRACBNN, coded(Policy(12, "minmax"))),

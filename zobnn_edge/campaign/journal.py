@@ -25,7 +25,7 @@ from zobnn_edge.campaign.plan import Plan
 from zobnn_edge.errors import InputError, ZobnnError
 from zobnn_edge.faults.space import Stratum
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS header (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS golden (
@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS trial (
     outcome TEXT NOT NULL,
     changed INTEGER NOT NULL,
     deviation REAL NOT NULL,
+    corrected INTEGER NOT NULL,
     correct INTEGER NOT NULL,
     inputs INTEGER NOT NULL,
     right BLOB NOT NULL,
@@ -92,7 +93,8 @@ class Row:
     """One trial: number, number of its amount, amount and seed of its fault set, part of the images; bits inverted,
     their addresses if they are few, and of models that hit one place the number of its stratum; outcome; images of
     another class than in the golden run; the largest difference of a score from its (infinite: NaN, or no scores);
-    images right, of how many, and which (packed bits); instructions of the last inference where they are counted;
+    cells with redundant bits that are put right when the parameters are read (docs/spec.md, "Protection"); images
+    right, of how many, and which (packed bits); instructions of the last inference where they are counted;
     where it ran; details of a failure."""
 
     number: int
@@ -106,6 +108,7 @@ class Row:
     outcome: Outcome
     changed: int
     deviation: float
+    corrected: int
     correct: int
     inputs: int
     right: bytes

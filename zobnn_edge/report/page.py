@@ -113,6 +113,7 @@ def _points(summaries: Mapping[str, Summary]) -> str:
             f"{p.amount:.3g}",
             str(p.trials),
             f"{p.flips:.4g}",
+            f"{p.corrected:.4g}",
             interval(p.accuracy),
             interval(p.images.both) if p.images else "",
             interval(p.median),
@@ -124,7 +125,17 @@ def _points(summaries: Mapping[str, Summary]) -> str:
         for p in s.points
     ]
     unit = next(iter(summaries.values())).amount
-    head = ["", unit, "trials", "flips a trial", "accuracy, %", "with image sampling", "median", "5-95 %"]
+    head = [
+        "",
+        unit,
+        "trials",
+        "flips a trial",
+        "cells put right",
+        "accuracy, %",
+        "with image sampling",
+        "median",
+        "5-95 %",
+    ]
     note = (
         "<p>Intervals are of 95 %. That of the accuracy is about other faults on these images (bootstrap over trials); "
         "“with image sampling” about other faults on other images. Failing: hang, crash, or another class for an image "
