@@ -26,6 +26,8 @@ from zobnn_edge.errors import InputError, ZobnnError
 from zobnn_edge.faults.space import Stratum
 
 SCHEMA_VERSION = 4
+PLACES = ("targets", "firmware")
+"""Keys of the header that say where a campaign ran, not what was asked."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS header (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS golden (
@@ -292,12 +294,13 @@ class Journal:
         return [Control(target, trials, Outcome(name)) for _, target, trials, name in self._read("control", "number")]
 
     def digest(self) -> str:
-        """SHA-256 of header, golden runs and trials.
+        """SHA-256 of header, golden runs and trials, but for what says where they ran.
 
-        Equal for equal campaigns, however often they were stopped, however many workers there were and whichever of
-        the targets ran what.
+        Equal for equal campaigns, however often they were stopped, however many workers there were, whichever of the
+        targets ran what, and on whichever machine.
         """
-        total = hashlib.sha256(json.dumps(self.header, sort_keys=True).encode())
+        asked = {key: value for key, value in self.header.items() if key not in PLACES}
+        total = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
         for golden in self.golden():
             total.update(repr(astuple(golden)).encode())
         for row in self.rows():
