@@ -14,7 +14,7 @@ from zobnn_edge.files import write_atomic
 from zobnn_edge.targets import open_target
 
 CORES = {"M4": "mps2-an386", "M3": "mps2-an385", "M7": "mps2-an500"}
-"""Where FracBNN is counted; conventional networks, whose float32 takes minutes without a float unit, on the M4 alone."""
+"""Where FracBNN is counted; conventional networks, whose float32 takes minutes without a float unit, on M4 alone."""
 _PATH = FOLDER / "costs.json"
 
 

@@ -77,7 +77,9 @@ def _pictures(summaries: dict[str, Summary], spent: dict[str, Cost], single: exh
     pictures.curves(labelled(compared), PICTURES / "resnet.svg")
     pictures.distribution(labelled(["float32", "bits8", "best", "resnet8"]), 1e-4, PICTURES / "spread.svg")
     points = [
-        (VARIANTS[n].label, float(cost.bytes), at(summaries[n], 1e-2).accuracy.value) for n, cost in spent.items()
+        (VARIANTS[n].label, float(cost.bytes), at(summaries[n], 1e-2).accuracy.value)
+        for n, cost in spent.items()
+        if n in drawn
     ]
     pictures.costs(points, "accuracy at a fault rate of 1e-2, %", PICTURES / "costs.svg")
     pictures.critical(single, PICTURES / "critical.svg")
@@ -155,8 +157,8 @@ FracBNN for CIFAR-10 in the host engine, whose bits are those of the boards. Eve
 with the probability named, those of the binary weights included; scales and zero points of codes lie in flash and are
 not hit. Bits that fill up rows of binary weights to whole words are hit in one variant only, which says so: other tools
 do not store them, and here they count (a sixteenth of the binary bits, and more harm than all the others together).
-100 trials a point, {many:,} where shifts are not merged; each on {images:,} images, {parts} disjoint sets in turn: so
-all of the test set is seen. Intervals are of 95 %, over trials (bootstrap); NaN scores are wrong. Written by `python
+100 trials a point, {many:,} where shifts are not merged; each on {images:,} images, {parts} disjoint sets in turn, so
+that all of the test set is seen. Intervals are of 95 %, over trials (bootstrap); NaN scores are wrong. Written by `python
 -m tools.study write` from the journals that `python -m tools.study run` makes.
 """
 _SPREAD = """Means hide what happens: with float32 parameters a trial is either fine or lost, as soon as a high bit of
