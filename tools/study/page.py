@@ -29,6 +29,7 @@ def write() -> list[Figure]:
     ours = {n: s for n, s in summaries.items() if VARIANTS[n].network == FRACBNN}
     asked = all_figures(summaries, spent, exhaustive.coverage(single))
     _pictures(summaries, spent, single)
+    write_atomic(PICTURES / "single.csv", exhaustive.csv_of(single))
     parts = [
         _INTRODUCTION.format(images=IMAGES, parts=PARTS, many=VARIANTS["published"].trials),
         "## What the bits of the parameters can do\n",
@@ -135,7 +136,8 @@ def _single(bits: exhaustive.Bits) -> str:
         "classes.\n\n"
         "![Critical share by parameter and bit](study/critical.svg)\n\n"
         + _table(["parameter", "bits", "critical, %", "worst deviation of a score", "most classes changed"], rows)
-        + f"\nThe {MOST_CRITICAL} parameters with the largest critical share; the picture has all. Sampling would have "
+        + f"\nThe {MOST_CRITICAL} parameters with the largest critical share; the picture has all, and "
+        "[single.csv](study/single.csv) what was seen at every bit position of each. Sampling would have "
         f"done: of {exhaustive.REPETITIONS} samples of {found.size:,} bits (enough for {100 * exhaustive.ERROR:g} "
         f"points), the 95 % interval held the exact share {found.simple} times; of as many stratified ones, "
         f"{found.stratified} times.\n"
@@ -158,8 +160,8 @@ with the probability named, those of the binary weights included; scales and zer
 not hit. Bits that fill up rows of binary weights to whole words are hit in one variant only, which says so: other tools
 do not store them, and here they count (a sixteenth of the binary bits, and more harm than all the others together).
 100 trials a point, {many:,} where shifts are not merged; each on {images:,} images, {parts} disjoint sets in turn, so
-that all of the test set is seen. Intervals are of 95 %, over trials (bootstrap); NaN scores are wrong. Written by `python
--m tools.study write` from the journals that `python -m tools.study run` makes.
+that all of the test set is seen. Intervals are of 95 %, over trials (bootstrap); NaN scores are wrong. Written by
+`python -m tools.study write` from the journals that `python -m tools.study run` makes.
 """
 _SPREAD = """Means hide what happens: with float32 parameters a trial is either fine or lost, as soon as a high bit of
 an exponent is hit.
