@@ -350,6 +350,8 @@ def needs(data: bytes) -> tuple[int, int]:
     records = [fmt.PARAMETER.unpack(data, parameters + i * fmt.PARAMETER.size) for i in range(counts(data)[1])]
     if any(p["protection"] or p["scales"] or p["encoding"] > fmt.ENCODINGS["int32"] for p in records):
         kernels.add("protected")
+    if any(p["encoding"] == fmt.ENCODINGS["uniform"] and not (p["protection"] or p["scales"]) for p in records):
+        kernels.add("codes")
     for op in _op_records(data):
         ops |= 1 << op["opcode"]
         source, target = (

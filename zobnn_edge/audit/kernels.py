@@ -12,6 +12,7 @@ from zobnn_edge import plan as planner
 from zobnn_edge.model_file import Model
 
 _BYTES = ("code_conv", "sign_conv")
+_CODES = ("codes",)
 ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_conv_binary": ("count",),
     "zob_conv_gated": ("gated_conv",),
@@ -22,6 +23,10 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_block_of_codes": ("code_conv",),
     "zob_decides": _BYTES,
     "zob_find_intervals": _BYTES,
+    "read_int8": ("int8", *_BYTES),
+    "decode_codes": _CODES,
+    "limits_of_codes": _CODES,
+    "fixed_ceilings": _CODES,
     "zob_int8": ("int8",),
     "zob_pool_binary": ("max_pool",),
     "zob_pool_real": ("max_pool", "average_pool"),
