@@ -61,10 +61,11 @@ KERNELS = {
     "int8": 32,
     "protected": 64,
     "codes": 128,
+    "coded_limits": 256,
 }
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
 bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");
-and plain codes."""
+plain codes; and those of thresholds of sums of bits."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED = 1
 

@@ -76,7 +76,7 @@ static ZOB_NOINLINE limit_source limits_of_codes(const zob_parameter *p) {
 }
 
 static limit_source limits_of(const zob_parameter *p) {
-    const int codes = ZOB_HAS_KERNEL(ZOB_KERNEL_CODES) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM;
+    const int codes = ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_LIMITS) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM;
     const limit_source others = {p, ONE_BY_ONE, 0, 0, 0u, 0u};
     return codes ? limits_of_codes(p) : others;
 }
@@ -100,7 +100,7 @@ static void ceilings(const limit_source *s, const uint8_t *image, uint32_t first
     float values[ZOB_MAX_BLOCK];
     if (s->how == ALL_EQUAL) {
         for (uint32_t i = 0; i < count; i++) to[i] = s->least;
-    } else if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES) && s->how == FIXED_POINT) {
+    } else if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_LIMITS) && s->how == FIXED_POINT) {
         fixed_ceilings(s, image, first, count, to);
     } else {
         zob_decode(s->p, image, first, count, values);

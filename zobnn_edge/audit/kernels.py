@@ -12,7 +12,6 @@ from zobnn_edge import plan as planner
 from zobnn_edge.model_file import Model
 
 _BYTES = ("code_conv", "sign_conv")
-_CODES = ("codes",)
 ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_conv_binary": ("count",),
     "zob_conv_gated": ("gated_conv",),
@@ -24,9 +23,9 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_decides": _BYTES,
     "zob_find_intervals": _BYTES,
     "read_int8": ("int8", *_BYTES),
-    "decode_codes": _CODES,
-    "limits_of_codes": _CODES,
-    "fixed_ceilings": _CODES,
+    "decode_codes": ("codes",),
+    "limits_of_codes": ("coded_limits",),
+    "fixed_ceilings": ("coded_limits",),
     "zob_int8": ("int8",),
     "zob_pool_binary": ("max_pool",),
     "zob_pool_real": ("max_pool", "average_pool"),
@@ -37,7 +36,7 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_pad": ("pad",),
 }
 """Functions of the engine that are entered only for networks with one of some features."""
-NEEDS = {"table": "count", "gated_conv": "count"}
+NEEDS = {"table": "count", "gated_conv": "count", "coded_limits": "count"}
 """A feature that comes with another."""
 FEATURES = (*fmt.OPCODES, *fmt.KERNELS)
 
