@@ -209,9 +209,9 @@ class BoardTarget(Target):
         threshold = engine.rate_q64(rate)
         if not 0 <= seed < 1 << 64:
             raise InputError(f"a seed of {seed}; it must be a 64-bit unsigned number")
-        if regions is None:
-            return self._inject([], threshold, seed)
         ranges = checked_ranges(self.model, regions)
+        if set(ranges) == set(self.model.image.ranges()):
+            return self._inject([], threshold, seed)
         room = min(msg.MAX_RANGES, self._room(msg.INJECT.request, 8))
         parts = range(0, len(ranges), room)
         return sum(self._inject(ranges[at : at + room], threshold, seed) for at in parts)

@@ -32,7 +32,8 @@ class EmulatedTarget(ProcessTarget):
 
     def _launch(self, elf: Path, line: socket.socket) -> subprocess.Popen[bytes]:
         serial = ["-chardev", f"socket,id=serial0,fd={line.fileno()},mux=on", "-serial", "chardev:serial0"]
-        return self._spawn([*emulator_command(self._board, elf), *serial, *_NO_ESCAPE], subprocess.DEVNULL, [line.fileno()])
+        command = [*emulator_command(self._board, elf), *serial, *_NO_ESCAPE]
+        return self._spawn(command, subprocess.DEVNULL, [line.fileno()])
 
 
 def emulator_command(target: Board, elf: Path) -> list[str]:
