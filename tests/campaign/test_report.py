@@ -34,7 +34,7 @@ def rows(rate: float, correct: list[int], outcome: Outcome = Outcome.SDC_CRITICA
     for i, c in enumerate(correct):
         right = packed(np.arange(10) < c)
         numbers = (first + i, int(first > 0), rate, i, 0, 100 * i)
-        out.append(Row(*numbers, (i,), i % 3, outcome, 10 - c, 0.5, c, 10, right, None, "host"))
+        out.append(Row(*numbers, (i,), i % 3, outcome, 10 - c, 0.5, i % 2, c, 10, right, None, "host"))
     return out
 
 

@@ -195,14 +195,14 @@ class Bench:
 
     def _row(self, trial: Trial, addresses: Addresses, result: RunResult | None, outcome: Outcome, detail: str) -> Row:
         _, labels = self.job.images(trial.part)
-        right, changed, furthest, instructions = np.zeros(len(labels), bool), len(labels), np.inf, None
+        right, changed, furthest, corrected, instructions = np.zeros(len(labels), bool), len(labels), np.inf, 0, None
         if result is not None:
             classes = top1(result.scores)
             right = classes == labels
             golden = self._golden[trial.part]
             changed = int((classes != top1(golden)).sum())
             furthest = deviation(golden, result.scores)
-            instructions = result.instructions
+            corrected, instructions = result.health.corrected, result.instructions
         return Row(
             number=trial.number,
             point=trial.point,
@@ -215,6 +215,7 @@ class Bench:
             outcome=outcome,
             changed=changed,
             deviation=furthest,
+            corrected=corrected,
             correct=int(right.sum()),
             inputs=len(labels),
             right=packed(right),

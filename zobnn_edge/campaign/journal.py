@@ -26,7 +26,9 @@ from zobnn_edge.errors import InputError, ZobnnError
 from zobnn_edge.faults.space import Stratum
 from zobnn_edge.link.client import Counters
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+PLACES = ("targets", "firmware")
+"""Keys of the header that say where a campaign ran, not what was asked."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS header (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS golden (
@@ -49,6 +51,7 @@ CREATE TABLE IF NOT EXISTS trial (
     outcome TEXT NOT NULL,
     changed INTEGER NOT NULL,
     deviation REAL NOT NULL,
+    corrected INTEGER NOT NULL,
     correct INTEGER NOT NULL,
     inputs INTEGER NOT NULL,
     right BLOB NOT NULL,
@@ -107,7 +110,8 @@ class Row:
     """One trial: number, number of its amount, amount and seed of its fault set, part of the images; bits inverted,
     their addresses if they are few, and of models that hit one place the number of its stratum; outcome; images of
     another class than in the golden run; the largest difference of a score from its (infinite: NaN, or no scores);
-    images right, of how many, and which (packed bits); instructions of the last inference where they are counted;
+    cells with redundant bits that are put right when the parameters are read (docs/spec.md, "Protection"); images
+    right, of how many, and which (packed bits); instructions of the last inference where they are counted;
     where it ran; details of a failure."""
 
     number: int
@@ -121,6 +125,7 @@ class Row:
     outcome: Outcome
     changed: int
     deviation: float
+    corrected: int
     correct: int
     inputs: int
     right: bytes
@@ -323,12 +328,13 @@ class Journal:
         return total
 
     def digest(self) -> str:
-        """SHA-256 of header, golden runs and trials.
+        """SHA-256 of header, golden runs and trials, but for what says where they ran.
 
-        Equal for equal campaigns, however often they were stopped, however many workers there were and whichever of
-        the targets ran what.
+        Equal for equal campaigns, however often they were stopped, however many workers there were, whichever of the
+        targets ran what, and on whichever machine.
         """
-        total = hashlib.sha256(json.dumps(self.header, sort_keys=True).encode())
+        asked = {key: value for key, value in self.header.items() if key not in PLACES}
+        total = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
         for golden in self.golden():
             total.update(repr(astuple(golden)).encode())
         for row in self.rows():

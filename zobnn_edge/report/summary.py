@@ -26,7 +26,8 @@ QUANTILES = (0.05, 0.25, 0.75, 0.95)
 class PointSummary:
     """All trials at one amount (a fault rate or a number of bits); harness errors are left out.
 
-    Accuracies are in percent, of all images of a trial. `failures` is the share of trials that hang, crash or change
+    Accuracies are in percent, of all images of a trial. `corrected` is the mean number of cells with redundant bits
+    that were put right; `failures` is the share of trials that hang, crash or change
     the class of an image; `agreement` the share of images that keep the class of the golden run; `images` the mean
     accuracy with the errors of sampling faults and images kept apart (None: the trials had different images).
     """
@@ -34,6 +35,7 @@ class PointSummary:
     amount: float
     trials: int
     flips: float
+    corrected: float
     accuracy: Estimate
     median: Estimate
     quantiles: tuple[float, ...]
@@ -121,6 +123,7 @@ def _point(amount: float, rows: list[Row]) -> PointSummary:
         amount=amount,
         trials=len(rows),
         flips=float(np.mean([row.flips for row in rows])),
+        corrected=float(np.mean([row.corrected for row in rows])),
         accuracy=statistics.mean(samples),
         median=statistics.quantile(samples),
         quantiles=tuple(float(q) for q in np.quantile(samples, QUANTILES)),
