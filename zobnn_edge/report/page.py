@@ -11,7 +11,7 @@ from typing import Any
 from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.files import write_atomic
 from zobnn_edge.report.summary import Summary
-from zobnn_edge.report.table import interval, percent
+from zobnn_edge.report.table import interval, link, percent
 
 _LINES = ("31,119,180", "214,39,40", "44,160,44", "148,103,189", "255,127,14")
 _OUTCOME_COLOURS = {
@@ -151,6 +151,7 @@ def _about(name: str, s: Summary) -> str:
     rows = [[html.escape(key), f"<code>{html.escape(value)}</code>"] for key, value in header.items()]
     rows.append(["controls without faults, all masked", str(s.controls)])
     rows.append(["harness errors, not counted", str(s.harness_errors)])
+    rows += [[f"link to {html.escape(target)}", link(seen)] for target, seen in s.links.items()]
     rows.append(["hash of the journal", f"<code>{s.digest}</code>"])
     text = f"<h2>{html.escape(name)}</h2>" + _html_table([], rows, "about")
     if s.strata:

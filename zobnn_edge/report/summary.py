@@ -15,6 +15,7 @@ from zobnn_edge.faults import statistics
 from zobnn_edge.faults.robustness import Curve
 from zobnn_edge.faults.space import Stratum
 from zobnn_edge.faults.statistics import Crossed, Estimate, proportion
+from zobnn_edge.link.client import Counters
 
 FAILURES = (Outcome.HANG, Outcome.CRASH, Outcome.SDC_CRITICAL)
 """Outcomes in which the network fails and nobody is told."""
@@ -60,7 +61,8 @@ class Summary:
     """A journal summed up.
 
     `fault_free` is the golden run's accuracy in percent with its interval over images; `weighted`, of models that hit
-    one place, the share of the fault space that fails, its strata weighted by their bits (None: some were not tried).
+    one place, the share of the fault space that fails, its strata weighted by their bits (None: some were not tried);
+    `links` what the links have seen, by target.
     """
 
     header: dict[str, str]
@@ -71,6 +73,7 @@ class Summary:
     fault_free: Estimate
     controls: int
     harness_errors: int
+    links: dict[str, Counters]
     digest: str
 
     @property
@@ -93,6 +96,7 @@ def summarise(journal: Journal) -> Summary:
         fault_free=fault_free(journal.golden()),
         controls=len(journal.controls()),
         harness_errors=len(rows) - len(counted),
+        links=journal.links(),
         digest=journal.digest(),
     )
 
