@@ -20,7 +20,6 @@ import numpy as np
 
 from converters.c_header import c_header
 from zobnn_edge.audit.audit import Audit, Firmware, PartRow, audit_firmware
-from zobnn_edge.audit.elf import Elf
 from zobnn_edge.audit.features import FEATURES, masks
 from zobnn_edge.audit.prediction import SIZES, own_bytes
 from zobnn_edge.audit.stack import reached, worst_case
@@ -87,7 +86,7 @@ def measure(name: str) -> dict[str, Any]:
     least, plain, whole = (Firmware.read(built_with(header(f), target)) for f in (None, UNPROTECTED, EVERYTHING))
     audits = [audit_firmware(f, target, model) for f in (least, plain, whole)]
     own = [_own(audit, model) for audit in audits]
-    groups = _groups(plain.elf, audits[1], model) | {(): own[0], ("protected",): own[2] - own[1]}
+    groups = _groups(plain, audits[1], model) | {(): own[0], ("protected",): own[2] - own[1]}
     listed = [{"when": list(when), "bytes": dict(sorted(n.items()))} for when, n in sorted(groups.items())]
     return {"groups": listed, "stack": _stacks(whole)}
 
@@ -125,18 +124,26 @@ def _own(audit: Audit, model: Model) -> Counter[str]:
     return sums
 
 
-def _groups(elf: Elf, audit: Audit, model: Model) -> dict[tuple[str, ...], Counter[str]]:
-    """Bytes by region and role of what comes with some features; padding goes with the function before it."""
-    everything, always = reached(elf), reached(elf, without(frozenset()))
-    by_feature = {f: reached(elf, without(_alone(f))) for f in FEATURES if f in UNPROTECTED}
+def _groups(firmware: Firmware, audit: Audit, model: Model) -> dict[tuple[str, ...], Counter[str]]:
+    """Bytes by region and role of what comes with some features; padding goes with what lies before it."""
+    everything, always = input_sections(firmware), input_sections(firmware, without(frozenset()))
+    by_feature = {f: input_sections(firmware, without(_alone(f))) for f in FEATURES if f in UNPROTECTED}
     sums: dict[tuple[str, ...], Counter[str]] = {}
-    before = 0
+    before: int | None = None
     for p in _others(audit, model):
-        before = before if p.role == "padding" else p.address
+        section = firmware.map.at(p.address)
+        if p.role != "padding":
+            before = section.address if section else None
         if before in everything - always:
             when = tuple(feature for feature, found in by_feature.items() if before in found)
             sums.setdefault(when, Counter())[f"{p.region} {p.role}"] += p.bytes
     return sums
+
+
+def input_sections(firmware: Firmware, excluded: frozenset[str] = frozenset()) -> frozenset[int]:
+    """Addresses of the linker's input sections with anything in them that is reached, which it keeps as a whole."""
+    sections = (firmware.map.at(address) for address in reached(firmware.elf, excluded))
+    return frozenset(s.address for s in sections if s is not None)
 
 
 def main() -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Collection
 from itertools import pairwise
 
 from elftools.elf.elffile import ELFFile
 
-from tools.engine_sizes import EVERYTHING, UNPROTECTED, header, without
+from tools.engine_sizes import EVERYTHING, UNPROTECTED, header, input_sections, without
 from zobnn_edge.audit.audit import Audit, Firmware
 from zobnn_edge.audit.features import features
-from zobnn_edge.audit.stack import reached
 from zobnn_edge.boards import Board
 from zobnn_edge.errors import ToolError
 from zobnn_edge.firmware import built_with
@@ -84,18 +82,18 @@ def engine_is_what_features_need(firmware: Firmware, model: Model, target: Board
     """The functions of the engine that the linker kept are those that ENTERED_BY says are reached in an engine of all
     features; returns how many."""
     wanted = features(model)
-    linked = _engine(firmware, {f.address for f in firmware.elf.functions})
+    linked = _engine(firmware, frozenset(s.address for s in firmware.map.sections))
     whole = Firmware.read(built_with(header(EVERYTHING if "protected" in wanted else UNPROTECTED), target))
-    expected = _engine(whole, reached(whole.elf, without(wanted)))
+    expected = _engine(whole, input_sections(whole, without(wanted)))
     assert linked == expected, f"{target.name}: ENTERED_BY of tools/engine_sizes.py is not true: {linked ^ expected}"
     return len(linked)
 
 
-def _engine(firmware: Firmware, addresses: Collection[int]) -> set[str]:
-    """Functions of the engine's C files, of which each has a section of its own."""
-    functions = [f for f in firmware.elf.functions if f.is_global and f.address in addresses]
-    objects = {f.name: firmware.map.at(f.address) for f in functions if f.name.startswith("zob_")}
-    return {name for name, section in objects.items() if section is not None and ".c.o" in section.object}
+def _engine(firmware: Firmware, sections: frozenset[int]) -> set[str]:
+    """The engine's functions in some input sections."""
+    functions = (f for f in firmware.elf.functions if f.is_global and f.name.startswith("zob_"))
+    places = {f.name: firmware.map.at(f.address) for f in functions}
+    return {name for name, place in places.items() if place is not None and place.address in sections}
 
 
 def ram_is_what_hello_says(audit: Audit, hello: dict[str, int]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from zobnn_edge.audit.audit import Firmware
 from zobnn_edge.errors import TargetError
 from zobnn_edge.firmware import built
+from zobnn_edge.link.messages import READ
 from zobnn_edge.link.remote import Remote
 from zobnn_edge.model_file import Model
 from zobnn_edge.targets import emulated, open_target
@@ -45,7 +46,7 @@ class Use:
 
 
 def use(model: Model, board: str, inputs: np.ndarray) -> Use:
-    """Start a board on a painted stack, have it run the inputs, inject, flip, restore and read."""
+    """Start a board on a painted stack, have it run the inputs, inject, flip, restore and read parameters."""
     labels = Firmware.read(built(model, board)).elf.labels
     bottom, top = labels["stack_bottom"], labels["stack_top"]
     pieces = [(at, min(_PIECE, top - at)) for at in range(bottom, top, _PIECE)]
@@ -74,7 +75,7 @@ def use(model: Model, board: str, inputs: np.ndarray) -> Use:
                 target.restore()
                 target.flip([0])
                 target.restore()
-                target.read()
+                target._read(READ, "offset", 0, min(_PIECE, len(model.image.data)))
                 hello = target._hello
                 done.set()
                 thread.join()

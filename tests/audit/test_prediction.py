@@ -87,7 +87,8 @@ def test_policies_side_by_side_are_the_predictions_of_each() -> None:
     net = residual()
     target = board("mps2-an386")
     rows = {row["policy"]: row for row in compare_policies(net, target, Mission(1000, 100), usual_policies())}
-    assert list(rows)[:3] == ["as given", "8 bit", "12 bit"]
+    assert list(rows)[:4] == ["as given", "8 bit", "12 bit", "8 bit, hamming"]
+    assert rows["8 bit, hamming"]["flash"] > rows["8 bit"]["flash"]
     assert rows["8 bit"]["parameters"] < rows["12 bit"]["parameters"] < rows["as given"]["parameters"]
     eight = Model.of(harden(net, Policy(8)))
     assert rows["8 bit"]["flash"] == predict(eight, target).totals["flash"]

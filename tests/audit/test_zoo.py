@@ -6,7 +6,6 @@ pair is printed. Built for the first time, all of it takes some minutes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -54,9 +53,8 @@ def network(name: str) -> Network:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _head() -> Iterator[None]:
+def _head() -> None:
     print("\n" + _FORMAT.format(*_HEAD))
-    yield
 
 
 @pytest.mark.parametrize("board_name", CORTEX_M)
