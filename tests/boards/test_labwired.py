@@ -1,10 +1,10 @@
 """Boards of real parts in the simulator LabWired, whose models know clocks that QEMU does not: `pip install labwired`.
 
 Its cores (0.25) lack some instructions of the FPU and of the M4's DSP extension (USADA8), and give other results for
-position-independent code (a wrong CRC-32, where the same firmware is right in QEMU). Its UARTs raise no interrupt for what they are sent: with a byte in
-the port (RXNE), RXNEIE set and the line on in the NVIC, nothing becomes pending on an STM32, and the RP2040's has no
-interrupt at all. So the firmware is built for an M3 where the part has an M4, and for one place, and looks at the port where it
-would wait for the interrupt; all else is as on the part.
+position-independent code (a wrong CRC-32, where the same firmware is right in QEMU). Its UARTs raise no interrupt for
+what they are sent: with a byte in the port (RXNE), RXNEIE set and the line on in the NVIC, nothing becomes pending on
+an STM32, and the RP2040's has no interrupt at all. So the firmware is built for an M3 where the part has an M4, and for
+one place, and looks at the port where it would wait for the interrupt; all else is as on the part.
 """
 
 from __future__ import annotations
