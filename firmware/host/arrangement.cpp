@@ -23,11 +23,13 @@ const Place *Arrangement::bytes_of(uint32_t op) const {
 
 void Arrangement::find_places() {
     const auto keep = [&](uint32_t t, size_t born, size_t dies) {
+        if (parts_.first_of(t) != ZOB_NONE) return;  // lies with the other one
         Place &p = places_[t];
         if (p.cell == 0) {
             p.height = parts_.tensor(t).height;
             p.width = parts_.tensor(t).width;
-            p.cell = cell_bytes(parts_.tensor(t));
+            const bool twin = parts_.second_of(t) != ZOB_NONE;
+            p.cell = twin ? 4 * half_words(parts_.tensor(t).channels) : cell_bytes(parts_.tensor(t));
             p.born = born;
         }
         p.dies = std::max(p.dies, dies);
@@ -42,15 +44,18 @@ void Arrangement::find_places() {
             }
             if (o.opcode == ZOB_OP_GATED_CONV) {
                 places_.at(o.input).widen(o, parts_.tensor(o.output));
-                places_.at(o.other).widen(o, parts_.tensor(o.output));
+                if (parts_.second_of(o.input) == ZOB_NONE) places_.at(o.other).widen(o, parts_.tensor(o.output));
             }
             if (o.opcode != ZOB_OP_CONV) continue;
             Place extra;
             extra.born = extra.dies = k + 1;
-            if (parts_.reads_bytes(o)) {
-                extra.height = parts_.tensor(o.input).height;
-                extra.width = parts_.tensor(o.input).width;
-                extra.cell = parts_.tensor(o.input).channels;
+            const zob_op *coder = parts_.thermometer_of(o);
+            if (coder || parts_.reads_bytes(o)) {
+                const zob_tensor &pixels = parts_.tensor(coder ? coder->input : o.input);
+                extra.height = pixels.height;
+                extra.width = pixels.width;
+                extra.planes = coder ? pixels.channels : 1;  // tiles then read levels side by side
+                extra.cell = coder ? 2 : pixels.channels;
                 extra.widen(o, parts_.tensor(o.output));
                 bytes_[parts_.number(i)] = extra;
             } else if (parts_.tensor(o.input).kind == ZOB_KIND_BINARY) {

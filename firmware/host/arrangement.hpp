@@ -17,7 +17,7 @@ public:
 
     bool has(uint32_t tensor) const { return places_.count(tensor) != 0; }
     const Place &place(uint32_t tensor) const { return places_.at(tensor); }
-    // The pixels that an operation reads as bytes, or null.
+    // The pixels that an operation reads as bytes, or as levels of half a word; or null.
     const Place *bytes_of(uint32_t op) const;
     uint32_t images() const { return images_; }     // a block: as many as fit the cache
     size_t memory_bytes() const { return bytes_in_all_; }  // NEVER where it would be too much

@@ -76,7 +76,7 @@ void Compiler::emit_move(size_t stage, const zob_op &o) {
         act(stage, pool_bits(o, in, out, places_.place(o.input), to));
         break;
     case ZOB_OP_CONCAT:
-        act(stage, concat(in, parts_.tensor(o.other), places_.place(o.input), places_.place(o.other), to));
+        act(stage, concat(in, places_.place(o.input), places_.place(o.other), to));
         break;
     case ZOB_OP_PAD:
         act(stage, pad(o, in, out, places_.place(o.input), to));

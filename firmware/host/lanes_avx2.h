@@ -10,6 +10,7 @@
 
 typedef __m256 reals;
 typedef __m256i words;
+typedef __m128i halves;
 typedef __m256 mask;
 
 static inline reals load(const void *p) { return _mm256_loadu_ps(p); }
@@ -37,6 +38,12 @@ static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
     *p = (uint8_t)((uint32_t)_mm256_movemask_ps(m) & valid);
 }
 
+/* Of twins, `valid` lanes of both. */
+static inline void store_twins(uint8_t *p, mask first, mask second, uint32_t valid) {
+    store_bits(p, first, valid);
+    store_bits(p + 2, second, valid);
+}
+
 static inline words load_words(const void *p) { return _mm256_loadu_si256(p); }
 static inline words no_words(void) { return _mm256_setzero_si256(); }
 static inline words all_words(const uint8_t *p) {
@@ -56,7 +63,7 @@ static inline reals whole(words x) { return _mm256_cvtepi32_ps(x); }
 static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
 
 /* Bits that differ, each byte: at most 8 a step. */
-#define SETTLE_EVERY 31u
+#define SETTLE_EVERY 31
 static inline words count_differing(words count, words x, words w) {
     const __m256i nibble = _mm256_set1_epi8(15);
     const __m256i ones = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
@@ -69,6 +76,18 @@ static inline words settle(words sum, words count) {
     const __m256i pairs = _mm256_maddubs_epi16(count, _mm256_set1_epi8(1));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
+/* The same of both halves of each lane. */
+static inline words count_twins(words count, words x, words w) { return count_differing(count, x, w); }
+static inline words settle_twins(words sum, words count) {
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(count, _mm256_set1_epi8(1)));
+}
+static inline words lower_half(words x) { return _mm256_and_si256(x, _mm256_set1_epi32(0xFFFF)); }
+static inline words upper_half(words x) { return _mm256_srli_epi32(x, 16); }
+
+/* A half word a lane: x plus those at p; as whole words. */
+static inline halves no_halves(void) { return _mm_setzero_si128(); }
+static inline halves add_halves(halves x, const void *p) { return _mm_add_epi16(x, _mm_loadu_si128(p)); }
+static inline words widened(halves x) { return _mm256_cvtepu16_epi32(x); }
 
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; at most 64 of w. */
 static inline words add_byte_products(words sum, words x, words w) {

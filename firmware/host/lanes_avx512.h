@@ -1,4 +1,4 @@
-/* Sixteen lanes of AVX-512, with VPOPCNTDQ to count bits and VNNI to add up bytes. */
+/* Sixteen lanes of AVX-512, with VPOPCNTDQ and BITALG to count bits and VNNI to add up bytes. */
 #ifndef ZOB_LANES_H
 #define ZOB_LANES_H
 
@@ -10,6 +10,7 @@
 
 typedef __m512 reals;
 typedef __m512i words;
+typedef __m256i halves;
 typedef __mmask16 mask;
 
 static inline reals load(const void *p) { return _mm512_loadu_ps(p); }
@@ -35,6 +36,12 @@ static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
     __builtin_memcpy(p, &bits, 2);
 }
 
+/* Of twins, `valid` lanes of both. */
+static inline void store_twins(uint8_t *p, mask first, mask second, uint32_t valid) {
+    const uint32_t bits = (uint32_t)_mm512_kunpackw(second, first) & (valid | valid << 16);
+    __builtin_memcpy(p, &bits, 4);
+}
+
 static inline words load_words(const void *p) { return _mm512_loadu_si512(p); }
 static inline words no_words(void) { return _mm512_setzero_si512(); }
 static inline words all_words(const uint8_t *p) {
@@ -53,8 +60,8 @@ static inline reals whole(words x) { return _mm512_cvtepi32_ps(x); }
 /* y, plus x where the mask is clear. */
 static inline reals add_where_clear(mask m, reals x, reals y) { return _mm512_mask_add_ps(y, (mask)~m, x, y); }
 
-/* Bits that differ, each lane. Other instruction sets count in bytes: `settle` adds up those of each lane. */
-#define SETTLE_EVERY 0xFFFFFFFFu
+/* Bits that differ, each lane. Other instruction sets count in bytes: after so many `settle` adds up those of each lane. */
+#define SETTLE_EVERY 0
 static inline words count_differing(words count, words x, words w) {
     const words differing = _mm512_popcnt_epi32(_mm512_xor_si512(x, w));
     /* count += differing, in place: of the intrinsic GCC makes an addition and a move. */
@@ -62,6 +69,22 @@ static inline words count_differing(words count, words x, words w) {
     return count;
 }
 static inline words settle(words sum, words count) { return _mm512_add_epi32(sum, count); }
+/* The same of both halves of each lane. */
+static inline words count_twins(words count, words x, words w) {
+    const words differing = _mm512_popcnt_epi16(_mm512_xor_si512(x, w));
+    __asm__("vpaddw %1, %0, %0" : "+v"(count) : "v"(differing));
+    return count;
+}
+static inline words lower_half(words x) { return _mm512_and_si512(x, _mm512_set1_epi32(0xFFFF)); }
+static inline words upper_half(words x) { return _mm512_srli_epi32(x, 16); }
+
+/* A half word a lane: x plus those at p; as whole words. */
+static inline halves no_halves(void) { return _mm256_setzero_si256(); }
+static inline halves add_halves(halves x, const void *p) {
+    __asm__("vpaddw %1, %0, %0" : "+v"(x) : "m"(*(const __m256i_u *)p)); /* in place, as in count_differing */
+    return x;
+}
+static inline words widened(halves x) { return _mm512_cvtepu16_epi32(x); }
 
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane. */
 static inline words add_byte_products(words sum, words x, words w) { return _mm512_dpbusd_epi32(sum, x, w); }

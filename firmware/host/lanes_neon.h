@@ -14,6 +14,7 @@ typedef struct {
 typedef struct {
     uint8x16_t low, high;
 } words;
+typedef uint16x8_t halves;
 typedef struct {
     uint32x4_t low, high;
 } mask;
@@ -53,6 +54,12 @@ static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
     *p = (uint8_t)((low | high << 4) & valid);
 }
 
+/* Of twins, `valid` lanes of both. */
+static inline void store_twins(uint8_t *p, mask first, mask second, uint32_t valid) {
+    store_bits(p, first, valid);
+    store_bits(p + 2, second, valid);
+}
+
 static inline words load_words(const void *p) { return (words){vld1q_u8(p), vld1q_u8((const uint8_t *)p + 16)}; }
 static inline words no_words(void) { return (words){vdupq_n_u8(0), vdupq_n_u8(0)}; }
 static inline words all_words(const uint8_t *p) {
@@ -81,7 +88,7 @@ static inline reals less_twice(reals base, words count) { return add(base, multi
 static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
 
 /* Bits that differ, each byte: at most 8 a step. */
-#define SETTLE_EVERY 31u
+#define SETTLE_EVERY 31
 static inline words count_differing(words count, words x, words w) {
     return (words){vaddq_u8(count.low, vcntq_u8(veorq_u8(x.low, w.low))),
                    vaddq_u8(count.high, vcntq_u8(veorq_u8(x.high, w.high)))};
@@ -91,6 +98,29 @@ static inline uint8x16_t settle_half(uint8x16_t sum, uint8x16_t count) {
 }
 static inline words settle(words sum, words count) {
     return (words){settle_half(sum.low, count.low), settle_half(sum.high, count.high)};
+}
+/* The same of both halves of each lane. */
+static inline words count_twins(words count, words x, words w) { return count_differing(count, x, w); }
+static inline uint8x16_t settle_twins_half(uint8x16_t sum, uint8x16_t count) {
+    return vreinterpretq_u8_u16(vpadalq_u8(vreinterpretq_u16_u8(sum), count));
+}
+static inline words settle_twins(words sum, words count) {
+    return (words){settle_twins_half(sum.low, count.low), settle_twins_half(sum.high, count.high)};
+}
+static inline uint8x16_t lower_of(uint8x16_t x) {
+    return vreinterpretq_u8_u32(vandq_u32(vreinterpretq_u32_u8(x), vdupq_n_u32(0xFFFFu)));
+}
+static inline uint8x16_t upper_of(uint8x16_t x) {
+    return vreinterpretq_u8_u32(vshrq_n_u32(vreinterpretq_u32_u8(x), 16));
+}
+static inline words lower_half(words x) { return (words){lower_of(x.low), lower_of(x.high)}; }
+static inline words upper_half(words x) { return (words){upper_of(x.low), upper_of(x.high)}; }
+
+/* A half word a lane: x plus those at p; as whole words. */
+static inline halves no_halves(void) { return vdupq_n_u16(0); }
+static inline halves add_halves(halves x, const void *p) { return vaddq_u16(x, vld1q_u16(p)); }
+static inline words widened(halves x) {
+    return (words){vreinterpretq_u8_u32(vmovl_u16(vget_low_u16(x))), vreinterpretq_u8_u32(vmovl_u16(vget_high_u16(x)))};
 }
 
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; at most 64 of w. */

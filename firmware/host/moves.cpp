@@ -22,6 +22,10 @@ void for_each_cell(const Block &b, const Place &p, size_t image, F f) {
     }
 }
 
+void copy_blocks(uint8_t *to, const uint8_t *from, uint32_t bytes) {
+    for (uint32_t k = 0; k < bytes; k += 4 * ZOB_BLOCK) std::memcpy(to + k, from + k, 4 * ZOB_BLOCK);
+}
+
 uint32_t word_at(const uint8_t *p) {
     uint32_t word;
     std::memcpy(&word, p, 4);
@@ -41,9 +45,14 @@ void put_bits(uint8_t *row, uint32_t at, const uint32_t *bits, uint32_t count) {
     }
 }
 
-// The planes of one level, -1 (a set bit) from the level on. A level is a whole number, or more than there are planes.
+// How many planes of a level are +1. A level is a whole number, or more than there are planes.
+uint32_t plus_of(float level, uint32_t planes) {
+    return level > 0.0f ? (level < static_cast<float>(planes) ? static_cast<uint32_t>(level) : planes) : 0;
+}
+
+// The planes of one level, -1 (a set bit) from the level on.
 void planes_of(float level, uint32_t planes, uint32_t *bits) {
-    uint32_t plus = level > 0.0f ? (level < static_cast<float>(planes) ? static_cast<uint32_t>(level) : planes) : 0;
+    uint32_t plus = plus_of(level, planes);
     for (uint32_t k = 0; k < planes; k += 32) {
         const uint32_t count = std::min(planes - k, 32u), clear = std::min(count, plus);
         const uint64_t upper = (uint64_t{1} << count) - (uint64_t{1} << clear);
@@ -120,6 +129,27 @@ Action read_rows(const zob_tensor &t, uint8_t border, const Place &to, F byte_of
 
 Action read_bytes(const zob_tensor &t, const ByteTable &table, uint8_t border, const Place &to) {
     return read_rows<uint8_t>(t, border, to, [table](uint8_t p) { return table[p]; });
+}
+
+Action read_levels(const zob_op &thermometer, const zob_tensor &t, uint32_t planes, const PixelTable &table, const Place &to) {
+    std::array<uint16_t, 256> rows;
+    for (size_t p = 0; p < 256; p++) {
+        rows[p] = static_cast<uint16_t>(LEVEL_BYTES * plus_of(zob_round(table[p] * thermometer.low), planes));
+    }
+    const uint16_t border = static_cast<uint16_t>(LEVEL_BYTES * planes);
+    return [=](const Block &b) {
+        const uint8_t *x = static_cast<const uint8_t *>(b.inputs);
+        uint16_t *cells = reinterpret_cast<uint16_t *>(b.arena + to.offset);
+        if (to.bordered()) std::fill_n(cells, size_t{b.images} * to.image_bytes() / 2, border);
+        for (size_t image = 0; image < b.images; image++) {
+            for (uint32_t y = 0; y < t.height; y++, x += t.width * t.channels) {
+                for (uint32_t c = 0; c < t.channels; c++) {
+                    uint16_t *row = cells + (image * to.image_bytes() + c * to.plane_bytes() + to.at(y, 0)) / 2;
+                    for (uint32_t i = 0; i < t.width; i++) row[i] = rows[x[i * t.channels + c]];
+                }
+            }
+        }
+    };
 }
 
 Action read_code_bytes(const zob_tensor &t, const Place &to) {
@@ -207,13 +237,14 @@ Action pool_bits(const zob_op &op, const zob_tensor &in, const zob_tensor &out, 
     };
 }
 
-Action concat(const zob_tensor &in, const zob_tensor &other, const Place &from, const Place &tail, const Place &to) {
+Action concat(const zob_tensor &in, const Place &from, const Place &tail, const Place &to) {
+    // Whole blocks: what is too much is overwritten by what comes next, or lies in the slack.
     return [=](const Block &b) {
         const size_t positions = static_cast<size_t>(b.images) * pixels_of(in);
         for (size_t q = 0; q < positions; q++) {
             uint8_t *cell = b.arena + to.offset + q * to.cell;
-            std::memcpy(cell, b.arena + from.offset + q * from.cell, 4 * in.channels);
-            std::memcpy(cell + 4 * in.channels, b.arena + tail.offset + q * tail.cell, 4 * other.channels);
+            copy_blocks(cell, b.arena + from.offset + q * from.cell, from.cell);
+            copy_blocks(cell + 4 * in.channels, b.arena + tail.offset + q * tail.cell, tail.cell);
         }
     };
 }

@@ -16,6 +16,8 @@ Action read_pixels(const zob_tensor &t, const PixelTable &table, const Place &to
 // Pixels as bytes, each by a table; the border reads `border`.
 using ByteTable = std::array<uint8_t, 256>;
 Action read_bytes(const zob_tensor &t, const ByteTable &table, uint8_t border, const Place &to);
+// The levels of a thermometer that pixels have, LEVEL_BYTES times each, a plane a channel; the border reads zero bits.
+Action read_levels(const zob_op &thermometer, const zob_tensor &t, uint32_t planes, const PixelTable &table, const Place &to);
 // Floats as bytes: 128 above the numbers of an int8 tensor; the border reads its zero point.
 Action read_code_bytes(const zob_tensor &t, const Place &to);
 // Floats, or what a table makes of pixels, as those numbers less the zero point, in floats.
@@ -29,7 +31,7 @@ Action thermometer(const zob_op &op, const zob_tensor &in, const zob_tensor &out
 Action thermometer_of_pixels(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const PixelTable &table,
                              const Place &to);
 Action pool_bits(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
-Action concat(const zob_tensor &in, const zob_tensor &other, const Place &from, const Place &tail, const Place &to);
+Action concat(const zob_tensor &in, const Place &from, const Place &tail, const Place &to);
 Action pad(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
 Action reshape(const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to);
 Action dynamic_range(const zob_model &model, const zob_op &op, const zob_tensor &t, const Place &from, const Place &to);

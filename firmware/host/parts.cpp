@@ -12,6 +12,8 @@ namespace {
 
 constexpr uint32_t MOST_BYTE_PRODUCTS = 32768;  // a sum; their sums stay below 2^31
 constexpr int32_t MOST_WEIGHT = 64;  // of a byte, so that two products stay below 2^15
+constexpr uint32_t MOST_HALF = 65535;  // bits of a filter that half words count
+constexpr size_t MOST_LEVEL_BYTES = 256 * 1024;  // of what levels add, so that it stays in a cache
 constexpr size_t MOST_KINDS = 4096;  // of windows over the border
 
 uint32_t windows_of(const zob_model &m, const zob_op &o) {
@@ -39,6 +41,7 @@ bool same_shape(const zob_tensor &a, const zob_tensor &b) {
 Parts::Parts(const zob_model &model, const PixelTables *pixels) : m_(model), pixels_(pixels) {
     find_live();
     deal_out();
+    find_twins();
 }
 
 bool Parts::known(const zob_model &m) {
@@ -77,8 +80,20 @@ bool Parts::reads_bytes(const zob_op &o) const {
     return table && w.encoding == ZOB_ENCODING_BINARY && step_of(*table).has_value();
 }
 
+const zob_op *Parts::thermometer_of(const zob_op &o) const {
+    if (o.opcode != ZOB_OP_CONV || o.groups != 1 || tensor(o.input).kind != ZOB_KIND_BINARY) return nullptr;
+    const zob_op *end = m_.ops + m_.header->ops;
+    const zob_op *coder = std::find_if(m_.ops, end, [&](const zob_op &c) { return c.output == o.input; });
+    if (coder == end || !reads_pixels(*coder)) return nullptr;
+    const zob_parameter &w = parameter(o.parameter);
+    const uint32_t bits = w.count / w.dims[0], planes = w.dims[3] / tensor(coder->input).channels;
+    const size_t rows = size_t{bits} / planes * (planes + 1);
+    const bool few = bits <= MOST_HALF && LEVEL_BYTES * planes <= MOST_HALF;
+    return few && rows * LEVEL_BYTES * (padded(w.dims[0]) / ZOB_BLOCK) <= MOST_LEVEL_BYTES ? coder : nullptr;
+}
+
 std::vector<uint32_t> Parts::inputs(const zob_op &o) const {
-    if (reads_pixels(o) || reads_bytes(o)) return {};
+    if (reads_pixels(o) || reads_bytes(o) || thermometer_of(o)) return {};
     std::vector<uint32_t> read{o.input};
     if (o.other != ZOB_NONE) read.push_back(o.other);
     return read;
@@ -106,7 +121,8 @@ bool Parts::on_tiles(const zob_op &o) const {
     }
 }
 
-bool Parts::joins(const Part &part, const zob_op &o) const {
+bool Parts::joins(size_t k, const zob_op &o) const {
+    const Part &part = parts_[k];
     if (!part.tiles || !on_tiles(o) || !same_shape(tensor(op(part.begin).output), tensor(o.output))) return false;
     uint32_t all_windows = windows(o), masks = 1;
     for (size_t i = part.begin; i < part.end; i++) {
@@ -116,20 +132,68 @@ bool Parts::joins(const Part &part, const zob_op &o) const {
     if (all_windows > ZOB_MAX_WINDOWS || masks > ZOB_MAX_MASKS) return false;
     for (const uint32_t t : inputs(o)) {
         const auto writer = written_.find(t);
-        const bool here = writer != written_.end() && writer->second == parts_.size() - 1;
+        const bool here = writer != written_.end() && writer->second == k;
         if (here && (windows(o) || !same_shape(tensor(t), tensor(o.output)))) return false;
     }
     return true;
 }
 
+bool Parts::needs(size_t part, const zob_op &o) const {
+    const auto read = inputs(o);
+    return std::any_of(read.begin(), read.end(), [&](uint32_t t) { return is_written(t) && writer(t) == part; });
+}
+
+// Operation i, which follows the last part: into the part before that, or as a part of its own.
+void Parts::put_before_last(size_t i) {
+    Part last = parts_.back();
+    parts_.pop_back();
+    std::rotate(live_.begin() + last.begin, live_.begin() + i, live_.begin() + i + 1);
+    const zob_op &o = op(last.begin);
+    if (!parts_.empty() && joins(parts_.size() - 1, o)) {
+        parts_.back().end++;
+    } else {
+        parts_.push_back({last.begin, last.begin + 1, on_tiles(o)});
+    }
+    written_[o.output] = parts_.size() - 1;
+    parts_.push_back({last.begin + 1, last.end + 1, last.tiles});
+    for (size_t j = last.begin + 1; j <= last.end; j++) written_[op(j).output] = parts_.size() - 1;
+}
+
 void Parts::deal_out() {
     for (size_t i = 0; i < live_.size(); i++) {
-        if (!parts_.empty() && joins(parts_.back(), op(i))) {
+        const size_t last = parts_.size() - 1;
+        if (!parts_.empty() && joins(last, op(i))) {
             parts_.back().end = i + 1;
+        } else if (!parts_.empty() && parts_.back().tiles && !needs(last, op(i))) {
+            put_before_last(i);
+            continue;
         } else {
             parts_.push_back({i, i + 1, on_tiles(op(i))});
         }
         written_[op(i).output] = parts_.size() - 1;
+    }
+}
+
+bool Parts::are_twins(const zob_op &sign, const zob_op &low) const {
+    if (sign.opcode != ZOB_OP_SIGN || low.opcode != ZOB_OP_LOW_BIT || sign.input != low.input) return false;
+    if (written_.at(sign.output) != written_.at(low.output)) return false;
+    if (sign.output == m_.header->output || low.output == m_.header->output) return false;
+    for (const uint32_t i : live_) {
+        const zob_op &o = m_.ops[i];
+        const auto read = inputs(o);
+        const auto reads = [&](uint32_t t) { return std::count(read.begin(), read.end(), t) > 0; };
+        if (!reads(sign.output) && !reads(low.output)) continue;
+        if (o.opcode != ZOB_OP_GATED_CONV || o.input != sign.output || o.other != low.output || o.groups != 1) return false;
+        if (parameter(o.parameter).count / parameter(o.parameter).dims[0] > MOST_HALF) return false;
+    }
+    return true;
+}
+
+void Parts::find_twins() {
+    for (size_t i = 1; i < live_.size(); i++) {
+        if (!are_twins(op(i - 1), op(i))) continue;
+        seconds_[op(i - 1).output] = op(i).output;
+        firsts_[op(i).output] = op(i - 1).output;
     }
 }
 

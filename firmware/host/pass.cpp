@@ -15,6 +15,9 @@ uint32_t terms_of(const zob_window &w, const WindowTables &t) {
     return (static_cast<uint32_t>(t.offsets.size()) + a_word - 1) / a_word;
 }
 
+// The bits of the last word of so many channels.
+uint32_t bits_below(uint32_t channels) { return 0xFFFFFFFFu >> (31 - (channels + 31) % 32); }
+
 }  // namespace
 
 PassWriter::PassWriter(const Parts &parts, const PixelTables *pixels, const Arrangement &places, size_t stage,
@@ -139,8 +142,12 @@ uint32_t PassWriter::mask_of(uint32_t t) {
     return mask;
 }
 
-// The bytes that a convolution reads, `zero_of` above what they stand for.
+// The levels that a convolution reads; or the bytes, `zero_of` above what they stand for.
 Action PassWriter::read_for(const zob_op &o, const Place &to) const {
+    if (const zob_op *coder = parts_.thermometer_of(o)) {
+        const zob_tensor &pixels = parts_.tensor(coder->input);
+        return read_levels(*coder, pixels, parts_.tensor(o.input).channels / pixels.channels, *pixels_->of(coder->input), to);
+    }
     const zob_tensor &in = parts_.tensor(o.input);
     const bool codes = in.kind == ZOB_KIND_INT8;
     if (!pixels_) return read_code_bytes(in, to);
@@ -161,9 +168,17 @@ int32_t PassWriter::zero_of(const zob_op &o) const {
 // A step that decides the bits of a tensor.
 zob_tile_step PassWriter::decide(zob_step_kind kind, uint32_t t) {
     zob_tile_step s = step(kind);
-    s.mask = mask_of(t);
+    s.mask = is_read_here(t) ? mask_of(t) : ZOB_NO_MASK;
     if (places_.has(t)) at_bits(s, t);
     return s;
+}
+
+bool PassWriter::is_read_here(uint32_t t) const {
+    for (size_t i = part_.begin; i < part_.end; i++) {
+        const auto read = parts_.inputs(parts_.op(i));
+        if (std::count(read.begin(), read.end(), t) > 0) return true;
+    }
+    return false;
 }
 
 // The next operation, where it is the only one ever to read this one's result, and reads it once.
@@ -179,6 +194,21 @@ const zob_op *PassWriter::sole_reader(size_t i) const {
 
 // Two operations in one step, where that gives the same bits.
 bool PassWriter::emit_with_next(size_t i) {
+    return emit_twins(i) || emit_threshold(i);
+}
+
+bool PassWriter::emit_twins(size_t i) {
+    const zob_op &o = parts_.op(i);
+    if (parts_.second_of(o.output) == ZOB_NONE) return false;
+    load(o.input);
+    zob_tile_step s = step(ZOB_STEP_TWO_BITS);
+    at_bits(s, o.output);
+    s.low = parts_.op(i + 1).low;
+    steps_.push_back(s);
+    return true;
+}
+
+bool PassWriter::emit_threshold(size_t i) {
     const zob_op &o = parts_.op(i), *next = sole_reader(i);
     if (!next) return false;
     if (next->opcode == ZOB_OP_SIGN && o.opcode == ZOB_OP_AFFINE && o.bias != ZOB_NONE) {
@@ -201,7 +231,9 @@ void PassWriter::emit_op(size_t i) {
     switch (o.opcode) {
     case ZOB_OP_CONV:
     case ZOB_OP_GATED_CONV:
-        if (parts_.tensor(o.input).kind == ZOB_KIND_BINARY) {
+        if (parts_.thermometer_of(o)) {
+            emit_level_conv(o);
+        } else if (parts_.tensor(o.input).kind == ZOB_KIND_BINARY) {
             emit_bit_conv(o);
         } else if (parts_.reads_bytes(o)) {
             emit_byte_conv(o);
@@ -381,15 +413,18 @@ void PassWriter::emit_real_conv(const zob_op &o) {
 
 // One window over bits, or two over two tensors of them.
 void PassWriter::emit_bit_conv(const zob_op &o) {
-    const bool gated = o.opcode == ZOB_OP_GATED_CONV;
+    const bool gated = o.opcode == ZOB_OP_GATED_CONV, twins = gated && parts_.second_of(o.input) != ZOB_NONE;
     const zob_parameter &weight = parts_.parameter(o.parameter);
-    const uint32_t slot = slot_of(parts_.model(), o), words = zob_words(weight.dims[3]);
-    zob_tile_step s = step(gated ? ZOB_STEP_GATED_CONV : ZOB_STEP_CONV_BITS);
+    const uint32_t slot = twins ? 32 : slot_of(parts_.model(), o);
+    const uint32_t words = twins ? half_words(weight.dims[3]) : zob_words(weight.dims[3]);
+    zob_tile_step s = step(twins ? ZOB_STEP_GATED_TWINS : gated ? ZOB_STEP_GATED_CONV : ZOB_STEP_CONV_BITS);
     zob_window w{};
     w.read = read_of(parts_.model(), o);
     w.slot = slot < 32 ? slot : 0;
     s.window = static_cast<uint32_t>(windows_.size());
-    for (const uint32_t plane : gated ? std::vector<uint32_t>{o.input, o.other} : std::vector<uint32_t>{o.input}) {
+    std::vector<uint32_t> planes{o.input};
+    if (gated && !twins) planes.push_back(o.other);
+    for (const uint32_t plane : planes) {
         WindowTables t = read_taps(parts_.model(), o, places_.place(plane), words);
         read_groups(parts_.model(), o, words, t);
         add_window(o, places_.place(plane), std::move(t), w);
@@ -397,12 +432,35 @@ void PassWriter::emit_bit_conv(const zob_op &o) {
     const std::vector<zob_cover> &covers = out_.tables.back().covers;
     s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * windows_.back().terms));
     s.bias = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * covers.size()));
-    prepare(prepare_bits({weight, words, slot, o.pad_value == 1, covers}, s.table, s.bias));
+    const uint32_t last = slot < 32 ? bits_below(weight.dims[3]) : twins && words % 2 ? 0xFFFFu : 0xFFFFFFFFu;
+    prepare(prepare_bits({weight, words, slot, twins, last, o.pad_value == 1, covers}, s.table, s.bias));
     if (gated) s.threshold = values(o.bias, weight.dims[0]);
     steps_.push_back(s);
 }
 
 // Pixels as bytes, four to a term; those side by side in a kernel's row without a gap.
+// A term is a channel of the pixels in a tap.
+void PassWriter::emit_level_conv(const zob_op &o) {
+    const zob_parameter &weight = parts_.parameter(o.parameter);
+    const Place &from = *places_.bytes_of(static_cast<uint32_t>(&o - parts_.model().ops));
+    const uint32_t channels = parts_.tensor(parts_.thermometer_of(o)->input).channels;
+    WindowTables t = cover_windows(parts_.model(), o, from);
+    for (uint32_t ky = 0; ky < o.kernel[0]; ky++) {
+        for (uint32_t kx = 0; kx < o.kernel[1]; kx++) {
+            const uint32_t tap = ky * o.dilation[0] * from.row() + kx * o.dilation[1] * from.cell;
+            for (uint32_t c = 0; c < channels; c++) t.offsets.push_back(static_cast<int32_t>(tap + c * from.plane_bytes()));
+        }
+    }
+    zob_tile_step s = step(ZOB_STEP_CONV_LEVELS);
+    s.a_vector = LEVEL_BYTES * (weight.dims[3] / channels + 1);
+    s.table = static_cast<uint32_t>(reserve(s.a_vector * t.offsets.size() * (padded(weight.dims[0]) / ZOB_BLOCK)));
+    s.bias = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * t.covers.size()));
+    BitWeights bits{weight, zob_words(weight.dims[3]), 32, false, bits_below(weight.dims[3]), o.pad_value == 1, t.covers};
+    prepare(prepare_levels(bits, channels, s.table, s.bias));
+    s.window = add_window(o, from, std::move(t), {});
+    steps_.push_back(s);
+}
+
 void PassWriter::emit_byte_conv(const zob_op &o) {
     const zob_parameter &weight = parts_.parameter(o.parameter);
     const uint32_t channels = weight.dims[3], filters = padded(weight.dims[0]);

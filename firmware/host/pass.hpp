@@ -30,9 +30,12 @@ private:
     uint32_t mask_of(uint32_t t);
     Action read_for(const zob_op &o, const Place &to) const;
     int32_t zero_of(const zob_op &o) const;
+    bool is_read_here(uint32_t t) const;
     zob_tile_step decide(zob_step_kind kind, uint32_t t);
     const zob_op *sole_reader(size_t i) const;
     bool emit_with_next(size_t i);
+    bool emit_twins(size_t i);
+    bool emit_threshold(size_t i);
     void emit_op(size_t i);
     void finish(size_t i, uint32_t t);
     bool emit_two_valued(const zob_op &o);
@@ -42,6 +45,7 @@ private:
     uint32_t add_window(const zob_op &o, const Place &from, WindowTables &&tables, zob_window w);
     void emit_real_conv(const zob_op &o);
     void emit_bit_conv(const zob_op &o);
+    void emit_level_conv(const zob_op &o);
     void emit_byte_conv(const zob_op &o);
     void emit_pool(const zob_op &o);
     void prepare(Preparation p) { out_.stages[stage_].preparations.push_back(std::move(p)); }

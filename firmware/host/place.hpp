@@ -15,9 +15,9 @@ constexpr uint32_t SLACK = 64 * ZOB_TILE;  // bytes behind a tensor that a tile 
 inline size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 inline uint32_t padded(uint32_t channels) { return (channels + ZOB_BLOCK - 1) / ZOB_BLOCK * ZOB_BLOCK; }
 
-// Cells, one a pixel, in rows within a border that reads zero; image after image.
+// Cells, one a pixel, in rows within a border that reads zero; plane after plane, image after image.
 struct Place {
-    uint32_t height = 1, width = 1;
+    uint32_t height = 1, width = 1, planes = 1;
     uint32_t cell = 0;  // bytes
     uint32_t top = 0, left = 0, bottom = 0, right = 0;
     uint32_t offset = 0;
@@ -26,7 +26,8 @@ struct Place {
     bool for_good = false;
 
     uint32_t row() const { return (left + width + right) * cell; }
-    uint32_t image_bytes() const { return (top + height + bottom) * row(); }
+    uint32_t plane_bytes() const { return (top + height + bottom) * row(); }
+    uint32_t image_bytes() const { return planes * plane_bytes(); }
     bool meets(const Place &other) const {
         return for_good || other.for_good || (other.born <= dies && born <= other.dies);
     }
@@ -52,5 +53,11 @@ struct Place {
 inline uint32_t cell_bytes(const zob_tensor &t) {
     return 4 * (t.kind == ZOB_KIND_BINARY ? zob_words(t.channels) : padded(t.channels));
 }
+
+// What a level adds to a block of sums.
+constexpr uint32_t LEVEL_BYTES = 2 * ZOB_BLOCK;
+
+// Of one of two planes that lie as twins.
+inline uint32_t half_words(uint32_t channels) { return (channels + 15) / 16; }
 
 }  // namespace zob

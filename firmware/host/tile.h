@@ -3,7 +3,8 @@
  * A tensor of a block of images is a sequence of positions (image, row, column). A tile is ZOB_TILE positions side by
  * side; a pass carries every tile, one vector of channels after the other, through its steps in registers. Real tensors
  * have their channels padded to a multiple of ZOB_BLOCK floats, so that all loads and stores are of whole vectors; bits
- * lie as in docs/spec.md, within a border of zero pixels as wide as those who read them need.
+ * lie as in docs/spec.md, within a border of zero pixels as wide as those who read them need. Two planes of bits that are
+ * written and read together lie as twins: half words of 16 channels, those of the first plane below the second's.
  *
  * Offsets are in bytes: `arena` of the thread's working memory, `table` and `bias` of the prepared parameters.
  */
@@ -20,12 +21,15 @@ extern "C" {
 #define ZOB_BLOCK 16u
 #define ZOB_MAX_WINDOWS 4u
 #define ZOB_MAX_MASKS 16u
+#define ZOB_NO_MASK 0xFFFFFFFFu
 #define ZOB_MAX_PACKED 31u /* terms: what bytes can count */
 
 typedef enum {
     /* Heads: compute the tile anew from what a window covers. */
     ZOB_STEP_CONV_BITS,    /* table: words; bias less twice the bits that differ, a row each border class */
     ZOB_STEP_GATED_CONV,   /* the same of two planes, this window and the next; threshold: floats */
+    ZOB_STEP_GATED_TWINS,  /* the same of two planes in one tensor of twins; table: every half word twice */
+    ZOB_STEP_CONV_LEVELS,  /* table: half words, for each term a row of what every level adds to the bits that differ */
     ZOB_STEP_CONV_BYTES,   /* table: int8, four terms a word; bias, int32, plus products; times `low` */
     ZOB_STEP_CONV_REAL,    /* table: floats */
     ZOB_STEP_MAX_POOL,
@@ -49,6 +53,7 @@ typedef enum {
     ZOB_STEP_SIGN,
     ZOB_STEP_THRESHOLD,
     ZOB_STEP_LOW_BIT,
+    ZOB_STEP_TWO_BITS,     /* sign and low bit, stored as twins */
     ZOB_STEP_LOAD_BITS
 } zob_step_kind;
 
@@ -64,7 +69,8 @@ typedef struct {
     uint32_t top, bottom, left, right;
 } zob_cover;
 
-/* What one output position reads. A term is what one weight vector meets: a word of bits, four bytes, a float. */
+/* What one output position reads. A term is what one weight vector meets: a word of bits, four bytes, a float;
+   of levels, a half word: where the level's row begins, in bytes. */
 typedef struct {
     uint32_t source, image_bytes;  /* the tensor read: in the arena; from image to image */
     uint32_t step;                 /* from output pixel to output pixel of a row */
@@ -82,11 +88,12 @@ typedef struct {
 
 typedef struct {
     zob_step_kind kind;
-    uint32_t mask;                            /* index of the mask read or written */
+    uint32_t mask;                            /* index of the mask read or written; or ZOB_NO_MASK */
     uint32_t table, bias, threshold;
     uint32_t arena;                           /* of the first vector of a real tensor; of the tensor of bits */
     uint32_t a_position, a_channel, a_vector; /* bytes from position to position of the pass, channel, vector of a tile;
-                                                 bits: a_vector from pixel to pixel of a row */
+                                                 bits: a_vector from pixel to pixel of a row;
+                                                 levels: a_vector from term to term */
     float low, high;
     uint32_t window;                          /* heads: index among the pass's windows */
     const uint32_t *cells;                    /* bits: each pixel, from the image's first byte */

@@ -1,7 +1,7 @@
 /* The kernels for x86-64 with AVX-512 (Ice Lake, Zen 4 and later). */
 #include "tile.h"
 
-#if defined(__AVX512VPOPCNTDQ__) && defined(__AVX512VNNI__)
+#if defined(__AVX512VPOPCNTDQ__) && defined(__AVX512BITALG__) && defined(__AVX512VNNI__)
 #include "lanes_avx512.h"
 #include "tile_kernels.h"
 static const zob_kernels kernels = {run_pass};

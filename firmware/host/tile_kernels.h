@@ -176,23 +176,48 @@ static inline reals real_at(const zob_window *w, const uint8_t *x, const int32_t
     }
 }
 
-/* Differing bits of a tile's windows and one vector of filters. */
-INLINED void count_tile(words *sum, view x, const zob_window *w, const uint8_t *weights, int32_t group, int straight) {
-    const int32_t *offsets = w->offsets;
-    uint32_t left = w->terms;
-    EACH(i) sum[i] = no_words();
-    do {
-        words count[ZOB_TILE];
-        const int32_t *end = offsets + (left < SETTLE_EVERY ? left : SETTLE_EVERY);
-        left -= (uint32_t)(end - offsets);
-        EACH(i) count[i] = no_words();
-        for (; offsets < end; offsets++, weights += NEXT_WEIGHTS) {
-            const words filter = load_words(weights);
-            const ptrdiff_t at = *offsets + group;
-            EACH(i) count[i] = count_differing(count[i], all_words(spot(&x, straight, i, at)), filter);
+/* Differing bits of a tile's windows and one vector of filters, of terms up to `end`; of `twins` those of both planes, each
+ * in its half. */
+INLINED void count_terms(words *count, const view *x, const int32_t *offsets, const int32_t *end, const uint8_t *weights,
+                         int32_t group, int twins, int straight) {
+    EACH(i) count[i] = no_words();
+    for (; offsets < end; offsets++, weights += NEXT_WEIGHTS) {
+        const words filter = load_words(weights);
+        const ptrdiff_t at = *offsets + group;
+        if (twins) {
+            EACH(i) count[i] = count_twins(count[i], all_words(spot(x, straight, i, at)), filter);
+        } else {
+            EACH(i) count[i] = count_differing(count[i], all_words(spot(x, straight, i, at)), filter);
         }
-        EACH(i) sum[i] = settle(sum[i], count[i]);
-    } while (left > 0u);
+    }
+}
+
+INLINED void count_any(words *sum, view x, const zob_window *w, const uint8_t *weights, int32_t group, int twins,
+                       int straight) {
+    const int32_t *offsets = w->offsets, *const end = offsets + w->terms;
+#if SETTLE_EVERY == 0
+    count_terms(sum, &x, offsets, end, weights, group, twins, straight);
+#else
+    EACH(i) sum[i] = no_words();
+    for (; offsets < end; offsets += SETTLE_EVERY, weights += SETTLE_EVERY * NEXT_WEIGHTS) {
+        words count[ZOB_TILE];
+        const int32_t *some = end - offsets < SETTLE_EVERY ? end : offsets + SETTLE_EVERY;
+        count_terms(count, &x, offsets, some, weights, group, twins, straight);
+        if (twins) {
+            EACH(i) sum[i] = settle_twins(sum[i], count[i]);
+        } else {
+            EACH(i) sum[i] = settle(sum[i], count[i]);
+        }
+    }
+#endif
+}
+
+INLINED void count_tile(words *sum, view x, const zob_window *w, const uint8_t *weights, int32_t group, int straight) {
+    count_any(sum, x, w, weights, group, 0, straight);
+}
+
+INLINED void count_pairs(words *sum, view x, const zob_window *w, const uint8_t *weights, int straight) {
+    count_any(sum, x, w, weights, 0, 1, straight);
 }
 
 /* The same of packed taps; they are few. */
@@ -216,6 +241,49 @@ OUTLINED void count_scattered(words *sum, const tile *t, uint32_t window, const 
             const words filter = load_words(weights + (size_t)k * NEXT_WEIGHTS);
             sum[i] = settle(sum[i], count_differing(no_words(), scattered(start + w->offsets[k], groups), filter));
         }
+    }
+}
+
+/* What sums begin with, of position i of a tile that is not wholly inside. */
+INLINED reals base_at(const tile *t, const zob_window *w, const uint8_t *base, uint32_t i) {
+    const size_t row = (t->pass->channels + ZOB_BLOCK - 1u) / ZOB_BLOCK * ZOB_BLOCK * 4u;
+    return load(base + w->classes[t->pixel[i]] * row);
+}
+
+/* Thermometer codes: a level says all about the bits of a term, so what differs is looked up. Levels of a tile mostly lie
+ * side by side: two bytes apart. */
+INLINED void add_levels(halves *count, view x, const zob_window *w, const uint8_t *rows, uint32_t a_term, int straight,
+                        int side_by_side) {
+    EACH(i) count[i] = no_halves();
+    for (uint32_t k = 0; k < w->terms; k++, rows += a_term) {
+        const ptrdiff_t at = w->offsets[k];
+        EACH(i) {
+            uint16_t level;
+            memcpy(&level, side_by_side ? x.start[0] + at + 2u * i : spot(&x, straight, i, at), 2);
+            count[i] = add_halves(count[i], rows + level);
+        }
+    }
+}
+
+INLINED void sum_levels(reals *sum, const tile *t, const zob_tile_step *s, uint32_t channel) {
+    const zob_window *w = &t->pass->windows[s->window];
+    const uint8_t *base = t->parameters + s->bias + 4u * (size_t)channel;
+    const size_t block = channel / ZOB_BLOCK, lane = channel % ZOB_BLOCK;
+    const uint8_t *rows = t->parameters + s->table + block * w->terms * s->a_vector + 2u * lane;
+    const view x = view_of(t, w, s->window);
+    halves count[ZOB_TILE];
+    if (!t->straight) {
+        add_levels(count, x, w, rows, s->a_vector, 0, 0);
+    } else if (w->step != 2u) {
+        add_levels(count, x, w, rows, s->a_vector, 1, 0);
+    } else {
+        add_levels(count, x, w, rows, s->a_vector, 1, 1);
+    }
+    if (t->inside[s->window]) {
+        const reals one = load(base);
+        EACH(i) sum[i] = less_twice(one, widened(count[i]));
+    } else {
+        EACH(i) sum[i] = less_twice(base_at(t, w, base, i), widened(count[i]));
     }
 }
 
@@ -334,14 +402,37 @@ INLINED void sum_bits(reals *sum, const tile *t, const zob_tile_step *s, uint32_
         const reals one = load(base);
         EACH(i) sum[i] = less_twice(one, count[i]);
     } else {
-        const size_t row = (t->pass->channels + ZOB_BLOCK - 1u) / ZOB_BLOCK * ZOB_BLOCK * 4u;
-        EACH(i) sum[i] = less_twice(load(base + w->classes[t->pixel[i]] * row), count[i]);
+        EACH(i) sum[i] = less_twice(base_at(t, w, base, i), count[i]);
     }
 }
 
-/* Masks as bits of a tensor, where the step says so. */
-static inline void store_masks(const tile *t, const zob_tile_step *s, uint32_t channel, const mask *m) {
+/* Twice the first plane's sum, and where that does not reach the threshold the second one's. */
+INLINED reals gated(reals base, words count, reals least) {
+    const reals high = less_twice(base, lower_half(count)), low = less_twice(base, upper_half(count));
+    return add_where_clear(less(high, least), low, add(high, high));
+}
+
+INLINED void sum_twins(reals *sum, const tile *t, const zob_tile_step *s, uint32_t channel) {
+    const zob_window *w = &t->pass->windows[s->window];
+    const uint8_t *base = t->parameters + s->bias + 4u * (size_t)channel;
+    const reals least = load(t->parameters + s->threshold + 4u * (size_t)channel);
+    const view x = view_of(t, w, s->window);
+    words count[ZOB_TILE];
+    FOR_TILE(t, count_pairs, count, x, w, weights_at(t, s, w, channel));
+    if (t->inside[s->window]) {
+        const reals one = load(base);
+        EACH(i) sum[i] = gated(one, count[i], least);
+    } else {
+        EACH(i) sum[i] = gated(base_at(t, w, base, i), count[i], least);
+    }
+}
+
+/* Masks for later steps, and as bits of a tensor, where the step says so. */
+INLINED void put_masks(tile *t, const zob_tile_step *s, uint32_t channel, const mask *m) {
     const uint32_t left = t->pass->channels - channel;
+    if (s->mask != ZOB_NO_MASK) {
+        EACH(i) t->masks[s->mask][i] = m[i];
+    }
     if (!s->cells) return;
     if (t->straight && left >= LANES) {
         uint8_t *p = cell_at(t, s, channel, 0);
@@ -353,6 +444,21 @@ static inline void store_masks(const tile *t, const zob_tile_step *s, uint32_t c
     }
 }
 
+/* Two masks as the twins of a tensor. */
+INLINED void put_twins(const tile *t, const zob_tile_step *s, uint32_t channel, const mask *first, const mask *second) {
+    const uint32_t left = t->pass->channels - channel, block = channel / ZOB_BLOCK, lane = channel % ZOB_BLOCK;
+    const size_t at = s->arena + 4u * (size_t)block + lane / 8u;
+    if (t->straight && left >= LANES) {
+        uint8_t *p = t->arena + at + (size_t)t->image[0] * s->image_bytes + s->cells[t->pixel[0]];
+        EACH(i) store_twins(p + (size_t)i * s->a_vector, first[i], second[i], 0xFFFFu);
+        return;
+    }
+    for (uint32_t i = 0; i < t->valid; i++) {
+        uint8_t *p = t->arena + at + (size_t)t->image[i] * s->image_bytes + s->cells[t->pixel[i]];
+        store_twins(p, first[i], second[i], left < LANES ? ((uint32_t)1 << left) - 1u : 0xFFFFu);
+    }
+}
+
 /* One vector of channels of a tile through all steps. */
 static void run_vector(tile *t, uint32_t channel) {
     const zob_pass *pass = t->pass;
@@ -361,7 +467,6 @@ static void run_vector(tile *t, uint32_t channel) {
     for (const zob_tile_step *s = pass->steps, *end = s + pass->count; s < end; s++) {
         const uint8_t *table = t->parameters + s->table + 4u * (size_t)channel;
         const uint8_t *bias = t->parameters + s->bias + 4u * (size_t)channel;
-        mask *m = t->masks[s->mask];
         switch (s->kind) {
         case ZOB_STEP_CONV_BITS:
             sum_bits(v, t, s, s->window, channel);
@@ -374,6 +479,12 @@ static void run_vector(tile *t, uint32_t channel) {
             EACH(i) v[i] = add_where_clear(less(v[i], least), low[i], add(v[i], v[i]));
             break;
         }
+        case ZOB_STEP_GATED_TWINS:
+            sum_twins(v, t, s, channel);
+            break;
+        case ZOB_STEP_CONV_LEVELS:
+            sum_levels(v, t, s, channel);
+            break;
         case ZOB_STEP_CONV_BYTES: {
             const zob_window *w = &pass->windows[s->window];
             const reals step = all(s->low);
@@ -423,7 +534,7 @@ static void run_vector(tile *t, uint32_t channel) {
             break;
         }
         case ZOB_STEP_SELECT:
-            EACH(i) v[i] = choose(m[i], all(s->low), all(s->high));
+            EACH(i) v[i] = choose(t->masks[s->mask][i], all(s->low), all(s->high));
             break;
         case ZOB_STEP_STORE: {
             uint8_t *p = vector_at(t, s, channel);
@@ -474,29 +585,41 @@ static void run_vector(tile *t, uint32_t channel) {
             break;
         }
         case ZOB_STEP_ADD_SELECT:
-            EACH(i) v[i] = add(v[i], choose(m[i], all(s->low), all(s->high)));
+            EACH(i) v[i] = add(v[i], choose(t->masks[s->mask][i], all(s->low), all(s->high)));
             break;
         case ZOB_STEP_MUL_SELECT:
-            EACH(i) v[i] = multiply(v[i], choose(m[i], all(s->low), all(s->high)));
+            EACH(i) v[i] = multiply(v[i], choose(t->masks[s->mask][i], all(s->low), all(s->high)));
             break;
-        case ZOB_STEP_SIGN:
+        case ZOB_STEP_SIGN: {
+            mask m[ZOB_TILE];
             EACH(i) m[i] = less(v[i], all(0.0f));
-            store_masks(t, s, channel, m);
+            put_masks(t, s, channel, m);
             break;
+        }
         case ZOB_STEP_THRESHOLD: {
             const reals least = load(table);
+            mask m[ZOB_TILE];
             EACH(i) m[i] = less(v[i], least);
-            store_masks(t, s, channel, m);
+            put_masks(t, s, channel, m);
             break;
         }
         case ZOB_STEP_LOW_BIT: {
             const reals below = all(-s->low), above = all(s->low);
+            mask m[ZOB_TILE];
             EACH(i) m[i] = less(v[i], choose(less(v[i], all(0.0f)), below, above));
-            store_masks(t, s, channel, m);
+            put_masks(t, s, channel, m);
+            break;
+        }
+        case ZOB_STEP_TWO_BITS: {
+            const reals below = all(-s->low), above = all(s->low);
+            mask sign[ZOB_TILE], low[ZOB_TILE];
+            EACH(i) sign[i] = less(v[i], all(0.0f));
+            EACH(i) low[i] = less(v[i], choose(sign[i], below, above));
+            put_twins(t, s, channel, sign, low);
             break;
         }
         case ZOB_STEP_LOAD_BITS:
-            EACH(i) m[i] = load_bits(cell_at(t, s, channel, i));
+            EACH(i) t->masks[s->mask][i] = load_bits(cell_at(t, s, channel, i));
             break;
         }
     }

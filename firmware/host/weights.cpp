@@ -29,6 +29,37 @@ Table table_of(size_t at, size_t rows, uint32_t channels, size_t terms = 1) {
     return {at, rows, padded(channels) / ZOB_BLOCK, 4 * ZOB_BLOCK * terms};
 }
 
+// The set bits of each tap of a filter: those that kernels read, and those that fill up words.
+struct SetBits {
+    std::vector<int32_t> read, filling;
+
+    SetBits(const BitWeights &w, const uint32_t *words) {
+        const uint32_t taps = w.weight.dims[1] * w.weight.dims[2], a_tap = zob_words(w.weight.dims[3]);
+        for (uint32_t tap = 0; tap < taps; tap++, words += a_tap) {
+            const uint32_t last = words[a_tap - 1];
+            int32_t whole = 0;
+            for (uint32_t j = 0; j + 1 < a_tap; j++) whole += static_cast<int32_t>(ones(words[j]));
+            read.push_back(whole + static_cast<int32_t>(ones(last & w.last)));
+            filling.push_back(static_cast<int32_t>(ones(last & ~w.last)));
+        }
+    }
+};
+
+// What the sums of filter `o` begin with, for each way a window lies over the border.
+void write_bases(const BitWeights &w, uint32_t o, const SetBits &bits, float *base) {
+    const int32_t channels = static_cast<int32_t>(w.weight.dims[3]);
+    for (const zob_cover &cover : w.covers) {
+        int32_t sum = 0;
+        for (uint32_t tap = 0; tap < bits.read.size(); tap++) {
+            const uint32_t y = tap / w.weight.dims[2], x = tap % w.weight.dims[2];
+            const bool inside = y >= cover.top && y < cover.bottom && x >= cover.left && x < cover.right;
+            sum += inside || w.read_outside ? channels - 2 * bits.filling[tap] : 2 * bits.read[tap];
+        }
+        base[o] = static_cast<float>(sum);
+        base += padded(w.weight.dims[0]);
+    }
+}
+
 }  // namespace
 
 Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at) {
@@ -93,44 +124,59 @@ Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t
 }
 
 Preparation prepare_bits(const BitWeights &w, size_t at, size_t base) {
-    const uint32_t filters = w.weight.dims[0], width = w.weight.dims[2], channels = w.weight.dims[3];
-    const uint32_t taps = w.weight.dims[1] * width, a_word = 32 / w.slot;
+    const uint32_t filters = w.weight.dims[0], row_words = zob_words(w.weight.dims[3]);
+    const uint32_t taps = w.weight.dims[1] * w.weight.dims[2], a_word = 32 / w.slot;
     const uint32_t terms = w.slot < 32 ? (taps + a_word - 1) / a_word : taps * w.words;
     const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
-        const uint32_t *rows = reinterpret_cast<const uint32_t *>(image + w.weight.offset);
-        const uint32_t kept = w.slot < 32 ? (1u << channels) - 1u : 0xFFFFFFFFu;
-        std::vector<uint32_t> packed(terms), counted(taps), filling(taps);
+        const uint32_t *row = reinterpret_cast<const uint32_t *>(image + w.weight.offset);
+        std::vector<uint32_t> packed(terms);
         for (uint32_t o = 0; o < filters; o++) {
+            write_bases(w, o, SetBits(w, row), view<float>(parameters, base));
             std::fill(packed.begin(), packed.end(), 0u);
             for (uint32_t tap = 0; tap < taps; tap++) {
-                counted[tap] = filling[tap] = 0;
-                for (uint32_t j = 0; j < w.words; j++) {
-                    const uint32_t word = *rows++;
-                    counted[tap] += ones(word & kept);
-                    filling[tap] += ones(word & ~kept);
+                for (uint32_t j = 0; j < row_words; j++) {
+                    const uint32_t word = *row++;
                     if (w.slot < 32) {
-                        packed[tap / a_word] |= (word & kept) << (tap % a_word * w.slot);
+                        packed[tap / a_word] |= (word & w.last) << (tap % a_word * w.slot);
+                    } else if (w.twins) {
+                        packed[tap * w.words + 2 * j] = (word & 0xFFFFu) * 0x10001u;
+                        if (2 * j + 1 < w.words) packed[tap * w.words + 2 * j + 1] = (word >> 16) * 0x10001u;
                     } else {
                         packed[tap * w.words + j] = word;
                     }
                 }
             }
             for (uint32_t k = 0; k < terms; k++) view<uint32_t>(parameters, at)[in_blocks(o, k, terms)] = packed[k];
-            for (size_t c = 0; c < w.covers.size(); c++) {
-                const zob_cover &cover = w.covers[c];
-                int32_t sum = 0;
-                for (uint32_t tap = 0; tap < taps; tap++) {
-                    const uint32_t y = tap / width, x = tap % width;
-                    const bool inside = y >= cover.top && y < cover.bottom && x >= cover.left && x < cover.right;
-                    sum += inside || w.read_outside ? static_cast<int32_t>(channels) - 2 * static_cast<int32_t>(filling[tap])
-                                                    : 2 * static_cast<int32_t>(counted[tap]);
-                }
-                view<float>(parameters, base)[c * padded(filters) + o] = static_cast<float>(sum);
-            }
         }
     };
     const Table weights = table_of(at, 1, filters, terms), bases = table_of(base, w.covers.size(), filters);
     return {w.weight.offset, parameter_bytes(w.weight), {weights, bases}, fill};
+}
+
+Preparation prepare_levels(const BitWeights &w, uint32_t pixel_channels, size_t at, size_t base) {
+    const uint32_t filters = w.weight.dims[0], planes = w.weight.dims[3] / pixel_channels;
+    const uint32_t taps = w.weight.dims[1] * w.weight.dims[2], row_words = zob_words(w.weight.dims[3]);
+    const size_t terms = size_t{taps} * pixel_channels;
+    const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
+        const uint32_t *row = reinterpret_cast<const uint32_t *>(image + w.weight.offset);
+        for (uint32_t o = 0; o < filters; o++, row += taps * row_words) {
+            write_bases(w, o, SetBits(w, row), view<float>(parameters, base));
+            uint16_t *out = view<uint16_t>(parameters, at) + o / ZOB_BLOCK * terms * (planes + 1) * ZOB_BLOCK + o % ZOB_BLOCK;
+            for (uint32_t k = 0; k < terms; k++, out += (planes + 1) * ZOB_BLOCK) {
+                const uint32_t *tap = row + k / pixel_channels * row_words, first = k % pixel_channels * planes;
+                const auto bit = [&](uint32_t plane) { return tap[(first + plane) / 32] >> (first + plane) % 32 & 1u; };
+                // A level's planes are +1, zero bits, below it. At the top one all are; each level down one more is -1.
+                uint32_t differing = 0;
+                for (uint32_t p = 0; p < planes; p++) differing += bit(p);
+                for (uint32_t level = planes; out[level * ZOB_BLOCK] = static_cast<uint16_t>(differing), level > 0; level--) {
+                    differing += 1u - 2u * bit(level - 1);
+                }
+            }
+        }
+    };
+    const size_t block_bytes = terms * (planes + 1) * LEVEL_BYTES;
+    const Table rows{at, 1, padded(filters) / ZOB_BLOCK, block_bytes}, bases = table_of(base, w.covers.size(), filters);
+    return {w.weight.offset, parameter_bytes(w.weight), {rows, bases}, fill};
 }
 
 }  // namespace zob

@@ -22,16 +22,23 @@ Preparation prepare_reals(const zob_parameter &weight, size_t at);
 Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t> &elements, int32_t zero, size_t at,
                           size_t base);
 
-// Binary weights over bits. With `slot` below 32 taps are packed, several to a word of `slot` bits each. At `base` goes
+// Binary weights over bits. With `slot` below 32 taps are packed, several to a word of `slot` bits each; for `twins` every
+// half word is there twice. At `base` goes
 // a row of initial values for each way a window lies over the border: the number of products, plus twice the bits
 // counted outside where nothing is to be read there.
 struct BitWeights {
     zob_parameter weight;
-    uint32_t words;  // of a tap and group
+    uint32_t words;  // of a tap and group; half words of twins
     uint32_t slot;
+    bool twins;
+    uint32_t last;   // the bits of a tap's last word that kernels read
     bool read_outside;
     std::vector<zob_cover> covers;
 };
 Preparation prepare_bits(const BitWeights &w, size_t at, size_t base);
+
+// The same over thermometer codes of `pixel_channels` channels: a half word a filter for each level of each term, the
+// bits that differ.
+Preparation prepare_levels(const BitWeights &w, uint32_t pixel_channels, size_t at, size_t base);
 
 }  // namespace zob
