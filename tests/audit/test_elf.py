@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +60,25 @@ def test_symbols_agree_with_nm(firmware: Firmware) -> None:
         if size and (name, address) not in ours:
             assert any(a <= address and address + size <= b for a, b in inside), f"{name} is in no part"
     assert len(shared) > 150
+
+
+def test_symbols_agree_with_puncover(firmware: Firmware) -> None:
+    """Where it is installed. It puts symbols of one address together, and its sizes are nm's."""
+    collector = pytest.importorskip("puncover.collector").Collector(_puncover_tools())
+    collector.parse_elf(firmware.path)
+    theirs = {(s["name"], int(s["address"], 16) & ~1): s["size"] for s in collector.all_symbols() if s.get("size")}
+    ours = {(p.symbol, p.address): p.bytes for p in firmware.elf.parts(firmware.map.regions)}
+    shared = theirs.keys() & ours.keys()
+    assert {key: theirs[key] for key in shared} == {key: ours[key] for key in shared}
+    assert len(shared) > 0.9 * len(theirs)
+    named = sum(size for (name, _), size in ours.items() if name not in (PADDING, UNNAMED))
+    assert sum(theirs[key] for key in shared) > 0.9 * named
+
+
+def _puncover_tools() -> Any:
+    nm = shutil.which("arm-none-eabi-nm")
+    assert nm is not None
+    return pytest.importorskip("puncover.gcc_tools").GCCTools(nm.removesuffix("nm"))
 
 
 def test_every_part_of_code_has_an_object_and_nearly_every_one_a_source(an386: Audit) -> None:
