@@ -31,9 +31,12 @@ demo: $(STAMP) ## the main job, end to end, on an emulated board
 test: $(STAMP) ## all tests but the slow studies
 	$(PYTHON) -m pytest -n 2 -m "not study"
 
-study: $(STAMP) ## the slow studies
-	$(PYTHON) -m pip install -q larq-zoo==2.4.0
+study: $(STAMP) ## the slow studies: tests, and docs/study.md with the campaigns it rests on (resumable; needs ZOBNN_DATA)
+	$(PYTHON) -m pip install -q larq-zoo==2.4.0 --editable '.[study]'
 	$(PYTHON) -m pytest -s -m study
+	$(PYTHON) -m tools.study run
+	$(PYTHON) -m tools.study costs
+	$(PYTHON) -m tools.study write
 
 fuzz: $(STAMP) ## fuzz frame parser, command handlers and model loader, SECONDS each (default 60)
 	$(PYTHON) -m tests.fuzz --seconds $(SECONDS)

@@ -1,8 +1,9 @@
 """Measure what firmware takes beside its network, on every board, and write zobnn_edge/audit/sizes.json.
 
-Of every board the firmware of one small network is built twice: with what it needs of the engine, which is what every
-network has, and with all of it. Which functions come with a feature follows from the call graph of the second: those
-that are reached only through functions of that feature.
+Of every board the firmware of one small network is built three times: with what it needs of the engine, which is what
+every network has, with all of it, and with all but protected parameters. Which functions come with a feature follows
+from the call graph of the last: those that are reached only through functions of that feature. What protection takes
+is the difference to the second, since it is in the midst of functions that others enter.
 """
 
 from __future__ import annotations
@@ -10,26 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import subprocess
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from converters.c_header import c_header
 from zobnn_edge.audit.audit import Audit, Firmware, PartRow, audit_firmware
-from zobnn_edge.audit.elf import Elf
-from zobnn_edge.audit.kernels import FEATURES, NEEDS, without
+from zobnn_edge.audit.features import FEATURES, masks
 from zobnn_edge.audit.prediction import SIZES, own_bytes
 from zobnn_edge.audit.stack import reached, worst_case
-from zobnn_edge.boards import boards, firmware_folder
+from zobnn_edge.boards import board, boards
 from zobnn_edge.encoding import Float32
 from zobnn_edge.files import write_atomic
+from zobnn_edge.firmware import built_with
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Builder
 from zobnn_edge.operations import Affine
@@ -42,45 +39,76 @@ def least_model() -> Model:
     return Model.of(b.network(b.add(Affine("affine", b.input, "affine", None, bias))))
 
 
-def measure(board: str) -> dict[str, Any]:
+_BYTES = ("code_conv", "sign_conv")
+ENTERED_BY: dict[str, tuple[str, ...]] = {
+    "zob_conv_binary": ("count",),
+    "zob_conv_gated": ("gated_conv",),
+    "zob_block_table": ("table",),
+    "zob_conv_real": ("real_conv",),
+    "zob_conv_bytes": _BYTES,
+    "zob_block_of_signs": ("sign_conv",),
+    "zob_block_of_codes": ("code_conv",),
+    "zob_decides": _BYTES,
+    "zob_find_intervals": _BYTES,
+    "read_int8": ("int8", *_BYTES),
+    "decode_codes": ("codes",),
+    "limits_of_codes": ("coded_limits",),
+    "fixed_ceilings": ("coded_limits",),
+    "zob_int8": ("int8",),
+    "zob_pool_binary": ("max_pool",),
+    "zob_pool_real": ("max_pool", "average_pool"),
+    "zob_softmax": ("softmax",),
+    "zob_thermometer": ("thermometer",),
+    "zob_dynamic_range": ("dynamic_range",),
+    "zob_concat": ("concat",),
+    "zob_pad": ("pad",),
+}
+"""Functions of the engine that are entered only for networks with one of some features (ZOB_HAS in its sources). Tests
+hold it against the firmware of each core (tests/audit/test_features.py)."""
+NEEDS = {"table": "count", "gated_conv": "count", "coded_limits": "count"}
+"""A feature that comes with another."""
+EVERYTHING = frozenset(FEATURES)
+UNPROTECTED = EVERYTHING - {"protected"}
+
+
+def header(wanted: frozenset[str] | None = None) -> str:
+    """The C header of the small network; `wanted`: with these features of the engine, not with what it needs."""
+    text = c_header(least_model())
+    for name, mask in zip(("OPS", "KERNELS"), masks(wanted), strict=True) if wanted is not None else ():
+        text = re.sub(rf"(MODEL_{name}) 0x[0-9A-F]+u", rf"\1 0x{mask:X}u", text)
+    return text
+
+
+def without(wanted: frozenset[str]) -> frozenset[str]:
+    """Functions of the engine that networks with these features do not enter."""
+    return frozenset(function for function, needed in ENTERED_BY.items() if not wanted & set(needed))
+
+
+def measure(name: str) -> dict[str, Any]:
     """Sizes of one board."""
-    model = least_model()
-    least = audit_firmware(_built(board, c_header(model)), model=model)
-    all_bits = re.sub(r"(MODEL_(?:OPS|KERNELS)) 0x[0-9A-F]+u", r"\1 0xFFFFFFFFu", c_header(model))
-    firmware = _built(board, all_bits)
-    whole = audit_firmware(firmware, model=model)
+    model, target = least_model(), board(name)
+    least, plain, whole = (Firmware.read(built_with(header(f), target)) for f in (None, UNPROTECTED, EVERYTHING))
+    audits = [audit_firmware(f, target, model) for f in (least, plain, whole)]
+    own = [_own(audit, model) for audit in audits]
+    groups = _groups(plain, audits[1], model) | {(): own[0], ("protected",): own[2] - own[1]}
+    listed = [{"when": list(when), "bytes": dict(sorted(n.items()))} for when, n in sorted(groups.items())]
+    return {"groups": listed, "stack": _stacks(whole)}
+
+
+def _stacks(whole: Firmware) -> dict[str, Any]:
+    """The worst case of networks of each single feature, and of an interrupt."""
     main = {}
     for feature in FEATURES:
-        found = worst_case(firmware.elf, firmware.frames, without(_alone(feature)))
+        found = worst_case(whole.elf, whole.frames, without(_alone(feature)))
         assert found is not None
         assert found.bytes is not None, (found.recursion, found.unbounded)
         main[feature], interrupt = found.main, found.interrupt
-    groups = _groups(firmware.elf, whole, model) | {(): _own(least, model)}
-    listed = [{"when": list(when), "bytes": dict(sorted(n.items()))} for when, n in sorted(groups.items())]
-    return {"groups": listed, "stack": {"main": main, "interrupt": interrupt}}
-
-
-def _built(board: str, header: str) -> Firmware:
-    """The firmware of a board with a network's header."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, build = Path(temporary), Path(temporary) / "build"
-        (folder / "model.h").write_text(header)
-        options = ["-G", "Ninja", f"-DZOB_BOARD={board}", f"-DZOB_MODEL_DIR={folder}"]
-        _run("cmake", "-S", str(firmware_folder()), "-B", str(build), *options)
-        _run("cmake", "--build", str(build))
-        graphs = tuple(sorted(build.glob("[ae]*/**/*.ci")))
-        return Firmware.read(build / "firmware.elf", build / "firmware.map", graphs)
+    return {"main": main, "interrupt": interrupt}
 
 
 def _alone(feature: str) -> frozenset[str]:
     """A feature with what it needs."""
     return frozenset({feature, NEEDS.get(feature, feature)})
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
 
 
 def _others(audit: Audit, model: Model) -> Iterator[PartRow]:
@@ -100,18 +128,26 @@ def _own(audit: Audit, model: Model) -> Counter[str]:
     return sums
 
 
-def _groups(elf: Elf, audit: Audit, model: Model) -> dict[tuple[str, ...], Counter[str]]:
-    """Bytes by region and role of what comes with some features; padding goes with the function before it."""
-    everything, always = reached(elf), reached(elf, without(frozenset()))
-    by_feature = {feature: reached(elf, without(_alone(feature))) for feature in FEATURES}
+def _groups(firmware: Firmware, audit: Audit, model: Model) -> dict[tuple[str, ...], Counter[str]]:
+    """Bytes by region and role of what comes with some features; padding goes with what lies before it."""
+    everything, always = input_sections(firmware), input_sections(firmware, without(frozenset()))
+    by_feature = {f: input_sections(firmware, without(_alone(f))) for f in FEATURES if f in UNPROTECTED}
     sums: dict[tuple[str, ...], Counter[str]] = {}
-    before = 0
+    before: int | None = None
     for p in _others(audit, model):
-        before = before if p.role == "padding" else p.address
+        section = firmware.map.at(p.address)
+        if p.role != "padding":
+            before = section.address if section else None
         if before in everything - always:
             when = tuple(feature for feature, found in by_feature.items() if before in found)
             sums.setdefault(when, Counter())[f"{p.region} {p.role}"] += p.bytes
     return sums
+
+
+def input_sections(firmware: Firmware, excluded: frozenset[str] = frozenset()) -> frozenset[int]:
+    """Addresses of the linker's input sections with anything in them that is reached, which it keeps as a whole."""
+    sections = (firmware.map.at(address) for address in reached(firmware.elf, excluded))
+    return frozenset(s.address for s in sections if s is not None)
 
 
 def main() -> None:

@@ -68,11 +68,14 @@ def measure(console: Console) -> list[Record]:
     """Every network on every core whose board has the memory for it, printed as they come."""
     console.print("\ninstructions of one inference, millions")
     names = [board.core.removeprefix("cortex-") for board in layers.cores().values()]
-    console.print(f"{'network':14}{'parameters':16}{'arena bytes':>12}" + "".join(f"{name:>12}" for name in names))
+    heads = [f"{'network':14}{'parameters':16}{'arena bytes':>12}", *(f"{name:>12}" for name in names)]
+    console.print("".join(heads), soft_wrap=True)
     records = []
     for (case, what, model), row in layers.on_cores(instructions, list(_variants(console))):
         cells = [f"{r['instructions'] / 1e6:.3f}" if r else "too large" for r in row]
-        console.print(f"{case:14}{what:16}{model.arena_bytes:>12,}" + "".join(f"{cell:>12}" for cell in cells))
+        console.print(
+            f"{case:14}{what:16}{model.arena_bytes:>12,}" + "".join(f"{cell:>12}" for cell in cells), soft_wrap=True
+        )
         records += [r for r in row if r]
     return records
 

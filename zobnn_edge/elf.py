@@ -7,6 +7,7 @@ import platform
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -61,9 +62,8 @@ class FirmwareFile:
         try:
             elf = ELFFile(io.BytesIO(data))
             segments = tuple(_segments(elf))
-            name = elf.get_section_by_name(_NAME)
-            board = name.data().rstrip(b"\0").decode() if name is not None else None
-            found = FirmwareFile(path, elf.get_machine_arch(), _architecture(elf), board, _image_crc(elf), segments)
+            architecture = arm_attributes(elf).get("TAG_CPU_ARCH")
+            found = FirmwareFile(path, elf.get_machine_arch(), architecture, board_name(elf), _image_crc(elf), segments)
         except (ELFError, UnicodeDecodeError, ValueError) as error:
             raise InputError(f"{path}: not a firmware: no usable ELF file ({error})") from None
         if not segments:
@@ -118,12 +118,19 @@ def _segments(elf: ELFFile) -> list[Segment]:
     return [Segment(s["p_paddr"], s["p_vaddr"], s["p_memsz"], bool(s["p_flags"] & 2), s.data()) for s in loaded]
 
 
-def _architecture(elf: ELFFile) -> int | None:
+def board_name(elf: ELFFile) -> str | None:
+    """The board that a firmware was built for; None if it is not this project's."""
+    section = elf.get_section_by_name(_NAME)
+    return section.data().rstrip(b"\0").decode() if section is not None else None
+
+
+def arm_attributes(elf: ELFFile) -> dict[str, Any]:
+    """Build attributes of the ABI of Arm, such as TAG_CPU_ARCH; none where the file has none."""
     section = elf.get_section_by_name(".ARM.attributes")
     if not isinstance(section, ARMAttributesSection):
-        return None
-    tags = {a.tag: a.value for part in section.subsections for sub in part.subsubsections for a in sub.attributes}
-    return tags.get("TAG_CPU_ARCH")
+        return {}
+    parts = (sub for part in section.subsections for sub in part.subsubsections)
+    return {a.tag: a.value for sub in parts for a in sub.attributes}
 
 
 def _image_crc(elf: ELFFile) -> int | None:

@@ -59,18 +59,28 @@ def built(model: Model, board_name: str, plan_in_ram: bool = False) -> Path:
     else lies in flash. Raises as `build` does."""
     target = board(board_name)
     header = c_header(model) + (_PLAN_IN_RAM if plan_in_ram else "")
-    cached = cache_folder() / f"{_key(header, target)}.elf"
+    if not _place(header, target).exists():
+        Engine(model.plan)  # the firmware's engine trusts the plan it was built with
+    return built_with(header, target)
+
+
+def built_with(header: str, target: Board) -> Path:
+    """The same of a network's C header, whose plan is not checked."""
+    cached = _place(header, target)
     if not cached.exists():
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{cached.parent}: cannot be made: {error.strerror}; set XDG_CACHE_HOME") from None
-        Engine(model.plan)  # the firmware's engine trusts the plan it was built with
         made = _compile(header, target)
         for suffix in COMPANIONS:
             write_atomic(cached.with_suffix(suffix), made[suffix])
         write_atomic(cached, made[".elf"], _EXECUTABLE)  # last: where it is, the others are
     return cached
+
+
+def _place(header: str, target: Board) -> Path:
+    return cache_folder() / f"{_key(header, target)}.elf"
 
 
 def cache_folder() -> Path:

@@ -52,9 +52,20 @@ PROTECTIONS = {"none": 0, "hamming": 1, "voted": 2, "secded": 3}
 SCALES = {"flash": 0, "ram": 1, "tmr": 2}
 PADDINGS = {"valid": 0, "same": 1, "half": 2}
 ALGORITHMS = {"none": 0, "count": 1, "table": 2}
-KERNELS = {"real_conv": 1, "code_conv": 2, "sign_conv": 4, "count": 8, "table": 16, "int8": 32, "protected": 64}
+KERNELS = {
+    "real_conv": 1,
+    "code_conv": 2,
+    "sign_conv": 4,
+    "count": 8,
+    "table": 16,
+    "int8": 32,
+    "protected": 64,
+    "codes": 128,
+    "coded_limits": 256,
+}
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
-bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection")."""
+bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");
+plain codes; and those of thresholds of sums of bits."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED = 1
 

@@ -3,7 +3,8 @@
 Reciprocity is carried out here, once, so that the plan has no work left for it:
 - batch norm before a sign becomes a threshold (`fold_thresholds`): one comparison, no multiplication;
 - filters of real weights get one size, so that their codes are equally fine; the factor moves into what follows;
-- the scale of coded weights moves into the affine or threshold behind them: weights are the integers `q - zero_point`.
+- the scale of coded weights moves into the affine or threshold behind them: weights are the integers `q - zero_point`;
+- a factor that all scores share at the end vanishes, if the policy lets their unit go (`scores = "ranked"`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def harden(net: Network, policy: Policy | None = None) -> Network:
     folded = prepared(net, coding)
     parameters = {name: coded(p, coding(p)) for name, p in folded.parameters.items()}
     absorbed = _absorb_weight_scales(rebuilt(folded, list(folded.ops), parameters))
+    if policy.scores == "ranked":
+        absorbed = _without_last_factor(absorbed)
     stored = {
         name: coding(p).stored(p) if folded.parameters[name].encoding == Float32() else p
         for name, p in absorbed.parameters.items()
@@ -218,6 +221,26 @@ def _absorb_weight_scales(net: Network) -> Network:
         else:
             ops[at] = replace(taker, gain=float(np.float32(taker.gain * encoding.scale)))
         _rescale(parameters, conv.weight, 1 / encoding.scale)
+    return rebuilt(net, ops, parameters)
+
+
+def _without_last_factor(net: Network) -> Network:
+    """Leave out a positive factor that all scores share: of the last affine's constant gain, or of the last weights."""
+    op = net.producer(net.output)
+    while isinstance(op, Reshape):
+        op = net.producer(op.input)
+    parameters, ops = dict(net.parameters), list(net.ops)
+    if isinstance(op, Affine) and op.scale is None and op.gain > 0:
+        name, factor = op.bias, op.gain
+        ops[ops.index(op)] = replace(op, gain=1.0)
+    elif isinstance(op, Conv) and isinstance(encoding := parameters[op.weight].encoding, Uniform):
+        name, factor = op.weight, encoding.scale
+    else:
+        return net
+    if name is not None:
+        if sum(name in other.parameters for other in net.ops) != 1:
+            return net
+        _rescale(parameters, name, 1 / factor)
     return rebuilt(net, ops, parameters)
 
 

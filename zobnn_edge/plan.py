@@ -350,8 +350,14 @@ def needs(data: bytes) -> tuple[int, int]:
     records = [fmt.PARAMETER.unpack(data, parameters + i * fmt.PARAMETER.size) for i in range(counts(data)[1])]
     if any(p["protection"] or p["scales"] or p["encoding"] > fmt.ENCODINGS["int32"] for p in records):
         kernels.add("protected")
+    coded = [p["encoding"] == fmt.ENCODINGS["uniform"] and not (p["protection"] or p["scales"]) for p in records]
+    if any(coded):
+        kernels.add("codes")
+    limits = {fmt.OPCODES["threshold"]: "parameter", fmt.OPCODES["gated_conv"]: "bias"}
     for op in _op_records(data):
         ops |= 1 << op["opcode"]
+        if op["opcode"] in limits and coded[op[limits[op["opcode"]]]]:
+            kernels.add("coded_limits")
         source, target = (
             kinds[fmt.TENSOR.unpack(data, tensors + op[end] * fmt.TENSOR.size)["kind"]] for end in ("input", "output")
         )
@@ -364,6 +370,8 @@ def needs(data: bytes) -> tuple[int, int]:
         elif op["opcode"] == fmt.OPCODES["conv"]:
             weight = records[op["parameter"]]
             kernels.add("sign_conv" if weight["encoding"] == fmt.ENCODINGS["binary"] else "code_conv")
+    if "count" not in kernels:
+        kernels.discard("coded_limits")
     return ops, sum(fmt.KERNELS[kernel] for kernel in kernels)
 
 

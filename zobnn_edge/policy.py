@@ -43,7 +43,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "codes": ("affine", "symmetric"),
     "scales": ("flash", "ram", "tmr"),
 }
-"""The words that a key may have."""
+"""The words that a key of a coding may have."""
+SCORES = ("kept", "ranked")
+"""What becomes of the scores."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,7 @@ class Coding:
         if not 2 <= self.bits <= 16:
             raise InputError(f"codes of {self.bits} bits; a code has 2 to 16")
         for key, known in CHOICES.items():
-            value = getattr(self, key)
-            if value not in known:
-                raise InputError(f"there is no {key} {value!r}; there are {_listed(known)}")
+            _demand_one_of(key, getattr(self, key), known)
         if not 0 < self.percentile <= 100:
             raise InputError(f"percentile = {self.percentile:g}; it must be above 0 and at most 100")
         if not 0 <= self.fault_rate < 1:
@@ -149,11 +149,17 @@ class Policy(Coding):
     """How to harden a network: the coding of its real-valued parameters, and rules for some of them.
 
     `byte_inputs`: let inputs stay bytes where the first layer can compute in integers (`rewrite.on_bytes`); then
-    float32 inputs are rounded to what pixels stand for.
+    float32 inputs are rounded to what pixels stand for. `scores`: kept as they are, or ranked: a positive factor that
+    all of them share at the end is left out, so that their order stays and their unit does not.
     """
 
     byte_inputs: bool = True
+    scores: str = "kept"
     rules: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _demand_one_of("scores", self.scores, SCORES)
 
     def coding(self, p: Parameter, place: str = "inner") -> Coding:
         """How a parameter is stored; `place`: whether it is the weights of the first or the last layer."""
@@ -192,7 +198,7 @@ class Policy(Coding):
         try:
             if not isinstance(rules, list):
                 raise InputError("rules are written [[rules]]")
-            top = _checked(table, (*_keys(Coding), "byte_inputs"))
+            top = _checked(table, (*_keys(Coding), "byte_inputs", "scores"))
             made = [_rule(rule, f"rule {number}") for number, rule in enumerate(rules, 1)]
             return Policy(**top, rules=tuple(made))
         except InputError as error:
@@ -246,6 +252,11 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "byte_inputs": (bool, "true or false"),
     **dict.fromkeys(("layers", "roles", "types", "place"), (list, "a list of words")),
 }
+
+
+def _demand_one_of(key: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise InputError(f"there is no {key} {value!r}; there are {_listed(known)}")
 
 
 def _keys(cls: type) -> tuple[str, ...]:

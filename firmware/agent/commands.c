@@ -101,7 +101,7 @@ static uint16_t do_run(struct exchange *e) {
     const uint8_t *const buffer = board_input_buffer(&buffer_bytes);
     const uint32_t scores_bytes = 4u * network_output_count();
     take(e, &request, sizeof request);
-    const uint64_t input_bytes = (uint64_t)network_input_count() * (request.format == ZOB_INPUT_FLOAT32 ? 4u : 1u);
+    const uint32_t input_bytes = network_input_count() * (request.format == ZOB_INPUT_FLOAT32 ? 4u : 1u);
     const bool fits = (uint64_t)request.count * scores_bytes <= MSG_MAX_PAYLOAD - sizeof reply;
     if (request.format > ZOB_INPUT_UINT8) return refuse(e, MSG_ERROR_ARGUMENT, request.format);
     if (request.count == 0u || (!fits && request.count > 1u)) return refuse(e, MSG_ERROR_ARGUMENT, request.count);

@@ -16,7 +16,7 @@
 
 /* The least whole number that is not less than t, between -2 and 2 times MAX_COUNT. Of NaN, which no sum is less than,
  * it is the least. In integers, as many cores have no others. */
-static int32_t ceiling(float t) {
+static ZOB_INLINE int32_t ceiling(float t) {
     uint32_t bits, exponent, mantissa, below, whole = 0, fraction;
     memcpy(&bits, &t, 4u);
     exponent = (bits >> 23) & 255u;
@@ -31,62 +31,79 @@ static int32_t ceiling(float t) {
     return bits >> 31 ? -(int32_t)whole : (int32_t)(whole + fraction);
 }
 
-#define NEAR 128u    /* rounding to float32 moves a product of 32 bits by no more */
-#define LEAST_BITS 12u
-#define NOT_SURE INT32_MAX
-
-/* Values of bytes, scale * n, in fixed point: those of |n| < 256 are `mantissa` * n / 2^`fraction`, before rounding. */
+/* How the ceilings of a parameter's values are found. Those of codes are monotone in the code. */
 typedef struct {
-    uint32_t mantissa, fraction;
-} fixed;
+    const zob_parameter *p;
+    enum { ONE_BY_ONE, ALL_EQUAL, FIXED_POINT } how;
+    int32_t least;     /* that of code 0 */
+    /* FIXED_POINT: scale * n is (mantissa * (n << shift)) / 2^32, or a little more; so near a whole number that float32
+     * may have made one of it where the fraction is within `near` of 0 or 2^32. */
+    int32_t mantissa;
+    uint32_t shift, near;
+} limit_source;
 
-/* The scale of a parameter of bytes; 0 where it is too large or too small, or n may be. */
-static int fixed_of(const zob_parameter *p, fixed *to) {
-    uint32_t bits, exponent;
-    if (p->zero_point < 0 || p->zero_point > 255) return 0;
+#define MOST_STEPS 8388608 /* n << shift has 31 bits */
+#define MOST_VALUE 32768   /* half a unit in float32's last place is `value` * 2^8 / 2^32 at most */
+
+static ZOB_NOINLINE int32_t ceiling_of_steps(const zob_parameter *p, int32_t n) { return ceiling(p->scale * (float)n); }
+
+static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
+
+static ZOB_NOINLINE limit_source limits_of_codes(const zob_parameter *p) {
+    const int32_t last = ((int32_t)1 << p->bits % 32u) - 1, zero_point = p->zero_point;
+    limit_source s = {p, ONE_BY_ONE, 0, 0, 0u, 0u};
+    uint32_t bits, exponent, mantissa;
+    int32_t greatest;
+    if (zero_point < last - MOST_STEPS || zero_point > MOST_STEPS) return s;
+    s.least = ceiling_of_steps(p, -zero_point);
+    greatest = ceiling_of_steps(p, last - zero_point);
+    if (s.least == greatest) s.how = ALL_EQUAL;
     memcpy(&bits, &p->scale, 4u);
     exponent = bits >> 23;
-    to->mantissa = (bits & 0x7FFFFFu) | 0x800000u;
-    to->fraction = 150u - exponent;
-    return exponent <= 150u - LEAST_BITS && exponent > 150u - 32u;
-}
-
-static int32_t ceiling_of_value(const zob_parameter *p, const uint8_t *image, uint32_t index) {
-    float value;
-    zob_decode(p, image, index, 1u, &value);
-    return ceiling(value);
-}
-
-/* The ceiling of the value of n; NOT_SURE where rounding to float32 might have made a whole number of one beside it. */
-static ZOB_INLINE int32_t ceiling_of(fixed scale, int32_t n) {
-    const uint32_t product = scale.mantissa * (uint32_t)(n < 0 ? -n : n), mask = ((uint32_t)1 << scale.fraction) - 1u;
-    const uint32_t below = product & mask;
-    const int32_t whole = (int32_t)(product >> scale.fraction);
-    if (n < 0) return below > mask - NEAR ? NOT_SURE : -whole;
-    return below - 1u < NEAR ? NOT_SURE : whole + (below != 0u);
-}
-
-/* The ceilings of `count` values of a parameter, at most ZOB_MAX_BLOCK. Bytes that repeat are looked at once. */
-static void ceilings(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, int32_t *to) {
-    if (zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM && p->bits == 8u) {
-        const uint8_t *codes = image + p->offset + first;
-        const int32_t zero_point = p->zero_point;
-        fixed scale = {0u, 0u};
-        const int is_fixed = fixed_of(p, &scale);
-        uint32_t before = 256u;
-        int32_t last = 0;
-        for (uint32_t i = 0; i < count; i++) {
-            const uint32_t code = codes[i];
-            if (code != before) {
-                last = is_fixed ? ceiling_of(scale, (int32_t)code - zero_point) : NOT_SURE;
-                if (last == NOT_SURE) last = ceiling_of_value(p, image, first + i);
-            }
-            before = code;
-            to[i] = last;
-        }
+    mantissa = (bits & 0x7FFFFFu) | 0x800000u;
+    if (s.least == greatest || s.least < -MOST_VALUE || greatest > MOST_VALUE) return s;
+    if (exponent < 118u - 23u || exponent > 125u + 7u) return s;
+    s.how = FIXED_POINT;
+    s.near = (uint32_t)larger(larger(-s.least, greatest), 1) << 8;
+    s.shift = exponent > 125u ? exponent - 125u : 0u;
+    if (exponent >= 118u) {
+        s.mantissa = (int32_t)(mantissa << (exponent - s.shift - 118u));
     } else {
-        float values[ZOB_MAX_BLOCK];
-        zob_decode(p, image, first, count, values);
+        s.mantissa = (int32_t)(mantissa >> (118u - exponent));
+        s.near += MOST_STEPS;
+    }
+    return s;
+}
+
+static limit_source limits_of(const zob_parameter *p) {
+    const int codes = ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_LIMITS) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM;
+    const limit_source others = {p, ONE_BY_ONE, 0, 0, 0u, 0u};
+    return codes ? limits_of_codes(p) : others;
+}
+
+/* The ceilings of codes in fixed point. */
+static ZOB_NOINLINE void fixed_ceilings(const limit_source *s, const uint8_t *image, uint32_t first, uint32_t count,
+                                        int32_t *to) {
+    const int64_t mantissa = s->mantissa;
+    const uint32_t shift = s->shift, near = s->near;
+    zob_decode_whole(s->p, image, first, count, to);
+    for (uint32_t i = 0; i < count; i++) {
+        const int32_t n = to[i];
+        const int64_t value = mantissa * (n * ((int32_t)1 << shift));
+        const int unsure = (uint32_t)value + near <= 2u * near;
+        to[i] = unsure ? ceiling_of_steps(s->p, n) : (int32_t)(value >> 32) + 1;
+    }
+}
+
+/* The ceilings of `count` values, at most ZOB_MAX_BLOCK. */
+static void ceilings(const limit_source *s, const uint8_t *image, uint32_t first, uint32_t count, int32_t *to) {
+    float values[ZOB_MAX_BLOCK];
+    if (s->how == ALL_EQUAL) {
+        for (uint32_t i = 0; i < count; i++) to[i] = s->least;
+    } else if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_LIMITS) && s->how == FIXED_POINT) {
+        fixed_ceilings(s, image, first, count, to);
+    } else {
+        zob_decode(s->p, image, first, count, values);
         for (uint32_t i = 0; i < count; i++) to[i] = ceiling(values[i]);
     }
 }
@@ -120,17 +137,13 @@ static void set_decided(zob_block *b) {
 
 /* Whole numbers decide every bit exactly as the comparison of floats would: the sum, products - missing - 2 * count, is
  * less than t where 2 * count + missing is more than products - t. */
-static void set_limits(zob_block *b) {
-    const zob_op *step = b->c->op + 1;
+static void set_limits(zob_block *b, const limit_source *thresholds) {
     const int32_t products = (int32_t)(b->taps * b->channels);
     b->inverted = 0u;
     if (b->searched) {
         b->decided = search_limits(b, products);
     } else if (b->decided) {
-        memset(b->limits, 0, sizeof b->limits);
-        if (step->opcode == ZOB_OP_THRESHOLD) {
-            ceilings(&b->c->model->parameters[step->parameter], b->c->image, b->first, b->filters, b->limits);
-        }
+        ceilings(thresholds, b->c->image, b->first, b->filters, b->limits);
         for (uint32_t f = 0; f < b->filters; f++) b->limits[f] = products - b->limits[f];
     }
 }
@@ -196,13 +209,17 @@ static void run_block(const zob_block *b) {
 
 void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
     const uint32_t filters = c->out->channels / c->op->groups;
+    limit_source thresholds = {NULL, ALL_EQUAL, 0, 0, 0u, 0u}; /* of a sign, 0 */
     zob_block b;
     make_block(&b, c, sink);
     set_decided(&b);
+    if (b.decided && c->op[1].opcode == ZOB_OP_THRESHOLD) {
+        thresholds = limits_of(&c->model->parameters[c->op[1].parameter]);
+    }
     for (uint32_t group = 0; group < c->op->groups; group++) {
         for (uint32_t done = 0; done < filters;) {
             done = next_block(&b, group, done);
-            set_limits(&b);
+            set_limits(&b, &thresholds);
             run_block(&b);
         }
     }
@@ -210,6 +227,7 @@ void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
 
 void zob_conv_gated(const zob_context *c, const zob_sink *sink) {
     const uint32_t kept = (uint32_t)zob_kept_bytes(c->out);
+    const limit_source thresholds = limits_of(&c->model->parameters[c->op->bias]);
     zob_block b;
     make_block(&b, c, sink);
     b.high = (int16_t *)(void *)b.memory;
@@ -217,7 +235,7 @@ void zob_conv_gated(const zob_context *c, const zob_sink *sink) {
     b.memory_bytes -= kept;
     for (uint32_t done = 0; done < c->out->channels;) {
         done = next_block(&b, 0u, done);
-        ceilings(&c->model->parameters[c->op->bias], c->image, b.first, b.filters, b.limits);
+        ceilings(&thresholds, c->image, b.first, b.filters, b.limits);
         b.gate = ZOB_HIGH_PLANE;
         b.in = c->in;
         run_block(&b);

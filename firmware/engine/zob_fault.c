@@ -73,6 +73,12 @@ static uint32_t root_above(uint32_t x) {
     return root + 1u;
 }
 
+/* (high * 2^32 + low) % size, of a size of at most 2^16: by digits of 16 bits, so that 32 bits are enough. */
+static uint32_t remainder_of(uint32_t high, uint32_t low, uint32_t size) {
+    const uint32_t upper = (high % size << 16 | low >> 16) % size;
+    return (upper << 16 | (low & 0xFFFFu)) % size;
+}
+
 uint32_t zob_permute(uint32_t index, uint32_t count, uint64_t seed) {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     const uint32_t size[2] = {root_above(count), (count - 1u) / root_above(count) + 1u};
@@ -83,7 +89,8 @@ uint32_t zob_permute(uint32_t index, uint32_t count, uint64_t seed) {
             uint32_t random[4];
             uint32_t *const changed = &half[round % 2u];
             zob_philox(counter, key, random);
-            *changed = (uint32_t)((*changed + (((uint64_t)random[1] << 32 | random[0]) >> 1)) % size[round % 2u]);
+            const uint64_t sum = *changed + (((uint64_t)random[1] << 32 | random[0]) >> 1);
+            *changed = remainder_of((uint32_t)(sum >> 32), (uint32_t)sum, size[round % 2u]);
         }
         index = half[0] + size[0] * half[1];
     } while (index >= count);

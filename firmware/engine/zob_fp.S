@@ -6,9 +6,9 @@
 #ifdef ZOB_FP
     .syntax unified
     .thumb
-    .text
 
 .macro FUNCTION name
+    .section .text.\name, "ax", %progbits
     .global \name
     .type \name, %function
     .thumb_func
@@ -80,6 +80,25 @@ FUNCTION zob_fp_of_int
     .endr
     vstmia r0!, {s0-s7}
     subs  r2, r2, #8
+    bne   1b
+    bx    lr
+
+FUNCTION zob_fp_of_steps
+#ifdef __ARM_PCS_VFP
+    vmov.f32 s8, s0
+#else
+    vmov  s8, r1
+    mov   r1, r2
+#endif
+1:  vldmia r0, {s0-s7}
+    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+    vcvt.f32.s32 \x, \x
+    .endr
+    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+    vmul.f32 \x, \x, s8
+    .endr
+    vstmia r0!, {s0-s7}
+    subs  r1, r1, #8
     bne   1b
     bx    lr
 

@@ -64,9 +64,27 @@ static void quantize(const zob_context *c) {
     for (uint32_t i = 0; i < count; i++) y[i] = zob_quantized(c->out, x[i]);
 }
 
-/* The sum of `count` products; stored weights have the sign bit inverted. */
+/* The sum of `count` products; stored weights have the sign bit inverted. Both factors fit int16. */
 static int32_t add_products(int32_t acc, const int8_t *x, int32_t zero_point, const uint8_t *w, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) acc += (x[i] - zero_point) * ((int32_t)w[i] - 128);
+    for (uint32_t i = 0; i < count; i++) acc += (int16_t)(x[i] - zero_point) * (int16_t)(w[i] - 128);
+    return acc;
+}
+
+/* The sum of a filter's products with the part (v, h) of its window that lies inside; x and w: at the group's first
+ * channel and the filter's first weight. A row of the window is one run where its pixels lie side by side. */
+static int32_t add_window(const zob_context *c, const zob_span *v, const zob_span *h, const int8_t *x, const uint8_t *w,
+                          uint32_t channels) {
+    const zob_op *op = c->op;
+    const uint32_t pixels = h->end - h->begin, whole = op->groups == 1u && op->dilation[1] == 1u;
+    const uint32_t runs = whole ? 1u : pixels, run = whole ? pixels * channels : channels;
+    int32_t acc = 0;
+    for (uint32_t ky = v->begin; ky < v->end; ky++) {
+        const uint32_t row = (v->at + (ky - v->begin) * op->dilation[0]) * c->in->width + h->at;
+        for (uint32_t i = 0; i < runs; i++) {
+            const int8_t *at = x + (row + i * op->dilation[1]) * c->in->channels;
+            acc = add_products(acc, at, c->in->zero_point, w + (ky * op->kernel[1] + h->begin + i) * channels, run);
+        }
+    }
     return acc;
 }
 
@@ -83,15 +101,7 @@ static void conv(const zob_context *c) {
             const zob_span h = zob_inside(op, 1, ox, c->in->width);
             for (uint32_t o = 0; o < c->out->channels; o++) {
                 const int8_t *x = stored(c, c->in) + o / filters * channels;
-                int32_t acc = 0;
-                for (uint32_t ky = v.begin; ky < v.end; ky++) {
-                    const uint32_t row = (v.at + (ky - v.begin) * op->dilation[0]) * c->in->width;
-                    for (uint32_t kx = h.begin; kx < h.end; kx++) {
-                        const uint32_t pixel = row + h.at + (kx - h.begin) * op->dilation[1];
-                        const uint8_t *w = weights + o * filter + (ky * op->kernel[1] + kx) * channels;
-                        acc = add_products(acc, x + pixel * c->in->channels, c->in->zero_point, w, channels);
-                    }
-                }
+                const int32_t acc = add_window(c, &v, &h, x, weights + o * filter, channels);
                 *y++ = limited(c, scaled(wrapped_add(acc, bias[o]), pairs + 2u * o));
             }
         }

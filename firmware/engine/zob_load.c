@@ -60,6 +60,7 @@ static int finite(float x) { return x >= -3.402823466e38f && x <= 3.402823466e38
 static int encoding_ok(const zob_parameter *p) {
     if (!protection_ok(p) || p->scales > ZOB_SCALES_TMR) return 0;
     if (!ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) return 0;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM) return 0;
     if (p->scales != ZOB_SCALES_FLASH && p->encoding != ZOB_ENCODING_UNIFORM) return 0;
     switch (p->encoding) {
     case ZOB_ENCODING_FLOAT32:

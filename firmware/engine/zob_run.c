@@ -147,7 +147,7 @@ static void read_real(const zob_model *m, const void *input, uint32_t format, fl
     }
 }
 
-static void read_int8(const zob_model *m, const void *input, uint32_t format, int8_t *q) {
+static ZOB_NOINLINE void read_int8(const zob_model *m, const void *input, uint32_t format, int8_t *q) {
     const zob_tensor *t = &m->tensors[m->header->input];
     const uint32_t count = zob_input_count(m);
     int8_t of[256];
@@ -161,7 +161,8 @@ static void read_int8(const zob_model *m, const void *input, uint32_t format, in
 
 static void read_input(const zob_model *m, const void *input, uint32_t format, uint8_t *arena) {
     const zob_tensor *t = &m->tensors[m->header->input];
-    if (t->kind == ZOB_KIND_INT8) {
+    const uint32_t of_int8 = ZOB_KERNEL_INT8 | ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_SIGN_CONV;
+    if (ZOB_HAS_KERNEL(of_int8) && t->kind == ZOB_KIND_INT8) {
         read_int8(m, input, format, (int8_t *)(arena + t->offset));
     } else {
         read_real(m, input, format, (float *)(void *)(arena + t->offset));
@@ -234,11 +235,8 @@ zob_status zob_run(const zob_model *model, const void *image, uint32_t image_byt
                    void *arena, uint32_t arena_bytes, float *scores) {
     zob_status status = check_buffers(model, arena, arena_bytes);
     if (status == ZOB_OK) status = check_image(model, image, image_bytes);
-    if (status != ZOB_OK) return status;
-    if (!scores) return ZOB_E_ARGUMENT;
-    status = zob_put_input(model, input, format, arena, arena_bytes);
-    if (status != ZOB_OK) return status;
-    run_groups(model, image, arena, 0u, model->header->ops);
-    write_scores(model, (const uint8_t *)arena, scores);
-    return ZOB_OK;
+    if (status == ZOB_OK && !scores) status = ZOB_E_ARGUMENT;
+    if (status == ZOB_OK) status = zob_put_input(model, input, format, arena, arena_bytes);
+    if (status == ZOB_OK) status = zob_run_ops(model, image, image_bytes, arena, arena_bytes, 0u, model->header->ops);
+    return status == ZOB_OK ? zob_get_scores(model, arena, arena_bytes, scores) : status;
 }

@@ -24,6 +24,9 @@ void zob_fp_copy(float *to, const float *x, uint32_t count);
 /* scale[0] * (codes[i] - zero point), the zero point being the whole number that follows scale[0] in memory. */
 void zob_fp_of_bytes(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 
+/* scale * the whole number that lies at x[i]. */
+void zob_fp_of_steps(float *x, float scale, uint32_t count);
+
 /* Bit i of the result: x[i] < limit[i]; x[i] < 0; x[i] < (x[i] < 0 ? -bound : bound). At most 32 elements. */
 uint32_t zob_fp_below(const float *x, const float *limit, uint32_t count);
 uint32_t zob_fp_negative(const float *x, uint32_t count);

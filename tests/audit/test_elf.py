@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import re
+import shutil
 import subprocess
 from collections import Counter
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from elftools.elf.elffile import ELFFile
 
+from tests.audit.checks import parts_are_the_segments, segments
 from tests.audit.conftest import Compile
 from zobnn_edge.audit.audit import Audit, Firmware, audit_firmware
 from zobnn_edge.audit.elf import PADDING, UNNAMED
 from zobnn_edge.audit.linkmap import parse
-from zobnn_edge.boards import Memory
+from zobnn_edge.boards import Memory, boards
 from zobnn_edge.errors import InputError
 from zobnn_edge.firmware import built
 from zobnn_edge.model_file import Model
-from zobnn_edge.targets import open_target
 
 FOREIGN = """
 #include <stdint.h>
@@ -34,25 +33,8 @@ int _start(void) { zeroed[table[1]] = text[table[0]]; return twice(zeroed[3]); }
 """
 
 
-def segments(firmware: Firmware) -> list[tuple[int, int, int, int]]:
-    """(address, load address, bytes in the file, in memory) of what is loaded, as readelf would list it."""
-    elf = ELFFile(io.BytesIO(firmware.path.read_bytes()))
-    loaded = (s for s in elf.iter_segments() if s["p_type"] == "PT_LOAD" and s["p_memsz"])
-    return [(s["p_vaddr"], s["p_paddr"], s["p_filesz"], s["p_memsz"]) for s in loaded]
-
-
 def test_parts_are_the_loaded_segments_to_the_byte(firmware: Firmware, audited: Audit) -> None:
-    """Each address of every region is in exactly one part."""
-    expected = set()
-    for address, load, in_file, in_memory in segments(firmware):
-        expected.add((address, in_memory))
-        if load != address and in_file:
-            expected.add((load, in_file))
-    assert sum(p.bytes for p in audited.parts) == sum(size for _, size in expected)
-    covered = sorted((p.address, p.address + p.bytes) for p in audited.parts)
-    assert all(end <= start for (_, end), (start, _) in pairwise(covered)), "parts overlap"
-    for begin, size in expected:
-        assert sum(p.bytes for p in audited.parts if begin <= p.address < begin + size) == size
+    assert parts_are_the_segments(firmware, audited) == audited.totals["flash"] + audited.totals["ram"]
 
 
 def test_sections_agree_with_size(firmware: Firmware, audited: Audit) -> None:
@@ -80,6 +62,25 @@ def test_symbols_agree_with_nm(firmware: Firmware) -> None:
     assert len(shared) > 150
 
 
+def test_symbols_agree_with_puncover(firmware: Firmware) -> None:
+    """Where it is installed. It puts symbols of one address together, and its sizes are nm's."""
+    collector = pytest.importorskip("puncover.collector").Collector(_puncover_tools())
+    collector.parse_elf(firmware.path)
+    theirs = {(s["name"], int(s["address"], 16) & ~1): s["size"] for s in collector.all_symbols() if s.get("size")}
+    ours = {(p.symbol, p.address): p.bytes for p in firmware.elf.parts(firmware.map.regions)}
+    shared = theirs.keys() & ours.keys()
+    assert {key: theirs[key] for key in shared} == {key: ours[key] for key in shared}
+    assert len(shared) > 0.9 * len(theirs)
+    named = sum(size for (name, _), size in ours.items() if name not in (PADDING, UNNAMED))
+    assert sum(theirs[key] for key in shared) > 0.9 * named
+
+
+def _puncover_tools() -> Any:
+    nm = shutil.which("arm-none-eabi-nm")
+    assert nm is not None
+    return pytest.importorskip("puncover.gcc_tools").GCCTools(nm.removesuffix("nm"))
+
+
 def test_every_part_of_code_has_an_object_and_nearly_every_one_a_source(an386: Audit) -> None:
     code = [p for p in an386.parts if p.section == ".text" and p.symbol not in (PADDING, UNNAMED)]
     assert all(p.object for p in code)
@@ -94,19 +95,29 @@ def test_padding_is_little(audited: Audit) -> None:
     assert not [p for p in audited.parts if p.symbol == UNNAMED and p.role in ("static", "code")]
 
 
-@pytest.mark.parametrize("board", ["microbit", "mps2-an386"])
-def test_ram_is_what_the_running_firmware_reports(board: str, model: Model, inputs: np.ndarray) -> None:
-    audit = audit_firmware(Firmware.read(built(model, board)), model=model)
-    assert audit.contents is not None
-    ram = next(r for r in audit.regions if r.kind == "ram")
-    assert ram.free is not None
-    with open_target(f"qemu:{board}", model) as target:
-        hello = target._hello  # type: ignore[attr-defined]
-    assert hello["memory_address"] == audit.contents.parameters[0].ram_address
-    assert hello["image_bytes"] == audit.contents.image_bytes == audit.totals["parameters"]
-    assert hello["arena_bytes"] == audit.contents.arena.bytes == audit.totals["arena"]
-    inputs_section = sum(p.bytes for p in audit.parts if p.section == ".inputs")
-    assert hello["input_bytes"] == ram.free + inputs_section
+def test_a_firmware_names_its_board(firmware: Firmware, tmp_path: Path) -> None:
+    """Alone, without its map: sizes of memory are the board's. Of another board it is refused."""
+    audit = audit_firmware(firmware)
+    alone = tmp_path / "alone.elf"
+    alone.write_bytes(firmware.path.read_bytes())
+    bare = audit_firmware(Firmware.read(alone))
+    assert bare.board == audit.board == firmware.elf.board
+    assert {r.name: (r.capacity, r.used) for r in bare.regions} == {r.name: (r.capacity, r.used) for r in audit.regions}
+    assert bare.fits
+    assert not any("sizes of regions" in note for note in bare.notes)
+    other = boards()["pico" if audit.board != "pico" else "microbit"]
+    with pytest.raises(InputError, match=f"firmware for {audit.board}, not for {other.name}"):
+        audit_firmware(firmware, other)
+
+
+def test_a_firmware_of_an_unknown_board_is_audited_without_sizes(an386: Audit, model: Model, tmp_path: Path) -> None:
+    """A board folder that is not at hand; its name is said all the same."""
+    path = tmp_path / "fw.elf"
+    path.write_bytes(built(model, "mps2-an386").read_bytes().replace(b"mps2-an386\0", b"their-own1\0"))
+    audit = audit_firmware(Firmware.read(path))
+    assert audit.board == "their-own1"
+    assert {r.used for r in audit.regions} == {r.used for r in an386.regions}
+    assert audit.fits is not False
 
 
 def test_a_program_without_a_map_has_regions_by_what_its_segments_are(compile_c: Compile) -> None:

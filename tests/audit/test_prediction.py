@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from tests.audit.checks import engine_is_what_features_need, is_predicted, shortage_is_predicted
 from tests.audit.conftest import CORTEX_M
 from tests.boards.conftest import small
-from tests.networks import NETWORKS, Author, residual
-from zobnn_edge import zoo
+from tests.networks import NETWORKS, Author, bytes_in, residual
 from zobnn_edge.audit.audit import Firmware, audit_firmware
-from zobnn_edge.audit.kernels import ENTERED_BY, FEATURES, features
+from zobnn_edge.audit.features import FEATURES, features
 from zobnn_edge.audit.policies import compare_policies, usual_policies
 from zobnn_edge.audit.prediction import predict, sizes
 from zobnn_edge.audit.vulnerability import Mission
-from zobnn_edge.boards import board, boards, firmware_folder
-from zobnn_edge.errors import InputError, ToolError, ZobnnError
+from zobnn_edge.boards import board, boards
+from zobnn_edge.errors import InputError, ToolError
 from zobnn_edge.firmware import built
 from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
+from zobnn_edge.network import Network
 from zobnn_edge.policy import Policy
 
-AGAIN = "the stored sizes are stale; run tools/engine_sizes.py"
 
-
-def check(model: Model, name: str) -> tuple[int, int]:
-    """Compare prediction and firmware; returns the differences of flash and RAM in bytes."""
-    predicted = predict(model, board(name))
-    if min(r.free or 0 for r in predicted.regions) < 0:
-        with pytest.raises(ToolError, match="does not fit"):
-            built(model, name)
-        return 0, 0
-    path = built(model, name)
-    measured = audit_firmware(Firmware.read(path), model=model)
-    for kind in ("flash", "ram"):
-        ours, theirs = predicted.totals[kind], measured.totals[kind]
-        assert abs(ours - theirs) <= max(256, theirs // 100), (
-            f"{name}: {kind} {ours} predicted, {theirs} built; {AGAIN}"
-        )
-    assert measured.stack is not None
-    assert measured.stack.worst is not None
-    assert predicted.stack is not None
-    assert predicted.stack.worst is not None
-    assert measured.stack.worst <= predicted.stack.worst + 64 <= 1.2 * measured.stack.worst + 64, (
-        f"{name}: stack; {AGAIN}"
-    )
-    return tuple(predicted.totals[kind] - measured.totals[kind] for kind in ("flash", "ram"))  # type: ignore[return-value]
+def check(model: Model, name: str) -> Firmware:
+    """Hold a prediction against the firmware."""
+    firmware = Firmware.read(built(model, name))
+    is_predicted(predict(model, board(name)), audit_firmware(firmware, board(name), model))
+    return firmware
 
 
 @pytest.mark.parametrize("name", CORTEX_M)
@@ -58,41 +42,40 @@ OTHERS = [pytest.param(name, marks=pytest.mark.study) for name in NETWORKS if na
 
 @pytest.mark.parametrize("name", [*FEW, *OTHERS])
 def test_networks_of_every_operation_are_predicted(name: str) -> None:
-    check(Model.of(NETWORKS[name]()), "mps2-an386")
+    model = Model.of(NETWORKS[name]())
+    engine_is_what_features_need(check(model, "mps2-an386"), model, board("mps2-an386"))
 
 
-@pytest.mark.study
-@pytest.mark.parametrize("name", CORTEX_M)
-@pytest.mark.parametrize("network", [*zoo.RECIPES, *zoo.PUBLISHED])
-def test_sizes_of_the_zoo(network: str, name: str) -> None:
-    try:
-        net = zoo.load(network)
-    except ZobnnError as error:
-        pytest.skip(str(error))
-    for variant in (net, harden(net, Policy(8))):
-        flash, ram = check(Model.of(variant), name)
-        print(f"{network} on {name}: flash {flash:+}, RAM {ram:+}")
+PROTECTED = [("hamming", residual), ("secded", bytes_in), ("voted:3", residual)]
 
 
-def test_sizes_are_stored_for_every_board_and_function() -> None:
+@pytest.mark.parametrize(("protection", "network"), PROTECTED)
+def test_protected_networks_are_predicted(protection: str, network: Callable[[], Network]) -> None:
+    model = Model.of(harden(network(), Policy(8, protection=protection)))
+    assert "protected" in features(model)
+    engine_is_what_features_need(check(model, "mps2-an386"), model, board("mps2-an386"))
+
+
+@pytest.mark.parametrize("name", {board.core: name for name, board in reversed(boards().items())}.values())
+def test_the_engine_of_every_core_has_what_its_network_enters(name: str, model: Model) -> None:
+    if name in CORTEX_M:
+        assert engine_is_what_features_need(Firmware.read(built(model, name)), model, board(name)) > 20
+
+
+def test_sizes_are_stored_for_every_board_and_feature() -> None:
     assert set(sizes()["boards"]) == set(CORTEX_M)
     known = set(next(iter(sizes()["boards"].values()))["stack"]["main"])
     assert known == set(FEATURES)
-    assert {feature for needed in ENTERED_BY.values() for feature in needed} <= known
-    sources = "".join(f.read_text() for f in (firmware_folder() / "engine").glob("*.[ch]"))
-    assert all(f"{function}(" in sources for function in ENTERED_BY), "functions of the engine"
 
 
 def test_a_network_too_large_is_predicted_not_to_fit() -> None:
     large = Model.of(Author((1, 1, 1200)).dense(200).network())
     audit = predict(large, board("stm32vldiscovery"))
     assert audit.fits is False
-    ram = next(r for r in audit.regions if r.kind == "ram")
-    assert ram.free is not None
-    with pytest.raises(ToolError, match=rf"RAM of {ram.capacity} bytes by (\d+) bytes") as caught:
+    with pytest.raises(ToolError, match="does not fit") as caught:
         built(large, "stm32vldiscovery")
-    over = int(str(caught.value).split(" by ")[-1].split()[0])
-    assert abs(over + ram.free) <= 64
+    off = shortage_is_predicted(audit, caught.value)
+    assert abs(off["RAM"]) <= 64
 
 
 def test_what_is_not_stored_is_refused(model: Model) -> None:
@@ -104,7 +87,8 @@ def test_policies_side_by_side_are_the_predictions_of_each() -> None:
     net = residual()
     target = board("mps2-an386")
     rows = {row["policy"]: row for row in compare_policies(net, target, Mission(1000, 100), usual_policies())}
-    assert list(rows)[:3] == ["as given", "8 bit", "12 bit"]
+    assert list(rows)[:4] == ["as given", "8 bit", "12 bit", "8 bit, hamming"]
+    assert rows["8 bit, hamming"]["flash"] > rows["8 bit"]["flash"]
     assert rows["8 bit"]["parameters"] < rows["12 bit"]["parameters"] < rows["as given"]["parameters"]
     eight = Model.of(harden(net, Policy(8)))
     assert rows["8 bit"]["flash"] == predict(eight, target).totals["flash"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,10 @@ from zobnn_edge.targets.process import ProcessTarget
 
 EMULATED = [f"qemu:{name}" for name, board in boards().items() if board.emulator]
 PROCESSES = ["native", *EMULATED]
-TARGETS = ["host", *PROCESSES, "gdb:mps2-an386"]
+SANITIZED = "native sanitized"
+"""The native board, built with the address and undefined-behaviour sanitizers."""
+
+TARGETS = ["host", SANITIZED, *PROCESSES, "gdb:mps2-an386"]
 MAIN = "qemu:mps2-an386"
 """The board of tests that need one only."""
 
@@ -34,6 +38,8 @@ def _others_are_studies(specs: list[str], chosen: set[str]) -> list[object]:
 
 FEW = _others_are_studies(PROCESSES, {"native", MAIN, SMALL})
 """For what is the same code on every board: a process, a board, a small board; the others are studies."""
+
+_SANITIZERS = "-Werror -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
 
 _FIRST_OF_CORE = {boards()[spec.removeprefix("qemu:")].core: spec for spec in reversed(EMULATED)}
 EVERY_CORE = _others_are_studies(EMULATED, set(_FIRST_OF_CORE.values()))
@@ -66,7 +72,15 @@ def inputs(model: Model) -> np.ndarray:
 
 
 def _shared(spec: str, model: Model, inputs: np.ndarray) -> Iterator[Target]:
-    with open_target(spec, model) as target:
+    with pytest.MonkeyPatch.context() as patch:
+        if spec == SANITIZED:
+            patch.setenv("CFLAGS", _SANITIZERS)
+            patch.setenv("ASAN_OPTIONS", "detect_leaks=0")
+        target = open_target(spec.split()[0], model)
+    with target:
+        if spec == SANITIZED:
+            assert isinstance(target, ProcessTarget)
+            assert "libasan" in Path(f"/proc/{target.pid}/maps").read_text()
         target.put_inputs(inputs)
         yield target
 
@@ -76,7 +90,7 @@ def _any_target(request: pytest.FixtureRequest, model: Model, inputs: np.ndarray
     yield from _shared(request.param, model, inputs)
 
 
-@pytest.fixture(scope="session", params=FEW)
+@pytest.fixture(scope="session", params=[SANITIZED, *FEW])
 def _any_board(request: pytest.FixtureRequest, model: Model, inputs: np.ndarray) -> Iterator[Target]:
     yield from _shared(request.param, model, inputs)
 

@@ -147,6 +147,21 @@ def test_random_bytes_never_hang_nor_corrupt(board: ProcessTarget, host: Target,
     assert board.status()["bad_frames"] > bad
 
 
+def test_bytes_that_a_busy_board_has_no_room_for_wait_in_the_line(board: ProcessTarget, model: Model) -> None:
+    before = board.status()
+    count = min(msg.MAX_RANGES, (board._hello["max_payload"] - msg.INJECT.request.size) // 8)
+    ranges = struct.pack("<2I", *max(model.image.ranges(), key=lambda r: r[1])) * count
+    busy = [
+        request(board, msg.INJECT, ranges, rate_q64=(1 << 64) // 3, seed=seed, ranges=count, reserved=0)
+        for seed in range(16)
+    ]
+    *done, last = exchange(board, *busy, b"x" * 3000, request(board, msg.STATUS), replies=len(busy) + 1)
+    assert {reply.type for reply in done} == {msg.INJECT.type | msg.REPLY}
+    after = msg.STATUS.reply.unpack(last.payload)
+    assert after["overruns"] == 0
+    assert after["bad_frames"] == before["bad_frames"] + 1
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_random_requests_are_always_answered_and_stay_in_their_bounds(
     board: ProcessTarget, host: Target, model: Model, inputs: np.ndarray, seed: int

@@ -28,8 +28,11 @@ from zobnn_edge.engine import Engine
 from zobnn_edge.errors import InputError, TargetError
 from zobnn_edge.faults.models import FaultSet
 from zobnn_edge.faults.space import Filter
+from zobnn_edge.harden import harden
 from zobnn_edge.link.client import NoAnswer, Refused, Restarted
 from zobnn_edge.model_file import Model
+from zobnn_edge.policy import Policy
+from zobnn_edge.report.summary import summarise
 from zobnn_edge.targets import Options, RunResult
 from zobnn_edge.targets.emulated import EmulatedTarget
 from zobnn_edge.targets.host import HostTarget
@@ -124,6 +127,21 @@ def test_every_trial_is_what_plan_and_image_say(plan: Plan, tmp_path: Path) -> N
     assert len(drawn) > 0.7 * len(rows)
 
 
+@pytest.mark.parametrize("spec", ["host", "native"])
+def test_cells_that_redundant_bits_put_right_are_counted(spec: str, tmp_path: Path) -> None:
+    """Single flips in Hamming cells: one cell each, and no other scores."""
+    model = Model.of(harden(binary_chain(3), Policy(protection="hamming")))
+    where = Filter(types=("S",), bits=tuple(range(12)))
+    what = Job(
+        Plan((1.0,), 20, model="single", where=where), model.to_bytes(), dyadic_inputs(model.network, 2), np.zeros(2)
+    )
+    places = lanes(what, [spec])
+    with opened(what, tmp_path / "run.db", places) as journal:
+        run(what, journal, places)
+        assert [(row.corrected, row.outcome) for row in journal.rows()] == [(1, Outcome.MASKED)] * 20
+        assert summarise(journal).points[0].corrected == 1.0
+
+
 def test_a_plan_is_its_line_of_json() -> None:
     plan = Plan((1.0,), 9, 4, "single", Filter(layers=("a", "b"), bits=(3,)), 2, 0.01)
     assert Plan.parse(plan.text()) == plan
@@ -184,7 +202,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
 
 
 def row(number: int, outcome: Outcome = Outcome.MASKED, correct: int = 3) -> Row:
-    return Row(number, 0, 0.1, 1, 0, 2, (5, 6), None, outcome, 0, 0.5, correct, 4, b"\xe0", None, "host")
+    return Row(number, 0, 0.1, 1, 0, 2, (5, 6), None, outcome, 0, 0.5, 0, correct, 4, b"\xe0", None, "host")
 
 
 def test_a_journal_is_only_appended_to(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from tests.boards.conftest import small
 from tests.networks import dyadic_inputs
 from zobnn_edge.campaign import lanes as lanes_module
-from zobnn_edge.campaign.journal import Row
+from zobnn_edge.campaign.journal import Journal, Row
 from zobnn_edge.campaign.lanes import lanes
 from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.campaign.plan import Job, Plan
@@ -44,6 +44,27 @@ def rows_of(what: Job, spec: str, path: Path, progress: Callable[[Schedule], Non
         run(what, journal, places, progress)
         assert {control.outcome for control in journal.controls()} == {Outcome.MASKED}
         return [replace(row, target="", instructions=None, detail="") for row in journal.rows()]
+
+
+def test_the_journal_tells_what_the_link_has_seen(tmp_path: Path) -> None:
+    what, spec, path = job(60), "native", tmp_path / "run.db"
+    targets = []
+
+    def disturb(schedule: Schedule) -> None:
+        """While nothing is under way: the end of the process, and noise."""
+        (bench,) = lanes_module._benches.values()
+        targets.append(bench.target)
+        if len(targets) == 3:
+            os.kill(bench.target.pid, signal.SIGKILL)
+        elif len(targets) == 5:
+            bench.target._client._transport.write(b"\0noise\0")
+
+    rows_of(what, spec, path, disturb)
+    with Journal(path) as journal:
+        (seen,) = journal.links().values()
+    assert seen == targets[-1].counters
+    assert seen.requests > 3 * len(what.plan.amounts) * what.plan.trials
+    assert (seen.board_bad_frames, seen.resets, seen.restarts) == (1, 1, 0)
 
 
 def test_an_emulator_killed_twenty_times_changes_no_result(tmp_path: Path) -> None:

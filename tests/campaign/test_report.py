@@ -12,15 +12,21 @@ import pytest
 from rich.console import Console
 
 from zobnn_edge.campaign.export import COLUMNS, export
-from zobnn_edge.campaign.journal import Golden, Journal, Row, packed
+from zobnn_edge.campaign.journal import Golden, Journal, Link, Row, packed
 from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.campaign.plan import Plan
 from zobnn_edge.errors import InputError
+from zobnn_edge.link.client import Counters
 from zobnn_edge.report.page import write_page
 from zobnn_edge.report.summary import Summary, points, summarise
 from zobnn_edge.report.table import points_table
 
 STRATA = [["conv", "weight", 0, 900], ["conv", "scale", 30, 60], ["conv", "scale", 31, 40]]
+LINKS = [
+    Link("qemu:mps2-an386", Counters(requests=1000, resends=2, resets=1)),
+    Link("native", Counters(requests=7)),
+    Link("qemu:mps2-an386", Counters(requests=234, bad_frames=3, restarts=1, board_bad_frames=4, overruns=5)),
+]
 
 
 def rows(rate: float, correct: list[int], outcome: Outcome = Outcome.SDC_CRITICAL, first: int = 0) -> list[Row]:
@@ -28,7 +34,7 @@ def rows(rate: float, correct: list[int], outcome: Outcome = Outcome.SDC_CRITICA
     for i, c in enumerate(correct):
         right = packed(np.arange(10) < c)
         numbers = (first + i, int(first > 0), rate, i, 0, 100 * i)
-        out.append(Row(*numbers, (i,), i % 3, outcome, 10 - c, 0.5, c, 10, right, None, "host"))
+        out.append(Row(*numbers, (i,), i % 3, outcome, 10 - c, 0.5, i % 2, c, 10, right, None, "host"))
     return out
 
 
@@ -37,7 +43,7 @@ def journal(path: Path, trials: list[Row], model: str = "rate") -> Journal:
     plan = Plan(amounts, 1000, model=model)
     header = {"network": "net", "source": "pictures", "plan": plan.text(), "strata": json.dumps(STRATA)}
     book = Journal(path, {**header, "fault_bits": "1000", "targets": "[]"})
-    book.append([Golden(0, "scores", packed(np.arange(10) < 9), 9, 10), *trials])
+    book.append([Golden(0, "scores", packed(np.arange(10) < 9), 9, 10), *trials, *LINKS])
     return book
 
 
@@ -64,6 +70,8 @@ def test_summaries(summary: Summary) -> None:
     assert (summary.harness_errors, summary.fault_free.value, summary.amount) == (2, 90.0, "fault rate")
     assert [p.trials for p in summary.points] == [120, 120]
     assert summary.curve.rates == [1e-4, 1e-2]
+    both = {"resends": 2, "resets": 1, "bad_frames": 3, "restarts": 1, "board_bad_frames": 4, "overruns": 5}
+    assert summary.links == {"qemu:mps2-an386": Counters(requests=1234, **both), "native": Counters(requests=7)}
 
 
 def test_strata_are_weighted_by_their_bits(tmp_path: Path) -> None:
@@ -101,7 +109,8 @@ def test_the_page_stands_alone(summary: Summary, tmp_path: Path) -> None:
     assert "hardened (fault-free 90.0 %)" in page
     assert "<script src=" not in page, "it must not need the network"
     assert page.count("https://cdn.plot.ly") == 0 or 'src="https' not in page
-    for part in (summary.digest, "sdc_critical", "95.0 (94.1-95.9)", "5 to 95 % of the trials", "hardened: median"):
+    parts = (summary.digest, "sdc_critical", "95.0 (94.1-95.9)", "5 to 95 % of the trials", "hardened: median")
+    for part in (*parts, "1,234 requests, 2 frames sent again"):
         assert part in page
 
 

@@ -143,7 +143,7 @@ def test_an_invalid_campaign_ends_with_1(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Bench, "_control", lambda self: Control("host", 7, Outcome.SDC_BENIGN))
+        patch.setattr(Bench, "_control", lambda self: [Control("host", 7, Outcome.SDC_BENIGN)])
         assert run(command(*RATES)) == 1
     assert "the campaign is invalid" in capsys.readouterr().err
     for again in (command(*RATES), ["report", "run.db"]):
@@ -270,6 +270,6 @@ def test_faults_beyond_the_parameters(folder: Path, capsys: pytest.CaptureFixtur
         assert journal.plan.where.memory == "arena"
         assert {row.flips for row in rows} == {3}
     assert run(["campaign", net, *data, "--journal", "n.db", *arena, "--at", last, "--target", "native"]) == 0
-    assert "frames sent again" in capsys.readouterr().err
+    assert "frames sent again" in capsys.readouterr().out
     with Journal(folder / "n.db") as journal:
         assert [r.outcome for r in journal.rows()] == [r.outcome for r in rows]

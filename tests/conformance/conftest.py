@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,3 +19,13 @@ def reproducible_models() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - Keras draws from NumPy's global generator
     tf.random.set_seed(0)
+
+
+@pytest.fixture(scope="module")
+def larq() -> Any:
+    """Larq, TensorFlow and LCE's converter."""
+    for package in ("larq", "tensorflow", "larq_compute_engine"):
+        pytest.importorskip(package)
+    from converters.larq import keras
+
+    return keras()

@@ -199,3 +199,23 @@ def test_plans_that_do_not_fit_are_refused() -> None:
         layout.lay_out(net, {})
     with pytest.raises(ModelError, match="no binary convolution"):
         layout.lay_out(net, {**work, "elsewhere": least(net, first)})
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    bits=st.integers(2, 16),
+    scale=st.floats(2.0**-24, 2.0**7, width=32) | st.integers(1, 300).map(lambda n: float(np.float32(1 / n))),
+    middle=st.integers(-40, 40) | st.floats(-40, 40, width=32),
+)
+def test_thresholds_of_codes_of_every_width(seed: int, bits: int, scale: float, middle: float) -> None:
+    """Around a middle, whole or not, values lie as close to whole numbers as their scale allows, or closer."""
+    zero_point = int(np.clip(np.rint(2.0 ** (bits - 1) - middle / scale), -(2**23), 2**23))
+    a = Author((4, 4, 7), seed).sign().conv(35, 3, padding="same", pad_value=0)
+    a.threshold(Uniform(bits, scale, zero_point), values=middle + a.rng.normal(size=35) * 2).unpack()
+    net = a.network()
+    x = dyadic_inputs(net, 3)
+    model = Model.of(net, 0)
+    engine = Engine(model.plan, "portable")
+    for image in faulty_images(model.image, seed):
+        np.testing.assert_array_equal(engine.run(image.data, x), reference.run(net, x, image))

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tools import layers, whole
+from zobnn_edge import zoo
+from zobnn_edge.model_file import Model
 
 BASELINE: dict[str, dict[str, int]] = json.loads((Path(__file__).parents[1] / "baseline.json").read_text())
 ALLOWED = 1.03
@@ -38,3 +40,8 @@ def test_hardening_is_free() -> None:
 def test_hardening_is_free_for_whole_networks(case: str, core: str) -> None:
     """The same of the networks of `make bench`."""
     assert_hardening_is_free(case, core)
+
+
+def test_code_of_a_plain_network() -> None:
+    """Agent, link, injector and the engine's part for a network of floats and bits: less than 16 KB."""
+    assert layers.code_bytes(Model.of(zoo.load("digits")), layers.cores()["cortex-m4"]) < 16 << 10

@@ -360,4 +360,5 @@ def test_counters_tell_what_the_line_did() -> None:
     client.request(msg.RESTORE)
     assert vars(client.counters) == {
         **{"requests": 1, "resends": 1, "bad_frames": 1, "strays": 1, "restarts": 0, "resets": 0},
+        **{"board_bad_frames": 0, "board_repeats": 0, "overruns": 0},
     }

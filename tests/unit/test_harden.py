@@ -83,6 +83,25 @@ def test_weight_scales_move_to_where_they_cost_nothing() -> None:
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
+def test_a_factor_that_all_scores_share_vanishes(biased: bool) -> None:
+    """Scores keep their order and lose their unit; nothing is multiplied at the end."""
+    a = Author((4, 4, 2), 1).sign().conv(8, 3).affine().dense(5, None)
+    net = (a.affine(scale=False) if biased else a).network()
+    kept, ranked = harden(net), harden(net, Policy(scores="ranked"))
+    last, conv = ranked.ops[-1], [op for op in ranked.ops if isinstance(op, Conv)][-1]
+    assert last.gain == 1.0 if isinstance(last, Affine) else last is conv
+    assert ranked.parameters[conv.weight].encoding.scale == 1.0
+    x = dyadic_inputs(net, 30)
+    before, after = reference.run(kept, x), reference.run(ranked, x)
+    factor = float(np.median(after / before))
+    assert factor != pytest.approx(1.0)
+    np.testing.assert_allclose(after, before * factor, rtol=1e-4, atol=1e-4 * float(np.abs(after).max()))
+    assert ParameterImage.of(harden(kept, Policy(scores="ranked"))).data == ParameterImage.of(kept).data, (
+        "the same codes"
+    )
+
+
 def small_cifar(weight: str | None = None) -> Network:
     """Like the zoo's SmallCifar up to its first bits: 5x5 convolution of pixels, slopes, batch norm, sign, pool."""
     a = Author((32, 32, 3), 1, Pixels(1 / 64, -2.0)).conv(32, 5, padding="same", weight=weight).prelu().affine().sign()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from tools.study import costs, page
 from tools.study.campaigns import SINGLE, run_all
@@ -11,7 +12,7 @@ from tools.study.variants import VARIANTS
 
 
 def main() -> None:
-    """Run campaigns, or write the page."""
+    """Run campaigns, measure costs, or write the page: exit code 1 when a figure asked for is not met."""
     parser = argparse.ArgumentParser(prog="python -m tools.study")
     parser.add_argument("what", choices=["run", "costs", "write"])
     parser.add_argument("names", nargs="*", help=f"of {', '.join((*VARIANTS, SINGLE))}; default all")
@@ -22,7 +23,10 @@ def main() -> None:
     elif arguments.what == "costs":
         costs.measure_all(arguments.names or page.DESCRIBED)
     else:
-        page.write()
+        asked = page.write()
+        for figure in asked:
+            print(f"{'met' if figure.met else 'NOT MET'}: {figure.what}: asked {figure.asked}, seen {figure.seen}")
+        sys.exit(not all(figure.met for figure in asked))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -65,6 +67,19 @@ def bits(journal: Journal, image: ParameterImage) -> Bits:
         deviation=np.array([row.deviation for row in rows]),
         images=rows[0].inputs,
     )
+
+
+def csv_of(all_bits: Bits) -> str:
+    """A line for every parameter and bit position: bits, how many are critical, and the worst that any of them did."""
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(["parameter", "bit", "bits", "critical", "worst_deviation", "most_classes_changed"])
+    for region, name in enumerate(all_bits.regions):
+        for bit in np.unique(all_bits.bit[all_bits.region == region]):
+            here = (all_bits.region == region) & (all_bits.bit == bit)
+            worst = f"{all_bits.deviation[here].max():.6g}"
+            out.writerow([name, bit, here.sum(), all_bits.critical[here].sum(), worst, all_bits.changed[here].max()])
+    return text.getvalue()
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 
 from zobnn_edge.audit import linkmap, network
 from zobnn_edge.audit.elf import PADDING, Elf, Part
-from zobnn_edge.audit.kernels import features, without
 from zobnn_edge.audit.network import Contents, contents
 from zobnn_edge.audit.stack import Stack, frames, worst_case
-from zobnn_edge.boards import Board, Memory
+from zobnn_edge.boards import Board, Memory, boards
+from zobnn_edge.errors import InputError
 from zobnn_edge.files import read_bytes
 from zobnn_edge.model_file import Model
 
@@ -133,11 +133,15 @@ class Firmware:
 
 
 def audit_firmware(firmware: Firmware, board: Board | None = None, model: Model | None = None) -> Audit:
-    """Audit an ELF file; the network is `model`, else what the file holds.
+    """Audit an ELF file; the board and the network are those that this project's firmware names and holds, else those
+    given.
 
-    Raises InputError when the file holds another network than `model`.
+    Raises InputError when the file is for another board than `board`, or holds another network than `model`.
     """
     elf = firmware.elf
+    if board is not None and elf.board not in (None, board.name):
+        raise InputError(f"{firmware.path}: firmware for {elf.board}, not for {board.name}; leave out --board")
+    board = board or boards().get(elf.board or "")
     if model is not None:
         network.check_same(model, elf, str(firmware.path))
     held = model or network.read_model(elf, firmware.path.stem)
@@ -149,17 +153,16 @@ def audit_firmware(firmware: Firmware, board: Board | None = None, model: Model 
         image, copy = elf.symbol("image"), elf.symbol("model_image")
         taken = contents(held, image.address if image else None, copy.address if copy else None)
     parts = tuple(row for part in elf.parts(regions) for row in _rows(part, taken, elf))
-    excluded = without(features(held)) if held is not None else frozenset()
-    worst = worst_case(elf, firmware.frames, excluded)
+    worst = worst_case(elf, firmware.frames)
     return Audit(
         name=held.network.name if held is not None else firmware.path.name,
-        board=board.name if board else None,
+        board=board.name if board else elf.board,
         predicted=False,
         regions=_regions(elf, regions),
         parts=parts,
         contents=taken,
         stack=_stack(elf, parts, worst),
-        notes=tuple(_notes(firmware, worst)),
+        notes=tuple(_notes(firmware, worst, bool(regions))),
     )
 
 
@@ -259,11 +262,12 @@ def _stack(elf: Elf, parts: tuple[PartRow, ...], worst: Stack | None) -> StackRo
     )
 
 
-def _notes(firmware: Firmware, worst: Stack | None) -> list[str]:
+def _notes(firmware: Firmware, worst: Stack | None, sizes_known: bool) -> list[str]:
     """What could not be said, and why."""
     notes = []
     if not firmware.map.regions:
-        notes.append("no map file: objects and sizes of regions are not known (give --map, or --board)")
+        missing = "objects" if sizes_known else "objects and sizes of regions"
+        notes.append(f"no map file: {missing} are not known (give --map{'' if sizes_known else ', or --board'})")
     if not firmware.elf.symbols:
         notes.append("no symbols: the file is stripped; parts are whole sections")
     if worst is None:

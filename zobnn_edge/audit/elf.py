@@ -20,10 +20,11 @@ from elftools.construct.core import ConstructError
 from elftools.dwarf.descriptions import describe_form_class
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import ARMAttributesSection, SymbolTableSection
+from elftools.elf.sections import SymbolTableSection
 
 from zobnn_edge.audit.linkmap import EMPTY, LinkMap
 from zobnn_edge.boards import Memory
+from zobnn_edge.elf import arm_attributes, board_name
 from zobnn_edge.errors import InputError
 
 PADDING = "(padding)"
@@ -95,7 +96,7 @@ class Elf:
 
     `symbols` are functions and objects, `labels` the addresses of all names, those of the linker script among them;
     `data_marks` says where in the code data begins and ends, ascending: (address, is data); `attributes` are those of
-    the Arm ABI, such as TAG_CPU_ARCH_PROFILE.
+    the Arm ABI, such as TAG_CPU_ARCH_PROFILE; `board` is the name of the board that this project's firmware is for.
     """
 
     def __init__(self, data: bytes, where: str, link_map: LinkMap = EMPTY) -> None:
@@ -114,7 +115,8 @@ class Elf:
             self.sections = sorted(self._sections(), key=lambda s: s.address)
             self.labels = {s.name: int(s["st_value"]) for s in self._raw_symbols if s.name}
             self.data_marks = self._data_marks()
-            self.attributes = self._attributes()
+            self.attributes = arm_attributes(self._file)
+            self.board = board_name(self._file)
             self.symbols = sorted(set(self._symbols()), key=lambda s: (s.address, -s.size, not s.is_global, s.name))
         except (ELFError, ConstructError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{where}: damaged ELF file ({error}); is it complete?") from None
@@ -151,13 +153,6 @@ class Elf:
         marks = (s for s in self._raw_symbols if s.name[:2] in ("$t", "$d") and s["st_shndx"] in loaded)
         # Of equal addresses the later one holds: data without a byte may end what lies before.
         return sorted(((s["st_value"], s.name[:2] == "$d") for s in marks), key=lambda mark: mark[0])
-
-    def _attributes(self) -> dict[str, Any]:
-        section: Any = self._file.get_section_by_name(".ARM.attributes")
-        if not isinstance(section, ARMAttributesSection):
-            return {}
-        parts = (sub for part in section.subsections for sub in part.subsubsections)
-        return {a.tag: a.value for sub in parts for a in sub.attributes}
 
     def read(self, address: int, count: int) -> bytes | None:
         """Bytes as the program finds them; None where the file holds none."""

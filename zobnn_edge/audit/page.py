@@ -10,6 +10,7 @@ from typing import Any
 from zobnn_edge.audit.audit import Audit, PartRow
 from zobnn_edge.audit.compare import Difference
 from zobnn_edge.audit.network import Contents
+from zobnn_edge.audit.report import CAPACITY_COLUMNS, capacities, cell, findings
 from zobnn_edge.files import write_atomic
 
 _COLOURS = {
@@ -30,7 +31,8 @@ _COLOURS = {
     "padding": "#d8d8d8",
     "left": "#f2f2f2",
 }
-_STYLE = "body{font:15px system-ui,sans-serif;max-width:80em;margin:2em auto;padding:0 1em;color:#222}\
+_STYLE = "body{font:15px system-ui,sans-serif;max-width:80em;margin:2em auto;padding:0 1em;color:#222;\
+background:#fff;color-scheme:light}\
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}\
 td:first-child,th:first-child,.names td:nth-child(2),.names th:nth-child(2){text-align:left}\
 p.note{color:#555}"
@@ -53,7 +55,7 @@ def write_page(audit: Audit, path: Path, changes: Sequence[Difference] = ()) -> 
         body.append(figure.to_html(**options))
     if audit.contents:
         body.append(_layers(audit.contents))
-    body += [_stack(audit), _changes(changes)]
+    body += [_stack(audit), _findings(audit), _changes(changes)]
     body += [f"<p class=note>{html.escape(note)}</p>" for note in audit.notes]
     head = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
@@ -84,7 +86,7 @@ def _treemap(audit: Audit, kind: str) -> Any:
             marker={"colors": [_COLOURS.get(n[1], "#4878a8") if len(n) > 1 else "#ffffff" for n in names]},
             texttemplate="%{label}<br>%{value:,} B",
             hovertemplate="%{label}<br>%{value:,} bytes, %{percentRoot:.1%}<extra></extra>",
-            textfont={"size": 14},
+            textfont={"size": 14, "color": [_ink(n) for n in names]},
             tiling={"pad": 1},
             maxdepth=3,
         )
@@ -93,6 +95,13 @@ def _treemap(audit: Audit, kind: str) -> Any:
     figure.update_layout(title=title, margin={"t": 50, "l": 5, "r": 5, "b": 10}, height=520, template="simple_white")
     figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
     return figure
+
+
+def _ink(place: tuple[str, ...]) -> str:
+    """Dark text on light colours, white on dark ones."""
+    colour = _COLOURS.get(place[1], "#4878a8") if len(place) > 1 else "#ffffff"
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#222" if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else "#fff"
 
 
 def _place(part: PartRow, small: bool) -> tuple[str, ...]:
@@ -137,7 +146,7 @@ def _timeline(contents: Contents) -> Any:
         )
     live = [row.live for row in contents.layers]
     figure.add_scatter(
-        x=list(range(len(names))), y=live, mode="lines+markers", name="live bytes", line={"color": "#222"}
+        x=list(range(len(names))), y=live, name="live bytes", line={"color": "#222", "shape": "hvh", "width": 1.5}
     )
     for name, colour in (("tensors", "#8cc4a4"), ("scratch", "#e0b070")):
         marker = {"color": colour, "symbol": "square", "size": 12}
@@ -153,14 +162,8 @@ def _timeline(contents: Contents) -> Any:
 
 
 def _summary(audit: Audit) -> str:
-    rows = [
-        [html.escape(r.name), f"{r.used:,}", _number(r.capacity), _number(r.free), _share(r.used, r.capacity)]
-        for r in audit.regions
-    ]
-    if (s := audit.stack) is not None:
-        stack = [_number(s.worst), _number(s.reserved), _number(s.margin), _share(s.worst, s.reserved)]
-        rows.append(["stack, worst case", *stack])
-    return _html_table(["", "bytes", "of", "left", "%"], rows)
+    rows = [[html.escape(name), *numbers] for name, *numbers in capacities(audit)]
+    return _html_table(["", *CAPACITY_COLUMNS], rows)
 
 
 def _layers(contents: Contents) -> str:
@@ -198,6 +201,15 @@ def _stack(audit: Audit) -> str:
     return "<h2>Stack in the worst case</h2>" + _html_table(["function", "bytes", "with all below"], rows)
 
 
+def _findings(audit: Audit) -> str:
+    """Policies and vulnerable bits."""
+    out = []
+    for title, rows in findings(audit):
+        cells = [[html.escape(cell(value)) for value in row.values()] for row in rows]
+        out.append(f"<h2>{title.capitalize()}</h2>" + _html_table([name.replace("_", " ") for name in rows[0]], cells))
+    return "".join(out)
+
+
 def _changes(changes: Sequence[Difference]) -> str:
     if not changes:
         return ""
@@ -212,11 +224,3 @@ def _html_table(head: list[str], rows: list[list[str]]) -> str:
     titles = "".join(f"<th>{cell}</th>" for cell in head)
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{titles}</tr>{lines}</table>"
-
-
-def _number(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
-
-
-def _share(used: int | None, capacity: int | None) -> str:
-    return f"{100 * used / capacity:.1f}" if used is not None and capacity else ""

@@ -19,9 +19,11 @@ AS_GIVEN = "as given"
 
 
 def usual_policies() -> dict[str, Policy | None]:
-    """What a network can be made into, by name: nothing, codes of 8 and of 12 bits, codes of every other encoding."""
+    """What a network can be made into, by name: nothing, codes of 8 and of 12 bits, of 8 with redundant bits, and every
+    other encoding."""
     others = (name for name in CHOICES["encoding"] if name not in ("uniform", "float32"))
     coded = {f"{bits} bit": Policy(bits) for bits in (8, 12)}
+    coded["8 bit, hamming"] = Policy(8, protection="hamming")
     return {AS_GIVEN: None} | coded | {name: Policy(8, encoding=name) for name in others}
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from zobnn_edge.audit.audit import Audit, StackRow
 from zobnn_edge.audit.compare import COLUMNS, Difference
 from zobnn_edge.audit.network import Contents
+from zobnn_edge.audit.report import CAPACITY_COLUMNS, capacities, cell, findings, number
 
 LARGEST = 25
 
@@ -24,23 +25,19 @@ def tables(audit: Audit, by: str, changes: Sequence[Difference] = ()) -> Iterato
         yield _layers(audit.contents)
     if audit.stack and audit.stack.path:
         yield _stack(audit.stack)
-    if audit.policies:
-        yield _rows("policies", audit.policies)
-    if audit.vulnerability:
-        yield from _vulnerability(audit.vulnerability)
+    for title, rows in findings(audit):
+        yield _rows(title, rows)
     if changes:
         yield _changes(changes)
 
 
 def _regions(audit: Audit) -> Table:
     title = audit.name + (f" on {audit.board}" if audit.board else "") + (", predicted" if audit.predicted else "")
-    out = _table(title, "region", ("bytes", "of", "left", "%"))
-    for r in audit.regions:
-        out.add_row(r.name, _number(r.used), _number(r.capacity), _number(r.free), _share(r.used, r.capacity))
-    if (s := audit.stack) is not None:
-        out.add_section()
-        row = (_number(s.worst), _number(s.reserved), _number(s.margin), _share(s.worst, s.reserved))
-        out.add_row("stack, worst case", *row)
+    out = _table(title, "region", CAPACITY_COLUMNS)
+    for i, row in enumerate(capacities(audit)):
+        if i == len(audit.regions):
+            out.add_section()
+        out.add_row(*row)
     return out
 
 
@@ -50,7 +47,7 @@ def _parts(audit: Audit, by: str) -> Table:
     out.add_column("bytes", justify="right")
     rows = list(audit.by(by).items()) if by != "region" else []
     for (region, name), size in rows[:LARGEST]:
-        out.add_row(region, name or "(none)", _number(size))
+        out.add_row(region, name or "(none)", number(size))
     _say_rest(out, len(rows))
     return out
 
@@ -66,7 +63,7 @@ def _layers(contents: Contents) -> Table:
         lost = 8 * row.parameters - row.code_bits
         mark = " *" if row.name == arena.peak_layer else ""
         numbers = (row.parameters, lost, row.scratch, row.output, row.live)
-        out.add_row(row.name + mark, _operations(row.operations), *map(_number, numbers))
+        out.add_row(row.name + mark, _operations(row.operations), *map(number, numbers))
     holes = arena.bytes - arena.peak
     out.caption = f"arena {arena.bytes:,} bytes, * {arena.peak:,} live at most" + (
         f", {holes:,} in holes" if holes else ""
@@ -76,39 +73,16 @@ def _layers(contents: Contents) -> Table:
 
 
 def _operations(names: Sequence[str]) -> str:
-    shown = "+".join(names[:3])
-    return shown + (f"+{len(names) - 3}" if len(names) > 3 else "")
+    return "+".join(names[:3]) + ("+..." if len(names) > 3 else "")
 
 
 def _stack(stack: StackRow) -> Table:
     out = _table("stack in the worst case", "function", ("bytes", "with all below"))
     for step in stack.path:
-        out.add_row(step["function"], _number(step["bytes"]), _number(step["below"]))
+        out.add_row(step["function"], number(step["bytes"]), number(step["below"]))
     out.add_section()
-    out.add_row("interrupt on top", _number(stack.interrupt), "")
+    out.add_row("interrupt on top", number(stack.interrupt), "")
     return out
-
-
-def _vulnerability(found: dict[str, Any]) -> Iterator[Table]:
-    yield _rows("bits in RAM", found["regions"])
-    if "mission" in found:
-        m = found["mission"]
-        row = {"FIT/Mbit": m["fit_per_mbit"], "hours": m["hours"], "parameter bits": found["parameter_bits"]}
-        yield _rows("upsets to be expected in parameters", [row | {"upsets": m["upsets"]}])
-    if found["critical"]:
-        rows = []
-        for c in found["critical"]:
-            row = {"journal": c["journal"], "trials": c["trials"], "critical % (95 %)": _estimate(c["share"], 100)}
-            row["critical bits"] = _estimate(c["bits"])
-            if "upsets" in c:
-                row |= {"critical upsets": _estimate(c["upsets"]), "no failure %": _estimate(c["survives"], 100)}
-            rows.append(row)
-        yield _rows("critical bits", rows)
-
-
-def _estimate(values: Sequence[float], factor: float = 1) -> str:
-    value, low, high = (factor * v for v in values)
-    return f"{value:.3g} ({low:.3g}-{high:.3g})"
 
 
 def _changes(changes: Sequence[Difference]) -> Table:
@@ -120,7 +94,7 @@ def _changes(changes: Sequence[Difference]) -> Table:
     for column in ("total", *COLUMNS):
         own = [d for d in changes if d.column == column]
         for d in own[:LARGEST]:
-            out.add_row(d.column, d.region, d.name or "(none)", _number(d.before), _number(d.after), f"{d.change:+,}")
+            out.add_row(d.column, d.region, d.name or "(none)", number(d.before), number(d.after), f"{d.change:+,}")
         if own:
             out.add_section()
     return out
@@ -130,7 +104,7 @@ def _rows(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     first, *others = rows[0]
     out = _table(title, first, others)
     for row in rows:
-        out.add_row(*(_cell(row[key]) for key in (first, *others)))
+        out.add_row(*(cell(row[key]) for key in (first, *others)))
     return out
 
 
@@ -146,19 +120,3 @@ def _say_rest(out: Table, rows: int) -> None:
     if rows > LARGEST:
         out.caption = f"and {rows - LARGEST} more (--json and --csv have all)"
         out.caption_justify = "left"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return _number(value) if isinstance(value, int) else str(value or "")
-
-
-def _number(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
-
-
-def _share(used: int | None, capacity: int | None) -> str:
-    return f"{100 * used / capacity:.1f}" if used is not None and capacity else ""

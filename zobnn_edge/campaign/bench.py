@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from zobnn_edge.campaign.journal import Control, Entry, Golden, Row, packed
+from zobnn_edge.campaign.journal import Control, Entry, Golden, Link, Row, packed
 from zobnn_edge.campaign.outcome import Outcome, classify, deviation, top1
 from zobnn_edge.campaign.plan import Job, Trial
 from zobnn_edge.encoding import FloatArray
@@ -36,12 +36,10 @@ CONTROL_EVERY_ON_HOST, CONTROL_EVERY = 500, 50
 
 @dataclass(frozen=True)
 class Batch:
-    """What a lane brings: entries for the journal; the work it was, in trials in which everything is computed; and what
-    its serial line, if there is one, has seen so far."""
+    """What a lane brings: entries for the journal; and the work it was, in trials in which everything is computed."""
 
     entries: list[Entry]
     work: float
-    link: Counters | None = None
 
 
 class Bench:
@@ -60,6 +58,7 @@ class Bench:
         self._strata = {stratum: number for number, (stratum, _) in enumerate(job.space.strata())}
         self._trials = self._controlled = 0
         self._work = 0.0
+        self._seen = Counters()
         self._known: dict[tuple[int, bytes], RunResult] = {}
 
     def run(self, trials: Sequence[Trial], last: bool = False) -> Batch:
@@ -71,11 +70,10 @@ class Bench:
             entries.append(self._try(trial))
             self._trials += 1
             if self._trials - self._controlled >= (CONTROL_EVERY_ON_HOST if self._on_host else CONTROL_EVERY):
-                entries.append(self._control())
+                entries += self._control()
         if last and self._trials > self._controlled:
-            entries.append(self._control())
-        seen = self.target.counters if isinstance(self.target, BoardTarget) else None
-        return Batch(entries, self._work - before, replace(seen) if seen else None)
+            entries += self._control()
+        return Batch(entries, self._work - before)
 
     def close(self) -> None:
         """Give the target back."""
@@ -109,14 +107,20 @@ class Bench:
         scores = self._golden[part] = self._surely(self.target.run_plainly).scores
         right = top1(scores) == labels
         digest = hashlib.sha256(scores.tobytes()).hexdigest()
-        return [Golden(part, digest, packed(right), int(right.sum()), len(labels)), self._control()]
+        return [Golden(part, digest, packed(right), int(right.sum()), len(labels)), *self._control()]
 
-    def _control(self) -> Control:
-        """A run without faults on the images at hand, computed in full."""
+    def _control(self) -> list[Entry]:
+        """A run without faults on the images at hand, computed in full; and what the link, if there is one, has seen
+        since the one before."""
         assert self._part is not None
         scores = self._surely(self.target.run_plainly).scores
         self._controlled = self._trials
-        return Control(self.spec, self._trials, classify(self._golden[self._part], scores))
+        control = Control(self.spec, self._trials, classify(self._golden[self._part], scores))
+        if not isinstance(self.target, BoardTarget):
+            return [control]
+        self._surely(self.target.status)
+        before, self._seen = self._seen, replace(self.target.counters)
+        return [control, Link(self.spec, self._seen - before)]
 
     def _surely(self, act: Callable[[], T]) -> T:
         """Something without faults, again on a recovered target while the harness fails."""
@@ -191,14 +195,14 @@ class Bench:
 
     def _row(self, trial: Trial, addresses: Addresses, result: RunResult | None, outcome: Outcome, detail: str) -> Row:
         _, labels = self.job.images(trial.part)
-        right, changed, furthest, instructions = np.zeros(len(labels), bool), len(labels), np.inf, None
+        right, changed, furthest, corrected, instructions = np.zeros(len(labels), bool), len(labels), np.inf, 0, None
         if result is not None:
             classes = top1(result.scores)
             right = classes == labels
             golden = self._golden[trial.part]
             changed = int((classes != top1(golden)).sum())
             furthest = deviation(golden, result.scores)
-            instructions = result.instructions
+            corrected, instructions = result.health.corrected, result.instructions
         return Row(
             number=trial.number,
             point=trial.point,
@@ -211,6 +215,7 @@ class Bench:
             outcome=outcome,
             changed=changed,
             deviation=furthest,
+            corrected=corrected,
             correct=int(right.sum()),
             inputs=len(labels),
             right=packed(right),

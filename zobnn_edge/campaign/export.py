@@ -15,7 +15,7 @@ from zobnn_edge.files import write_atomic
 
 COLUMNS = (
     *("number", "amount", "seed", "part", "flips", "addresses", "layer", "role", "bit", "outcome", "changed"),
-    *("deviation", "correct", "inputs", "accuracy", "instructions", "target", "detail"),
+    *("deviation", "corrected", "correct", "inputs", "accuracy", "instructions", "target", "detail"),
 )
 
 
@@ -53,6 +53,7 @@ def _records(journal: Journal) -> Iterator[dict[str, Any]]:
             "outcome": row.outcome.value,
             "changed": row.changed,
             "deviation": row.deviation,
+            "corrected": row.corrected,
             "correct": row.correct,
             "inputs": row.inputs,
             "accuracy": row.accuracy,
@@ -72,7 +73,7 @@ def _parquet(journal: Journal) -> bytes:
     kinds = {
         "number": pyarrow.int64(), "amount": pyarrow.float64(), "seed": pyarrow.int64(), "part": pyarrow.int32(),
         "flips": pyarrow.int64(), "bit": pyarrow.int32(), "changed": pyarrow.int32(),
-        "deviation": pyarrow.float64(), "correct": pyarrow.int32(),
+        "deviation": pyarrow.float64(), "corrected": pyarrow.int32(), "correct": pyarrow.int32(),
         "inputs": pyarrow.int32(), "accuracy": pyarrow.float64(), "instructions": pyarrow.int64(),
     }  # fmt: skip
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in COLUMNS])

@@ -24,8 +24,11 @@ from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.campaign.plan import Plan
 from zobnn_edge.errors import InputError, ZobnnError
 from zobnn_edge.faults.space import Stratum
+from zobnn_edge.link.client import Counters
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+PLACES = ("targets", "firmware")
+"""Keys of the header that say where a campaign ran, not what was asked."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS header (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS golden (
@@ -48,6 +51,7 @@ CREATE TABLE IF NOT EXISTS trial (
     outcome TEXT NOT NULL,
     changed INTEGER NOT NULL,
     deviation REAL NOT NULL,
+    corrected INTEGER NOT NULL,
     correct INTEGER NOT NULL,
     inputs INTEGER NOT NULL,
     right BLOB NOT NULL,
@@ -63,11 +67,25 @@ CREATE TABLE IF NOT EXISTS control (
     outcome TEXT NOT NULL,
     crc INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS link (
+    number INTEGER PRIMARY KEY,
+    target TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    resends INTEGER NOT NULL,
+    bad_frames INTEGER NOT NULL,
+    strays INTEGER NOT NULL,
+    restarts INTEGER NOT NULL,
+    resets INTEGER NOT NULL,
+    board_bad_frames INTEGER NOT NULL,
+    board_repeats INTEGER NOT NULL,
+    overruns INTEGER NOT NULL,
+    crc INTEGER NOT NULL
+);
 """
 _APPEND_ONLY = "".join(
     f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb} BEFORE {verb} ON {table} "
     "BEGIN SELECT RAISE(ABORT, 'a journal is only appended to'); END;"
-    for table in ("header", "golden", "trial", "control")
+    for table in ("header", "golden", "trial", "control", "link")
     for verb in ("UPDATE", "DELETE")
 )
 
@@ -92,7 +110,8 @@ class Row:
     """One trial: number, number of its amount, amount and seed of its fault set, part of the images; bits inverted,
     their addresses if they are few, and of models that hit one place the number of its stratum; outcome; images of
     another class than in the golden run; the largest difference of a score from its (infinite: NaN, or no scores);
-    images right, of how many, and which (packed bits); instructions of the last inference where they are counted;
+    cells with redundant bits that are put right when the parameters are read (docs/spec.md, "Protection"); images
+    right, of how many, and which (packed bits); instructions of the last inference where they are counted;
     where it ran; details of a failure."""
 
     number: int
@@ -106,6 +125,7 @@ class Row:
     outcome: Outcome
     changed: int
     deviation: float
+    corrected: int
     correct: int
     inputs: int
     right: bytes
@@ -128,7 +148,15 @@ class Control:
     outcome: Outcome
 
 
-Entry = Golden | Row | Control
+@dataclass(frozen=True)
+class Link:
+    """What the link to a target has seen since its entry before."""
+
+    target: str
+    counters: Counters
+
+
+Entry = Golden | Row | Control | Link
 
 
 def packed(right: NDArray[np.bool_]) -> bytes:
@@ -236,6 +264,8 @@ class Journal:
             self._write("trial", tuple(values.values()))
         elif isinstance(entry, Control):
             self._insert_control(entry)
+        elif isinstance(entry, Link):
+            self._write("link", (self._count("link"), entry.target, *astuple(entry.counters)))
         else:
             known = [g for g in self.golden() if g.part == entry.part]
             if not known:
@@ -244,8 +274,10 @@ class Journal:
                 self._insert_control(Control("another golden run", 0, Outcome.SDC_BENIGN))
 
     def _insert_control(self, control: Control) -> None:
-        number = self._db.execute("SELECT count(*) FROM control").fetchone()[0]
-        self._write("control", (number, control.target, control.trials, control.outcome.value))
+        self._write("control", (self._count("control"), control.target, control.trials, control.outcome.value))
+
+    def _count(self, table: str) -> int:
+        return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     def _write(self, table: str, values: tuple[Any, ...]) -> None:
         marks = ", ".join("?" * (len(values) + 1))
@@ -288,13 +320,21 @@ class Journal:
         """The runs without faults, in the order they were made."""
         return [Control(target, trials, Outcome(name)) for _, target, trials, name in self._read("control", "number")]
 
-    def digest(self) -> str:
-        """SHA-256 of header, golden runs and trials.
+    def links(self) -> dict[str, Counters]:
+        """What the links have seen, by target."""
+        total: dict[str, Counters] = {}
+        for _, target, *counts in self._read("link", "number"):
+            total[target] = total.get(target, Counters()) + Counters(*counts)
+        return total
 
-        Equal for equal campaigns, however often they were stopped, however many workers there were and whichever of
-        the targets ran what.
+    def digest(self) -> str:
+        """SHA-256 of header, golden runs and trials, but for what says where they ran.
+
+        Equal for equal campaigns, however often they were stopped, however many workers there were, whichever of the
+        targets ran what, and on whichever machine.
         """
-        total = hashlib.sha256(json.dumps(self.header, sort_keys=True).encode())
+        asked = {key: value for key, value in self.header.items() if key not in PLACES}
+        total = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
         for golden in self.golden():
             total.update(repr(astuple(golden)).encode())
         for row in self.rows():

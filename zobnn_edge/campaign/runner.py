@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from zobnn_edge.campaign.bench import Batch
@@ -15,7 +15,6 @@ from zobnn_edge.campaign.lanes import Lane
 from zobnn_edge.campaign.plan import Job
 from zobnn_edge.campaign.schedule import Schedule
 from zobnn_edge.errors import TargetError
-from zobnn_edge.link.client import Counters
 
 CHUNK_SECONDS = 0.25
 """What a lane gets at once should take about so long: rows are committed that often."""
@@ -25,13 +24,11 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Effort:
-    """What a run took: new trials, work in trials in which everything is computed, seconds; what the serial lines saw,
-    by target."""
+    """What a run took: new trials, work in trials in which everything is computed, seconds."""
 
     trials: int
     work: float
     seconds: float
-    links: dict[str, Counters] = field(default_factory=dict)
 
 
 @contextmanager
@@ -69,7 +66,6 @@ def run(
     paces = {lane: _Pace() for lane in lanes}
     busy: dict[Future[Batch], tuple[Lane, float, int]] = {}
     begun, started_with, work = time.monotonic(), schedule.done, 0.0
-    links: dict[str, Counters] = {}
     while True:
         for lane in set(lanes) - {lane for lane, _, _ in busy.values()}:
             trials = schedule.take(paces[lane].chunk)
@@ -82,13 +78,11 @@ def run(
             lane, started, count = busy.pop(future)
             batch = _commit(journal, schedule, future, lane)
             work += batch.work
-            if batch.link:
-                links[lane.spec] = batch.link
             paces[lane].learn(count, time.monotonic() - started)
         progress(schedule)
     for lane, future in [(lane, lane.run([], last=True)) for lane in lanes]:
         _commit(journal, schedule, future, lane)
-    return Effort(schedule.done - started_with, work, time.monotonic() - begun, links)
+    return Effort(schedule.done - started_with, work, time.monotonic() - begun)
 
 
 def _commit(journal: Journal, schedule: Schedule, future: Future[Batch], lane: Lane) -> Batch:

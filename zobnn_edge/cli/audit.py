@@ -164,8 +164,13 @@ def _with_policies(
 ) -> Audit:
     from zobnn_edge.audit.policies import AS_GIVEN, compare_policies, usual_policies
     from zobnn_edge.boards import board
+    from zobnn_edge.encoding import Float32
     from zobnn_edge.policy import load
 
+    if not any(p.encoding == Float32() for p in model.network.parameters.values()):
+        found = replace(
+            found, notes=(*found.notes, "no parameter is float32 any more: policies have nothing to harden")
+        )
     chosen = usual_policies() if usual else {AS_GIVEN: None}
     chosen |= {Path(file).stem: load(file) for file in files}
     target = board(board_name) if board_name else None

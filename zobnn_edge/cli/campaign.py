@@ -119,12 +119,6 @@ def campaign(
             f"cannot reach was not computed again: {100 * effort.work / effort.trials:.1f} % of the operations were",
             err=True,
         )
-    for spec, seen in effort.links.items():
-        typer.echo(
-            f"{spec}: {seen.requests} requests, {seen.resends} frames sent again, {seen.bad_frames} damaged, "
-            f"{seen.strays} astray; {seen.restarts} restarts by itself, {seen.resets} resets",
-            err=True,
-        )
     _print({journal.stem: summary}, json)
 
 
@@ -299,7 +293,7 @@ def _progress(plan: Any, console: Console) -> Iterator[Callable[[Any], None]]:
 
 
 def _print(summaries: dict[str, Any], json: bool, drop: float = DROP_POINTS) -> None:
-    from zobnn_edge.report.table import percent, points_table, strata_table
+    from zobnn_edge.report.table import link, percent, points_table, strata_table
 
     ratios = _compare(summaries, drop)
     if json:
@@ -316,6 +310,8 @@ def _print(summaries: dict[str, Any], json: bool, drop: float = DROP_POINTS) -> 
             f"{s.controls} controls masked, {s.harness_errors} harness errors, hash {s.digest[:16]}",
             soft_wrap=True,
         )
+        for target, seen in s.links.items():
+            console.print(f"{name}: link to {target}: {link(seen)}", soft_wrap=True)
         if s.weighted:
             console.print(f"{name}: of {int(s.header['fault_bits']):,} bits {percent(s.weighted)} fail when hit alone")
         if s.strata:

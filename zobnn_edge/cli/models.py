@@ -117,6 +117,10 @@ def harden(
             help="Keep inputs in bytes where that is exact for the network's --pixels.",
         ),
     ] = None,
+    scores: Annotated[
+        str | None,
+        typer.Option(help="kept (default), or ranked: a factor that all scores share at the end is left out."),
+    ] = None,
     arena: ArenaOption = None,
 ) -> None:
     """Harden real-valued parameters after ZOBNN.
@@ -141,6 +145,7 @@ def harden(
         "encoding": encoding,
         "protection": protection,
         "byte_inputs": byte_inputs,
+        "scores": scores,
     }
     base = policies.load(policy) if policy else policies.Policy()
     chosen = replace(base, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]

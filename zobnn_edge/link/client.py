@@ -6,11 +6,12 @@ out once only; whatever arrives that does not answer a request under way (late r
 
 from __future__ import annotations
 
+import operator
 import random
 import time
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from zobnn_edge.errors import TargetError
@@ -61,8 +62,10 @@ class Reply:
 
 @dataclass
 class Counters:
-    """What the host's end of the link has seen: requests carried out, frames sent again, frames dropped as no good or
-    as no answer to anything under way, restarts of the board that nobody asked for, and resets asked for."""
+    """What the link has seen. The host's end: requests carried out, frames sent again, frames dropped as no good or as
+    no answer to anything under way, restarts of the board that nobody asked for, and resets of any kind that were. The
+    board's end, as of when it was last asked: frames dropped as no good, requests answered a second time, bytes lost by
+    its UART."""
 
     requests: int = 0
     resends: int = 0
@@ -70,6 +73,15 @@ class Counters:
     strays: int = 0
     restarts: int = 0
     resets: int = 0
+    board_bad_frames: int = 0
+    board_repeats: int = 0
+    overruns: int = 0
+
+    def __add__(self, other: Counters) -> Counters:
+        return Counters(*map(operator.add, astuple(self), astuple(other)))
+
+    def __sub__(self, other: Counters) -> Counters:
+        return Counters(*map(operator.sub, astuple(self), astuple(other)))
 
 
 @dataclass
@@ -239,7 +251,6 @@ class Client:
         for attempt in range(self.attempts):
             self._send(wire, again=attempt > 0)
             if self._has_restarted(timeout):
-                self.counters.resets += 1
                 return
         raise NoAnswer(f"{self.name}: did not come back from a reset ({self.attempts} times {timeout:g} s)")
 

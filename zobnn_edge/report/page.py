@@ -11,7 +11,7 @@ from typing import Any
 from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.files import write_atomic
 from zobnn_edge.report.summary import Summary
-from zobnn_edge.report.table import interval, percent
+from zobnn_edge.report.table import interval, link, percent
 
 _LINES = ("31,119,180", "214,39,40", "44,160,44", "148,103,189", "255,127,14")
 _OUTCOME_COLOURS = {
@@ -22,9 +22,11 @@ _OUTCOME_COLOURS = {
     Outcome.CRASH: "#6a4c93",
     Outcome.HANG: "#30292f",
 }
-_STYLE = "body{font:15px system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}\
-table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}\
-td:first-child,th:first-child{text-align:left}code{font-size:85%;word-break:break-all}"
+_STYLE = "body{font:15px system-ui,sans-serif;max-width:76em;margin:2em auto;padding:0 1em}\
+div.wide{overflow-x:auto}table{border-collapse:collapse;margin:1em 0}\
+td,th{padding:.25em .6em;text-align:right;vertical-align:bottom;border-bottom:1px solid #ddd}td{white-space:nowrap}\
+td:first-child,th:first-child{text-align:left}table.about td{text-align:left;white-space:normal;vertical-align:top}\
+code{font-size:85%;word-break:break-all}"
 
 
 def write_page(title: str, summaries: Mapping[str, Summary], path: Path) -> None:
@@ -113,6 +115,7 @@ def _points(summaries: Mapping[str, Summary]) -> str:
             f"{p.amount:.3g}",
             str(p.trials),
             f"{p.flips:.4g}",
+            f"{p.corrected:.4g}",
             interval(p.accuracy),
             interval(p.images.both) if p.images else "",
             interval(p.median),
@@ -124,7 +127,17 @@ def _points(summaries: Mapping[str, Summary]) -> str:
         for p in s.points
     ]
     unit = next(iter(summaries.values())).amount
-    head = ["", unit, "trials", "flips a trial", "accuracy, %", "with image sampling", "median", "5-95 %"]
+    head = [
+        "",
+        unit,
+        "trials",
+        "flips a trial",
+        "cells put right",
+        "accuracy, %",
+        "with image sampling",
+        "median",
+        "5-95 %",
+    ]
     note = (
         "<p>Intervals are of 95 %. That of the accuracy is about other faults on these images (bootstrap over trials); "
         "“with image sampling” about other faults on other images. Failing: hang, crash, or another class for an image "
@@ -138,15 +151,16 @@ def _about(name: str, s: Summary) -> str:
     rows = [[html.escape(key), f"<code>{html.escape(value)}</code>"] for key, value in header.items()]
     rows.append(["controls without faults, all masked", str(s.controls)])
     rows.append(["harness errors, not counted", str(s.harness_errors)])
+    rows += [[f"link to {html.escape(target)}", link(seen)] for target, seen in s.links.items()]
     rows.append(["hash of the journal", f"<code>{s.digest}</code>"])
-    text = f"<h2>{html.escape(name)}</h2>" + _html_table(["", ""], rows)
+    text = f"<h2>{html.escape(name)}</h2>" + _html_table([], rows, "about")
     if s.strata:
         lines = [[html.escape(x.name), f"{x.bits:,}", str(x.trials), percent(x.failures)] for x in s.strata]
         text += _html_table(["layer, role, bit", "bits", "tried", "failing, % (Wilson)"], lines)
     return text
 
 
-def _html_table(head: list[str], rows: list[list[str]]) -> str:
-    titles = "".join(f"<th>{cell}</th>" for cell in head)
+def _html_table(head: list[str], rows: list[list[str]], kind: str = "numbers") -> str:
+    titles = "<tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>" if head else ""
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{titles}</tr>{lines}</table>"
+    return f"<div class=wide><table class={kind}>{titles}{lines}</table></div>"

@@ -15,6 +15,7 @@ from zobnn_edge.faults import statistics
 from zobnn_edge.faults.robustness import Curve
 from zobnn_edge.faults.space import Stratum
 from zobnn_edge.faults.statistics import Crossed, Estimate, proportion
+from zobnn_edge.link.client import Counters
 
 FAILURES = (Outcome.HANG, Outcome.CRASH, Outcome.SDC_CRITICAL)
 """Outcomes in which the network fails and nobody is told."""
@@ -25,7 +26,8 @@ QUANTILES = (0.05, 0.25, 0.75, 0.95)
 class PointSummary:
     """All trials at one amount (a fault rate or a number of bits); harness errors are left out.
 
-    Accuracies are in percent, of all images of a trial. `failures` is the share of trials that hang, crash or change
+    Accuracies are in percent, of all images of a trial. `corrected` is the mean number of cells with redundant bits
+    that were put right; `failures` is the share of trials that hang, crash or change
     the class of an image; `agreement` the share of images that keep the class of the golden run; `images` the mean
     accuracy with the errors of sampling faults and images kept apart (None: the trials had different images).
     """
@@ -33,6 +35,7 @@ class PointSummary:
     amount: float
     trials: int
     flips: float
+    corrected: float
     accuracy: Estimate
     median: Estimate
     quantiles: tuple[float, ...]
@@ -58,7 +61,8 @@ class Summary:
     """A journal summed up.
 
     `fault_free` is the golden run's accuracy in percent with its interval over images; `weighted`, of models that hit
-    one place, the share of the fault space that fails, its strata weighted by their bits (None: some were not tried).
+    one place, the share of the fault space that fails, its strata weighted by their bits (None: some were not tried);
+    `links` what the links have seen, by target.
     """
 
     header: dict[str, str]
@@ -69,6 +73,7 @@ class Summary:
     fault_free: Estimate
     controls: int
     harness_errors: int
+    links: dict[str, Counters]
     digest: str
 
     @property
@@ -91,6 +96,7 @@ def summarise(journal: Journal) -> Summary:
         fault_free=fault_free(journal.golden()),
         controls=len(journal.controls()),
         harness_errors=len(rows) - len(counted),
+        links=journal.links(),
         digest=journal.digest(),
     )
 
@@ -117,6 +123,7 @@ def _point(amount: float, rows: list[Row]) -> PointSummary:
         amount=amount,
         trials=len(rows),
         flips=float(np.mean([row.flips for row in rows])),
+        corrected=float(np.mean([row.corrected for row in rows])),
         accuracy=statistics.mean(samples),
         median=statistics.quantile(samples),
         quantiles=tuple(float(q) for q in np.quantile(samples, QUANTILES)),

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.faults.statistics import Estimate
+from zobnn_edge.link.client import Counters
 from zobnn_edge.report.summary import FAILURES, StratumSummary, Summary
 
 LARGEST_STRATA = 15
@@ -54,6 +55,15 @@ def strata_table(title: str, strata: list[StratumSummary]) -> Table:
         out.caption = f"and {left} more"
         out.caption_justify = "left"
     return out
+
+
+def link(seen: Counters) -> str:
+    """What the link to a target has seen."""
+    return (
+        f"{seen.requests:,} requests, {seen.resends} frames sent again; dropped as damaged {seen.bad_frames} here, "
+        f"{seen.board_bad_frames} there, astray {seen.strays}, bytes lost {seen.overruns}; {seen.resets} resets, "
+        f"{seen.restarts} restarts by itself"
+    )
 
 
 def percent(share: Estimate) -> str:

@@ -42,6 +42,8 @@ ANSWER_SECONDS, RESET_SECONDS = 1.0, 2.0
 """How long a board that is to be brought back may take to answer, and to restart."""
 
 _COUNTERS: dict[int, Counter] = {0: "nothing", 1: "instructions", 2: "cycles"}
+_BOARD_COUNTERS = {"bad_frames": "board_bad_frames", "repeats": "board_repeats", "overruns": "overruns"}
+"""Fields of STATUS and the counters that they are added to."""
 _MIN_PAYLOAD = 128
 """Bytes that every board's frames hold; less would be damaged."""
 
@@ -68,6 +70,7 @@ class BoardTarget(Target):
         self._firmware = ""
         self._inputs: InputArray = np.empty((0, 0), np.float32)
         self._on_board = slice(0, 0)
+        self._status = dict.fromkeys((*_BOARD_COUNTERS, "boots"), 0)
 
     def load(self, model: Model) -> None:
         self._inputs, self._usual = self._inputs[:0], None
@@ -209,9 +212,9 @@ class BoardTarget(Target):
         threshold = engine.rate_q64(rate)
         if not 0 <= seed < 1 << 64:
             raise InputError(f"a seed of {seed}; it must be a 64-bit unsigned number")
-        if regions is None:
-            return self._inject([], threshold, seed)
         ranges = checked_ranges(self.model, regions)
+        if set(ranges) == set(self.model.image.ranges()):
+            return self._inject([], threshold, seed)
         room = min(msg.MAX_RANGES, self._room(msg.INJECT.request, 8))
         parts = range(0, len(ranges), room)
         return sum(self._inject(ranges[at : at + room], threshold, seed) for at in parts)
@@ -289,11 +292,16 @@ class BoardTarget(Target):
 
     def status(self) -> dict[str, Any]:
         """State of memory and link: the fields of the STATUS reply."""
-        return self._client.request(msg.STATUS).fields
+        now, before = self._client.request(msg.STATUS).fields, self._status
+        for field, counter in _BOARD_COUNTERS.items():  # which the board counts from its boot on
+            since = before[field] if now["boots"] == before["boots"] else 0
+            setattr(self.counters, counter, getattr(self.counters, counter) + now[field] - since)
+        self._status = now
+        return now
 
     @property
     def counters(self) -> Counters:
-        """What the host's end of the link has seen."""
+        """What the link has seen; the board's end as of the last `status`."""
         return self._client.counters
 
     def reset(self) -> None:
@@ -307,6 +315,7 @@ class BoardTarget(Target):
                 take()
                 self._hello = self._client.hello(ANSWER_SECONDS)
                 self._check(self.model)
+                self.counters.resets += 1
                 return step
             except TargetError as error:
                 failed.append(f"{step}: {error}")

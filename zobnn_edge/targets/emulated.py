@@ -14,6 +14,10 @@ from zobnn_edge.targets.base import Options
 from zobnn_edge.targets.process import ProcessTarget
 
 _QEMU = "qemu-system-arm"
+_NO_ESCAPE = ["-echr", "256"]
+"""No byte on the line of a multiplexer (`mux=on`) is a command to it. There is only one board to multiplex; what it is
+for is its buffer: the next byte is there when the board has read one. Without it each byte costs the emulator a turn of
+its main loop and two switches of threads."""
 
 
 class EmulatedTarget(ProcessTarget):
@@ -27,8 +31,9 @@ class EmulatedTarget(ProcessTarget):
         super().__init__(f"qemu:{board_name}", "the emulator", board(board_name), model, options)
 
     def _launch(self, elf: Path, line: socket.socket) -> subprocess.Popen[bytes]:
-        serial = ["-chardev", f"socket,id=serial0,fd={line.fileno()}", "-serial", "chardev:serial0"]
-        return self._spawn(emulator_command(self._board, elf) + serial, subprocess.DEVNULL, [line.fileno()])
+        serial = ["-chardev", f"socket,id=serial0,fd={line.fileno()},mux=on", "-serial", "chardev:serial0"]
+        command = [*emulator_command(self._board, elf), *serial, *_NO_ESCAPE]
+        return self._spawn(command, subprocess.DEVNULL, [line.fileno()])
 
 
 def emulator_command(target: Board, elf: Path) -> list[str]:

@@ -8,6 +8,7 @@
 
 #define NVIC_ENABLE(irq) (REGISTER(0xE000E100u + 4u * ((irq) / 32u)) = 1u << ((irq) % 32u))
 #define NVIC_DISABLE(irq) (REGISTER(0xE000E180u + 4u * ((irq) / 32u)) = 1u << ((irq) % 32u))
+#define NVIC_PEND(irq) (REGISTER(0xE000E200u + 4u * ((irq) / 32u)) = 1u << ((irq) % 32u))
 
 #define SYST_CSR REGISTER(0xE000E010u)
 #define SYST_CSR_RUN 7u /* on, with its interrupt, at the clock of the core */

@@ -58,8 +58,21 @@ static __attribute__((noinline)) uint64_t measure(void (*section)(void *), void 
 }
 
 #ifdef BOARD_TIMER_HZ
+/* Bit by bit, nothing being in a hurry where this is used: libgcc's division is 700 bytes. */
+static __attribute__((noinline)) uint64_t quotient(uint64_t n, uint32_t divisor) {
+    uint64_t rest = 0;
+    for (uint32_t i = 0; i < 64u; i++) {
+        rest = rest << 1 | n >> 63;
+        n <<= 1;
+        if (rest < divisor) continue;
+        rest -= divisor;
+        n |= 1u;
+    }
+    return n;
+}
+
 static uint64_t emulated_ns(uint64_t ticks) {
-    return (ticks >> 24) * WRAP_NS + (ticks & SYST_MAX) * NS_PER_S / BOARD_TIMER_HZ;
+    return (ticks >> 24) * WRAP_NS + quotient((ticks & SYST_MAX) * NS_PER_S, BOARD_TIMER_HZ);
 }
 #endif
 
@@ -128,7 +141,9 @@ static uint32_t wraps_of(uint32_t limit) {
     uint64_t ticks = limit;
     if (limit == 0u) return 0u;
 #ifdef BOARD_TIMER_HZ
-    if (kind == BOARD_COUNTS_INSTRUCTIONS) ticks = ((uint64_t)limit << BOARD_ICOUNT_SHIFT) * (BOARD_TIMER_HZ / 1000u) / 1000000u;
+    if (kind == BOARD_COUNTS_INSTRUCTIONS) {
+        ticks = quotient(((uint64_t)limit << BOARD_ICOUNT_SHIFT) * (BOARD_TIMER_HZ / 1000u), 1000000u);
+    }
 #endif
     if (kind == BOARD_COUNTS_NOTHING) ticks = (uint64_t)limit * (BOARD_CLOCK_HZ / 1000u);
     return (uint32_t)(ticks >> 24) + 2u;

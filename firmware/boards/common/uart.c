@@ -27,7 +27,8 @@ void uart_release(void) {
 }
 
 /* A byte for which the ring has no room stays in the port: an emulator then holds the rest back, a real one overruns,
- * and either way the ring is not corrupted. */
+ * and either way the ring is not corrupted. An interrupt that may leave a byte behind asks for the next one itself: the
+ * port may have been acknowledged for that byte already. */
 void uart_interrupt(void) {
     port_acknowledge(); /* first: acknowledging last would wipe out a byte that comes in between */
     for (uint32_t n = 0; n < BURST; n++) {
@@ -35,20 +36,21 @@ void uart_interrupt(void) {
         if (ring.head - ring.tail == RING_BYTES) {
             masked = true;
             uart_hold();
-            return;
+            break;
         }
         if (port_overrun()) overruns++;
         if (!port_receive(&byte)) return;
         ring.bytes[ring.head % RING_BYTES] = byte;
         ring.head++;
     }
+    NVIC_PEND(BOARD_UART_IRQ);
 }
 
 bool board_read(uint8_t *byte) {
     if (ring.head == ring.tail) return false;
     *byte = ring.bytes[ring.tail % RING_BYTES];
     ring.tail++;
-    if (masked) {
+    if (masked && ring.head - ring.tail <= RING_BYTES - BURST) {
         masked = false;
         uart_release();
     }
