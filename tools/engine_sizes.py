@@ -54,6 +54,7 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "decode_codes": ("codes",),
     "limits_of_codes": ("coded_limits",),
     "fixed_ceilings": ("coded_limits",),
+    "zob_put_bits": ("count",),
     "zob_int8": ("int8",),
     "zob_pool_binary": ("max_pool",),
     "zob_pool_real": ("max_pool", "average_pool"),
