@@ -159,6 +159,6 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
         return;
     }
     if (p->encoding == ZOB_ENCODING_BINARY) {
-        for (uint32_t i = first; i < first + count; i++) *out++ = bytes[i / 8u] >> i % 8u & 1u ? -1.0f : 1.0f;
+        for (uint32_t i = first; i < first + count; i++) *out++ = (uint32_t)bytes[i / 8u] >> i % 8u & 1u ? -1.0f : 1.0f;
     }
 }
