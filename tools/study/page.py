@@ -31,7 +31,9 @@ def write() -> list[Figure]:
     _pictures(summaries, spent, single)
     write_atomic(PICTURES / "single.csv", exhaustive.csv_of(single))
     parts = [
-        _INTRODUCTION.format(images=IMAGES, parts=PARTS, many=VARIANTS["published"].trials),
+        _INTRODUCTION.format(
+            images=IMAGES, parts=PARTS, plain=VARIANTS["bits8"].trials, many=VARIANTS["published"].trials
+        ),
         "## What the bits of the parameters can do\n",
         "![Accuracy against fault rate](study/curves.svg)\n",
         _accuracies(ours),
@@ -159,9 +161,9 @@ FracBNN for CIFAR-10 in the host engine, whose bits are those of the boards. Eve
 with the probability named, those of the binary weights included; scales and zero points of codes lie in flash and are
 not hit. Bits that fill up rows of binary weights to whole words are hit in one variant only, which says so: other tools
 do not store them, and here they count (a sixteenth of the binary bits, and more harm than all the others together).
-100 trials a point, {many:,} where shifts are not merged; each on {images:,} images, {parts} disjoint sets in turn, so
-that all of the test set is seen. Intervals are of 95 %, over trials (bootstrap); NaN scores are wrong. Written by
-`python -m tools.study write` from the journals that `python -m tools.study run` makes.
+100 trials a point, {plain} of plain 8-bit codes, {many:,} where shifts are not merged; each on {images:,} images,
+{parts} disjoint sets in turn, so that all of the test set is seen. Intervals are of 95 %, over trials (bootstrap); NaN
+scores are wrong. Written by `python -m tools.study write` from the journals that `python -m tools.study run` makes.
 """
 _SPREAD = """Means hide what happens: with float32 parameters a trial is either fine or lost, as soon as a high bit of
 an exponent is hit.

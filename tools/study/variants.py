@@ -58,7 +58,7 @@ _MANY = tuple(sorted((*DECADES, 3e-4, 2e-3, 3e-3, 2e-2)))
 _PLAIN = Policy(8, "minmax")
 VARIANTS = {
     "best": Variant(f"best policy ({BEST})", FRACBNN, coded(load(BEST)), rates=_MANY),
-    "bits8": Variant("8-bit codes, min-max", FRACBNN, coded(_PLAIN), rates=_MANY),
+    "bits8": Variant("8-bit codes, min-max", FRACBNN, coded(_PLAIN), rates=_MANY, trials=400),
     "float32": Variant("float32, as trained", FRACBNN),
     "published": Variant("float32, shifts not merged", FRACBNN, unmerged, rates=(1e-4,), trials=3000),
     "resnet8": Variant("ResNet-8, float32", RESNET, rates=tuple(sorted((*DECADES, 3e-7, 3e-6)))),
