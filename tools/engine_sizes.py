@@ -65,7 +65,7 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_pad": ("pad",),
 }
 """Functions of the engine that are entered only for networks with one of some features (ZOB_HAS in its sources). Tests
-hold it against the firmware of each core (tests/audit/test_features.py)."""
+hold it against the firmware of each core (tests/audit/checks.py)."""
 NEEDS = {"table": "count", "gated_conv": "count", "coded_limits": "count"}
 """A feature that comes with another."""
 EVERYTHING = frozenset(FEATURES)

@@ -1,0 +1,177 @@
+/* Where a tile's positions, windows and weights lie: for the kernels of one instruction set, after its lanes. */
+#include <stddef.h>
+#include <string.h>
+
+/* A tile in registers: loops over it are unrolled, so that no vector of it has to lie in memory. */
+#define EACH(i) _Pragma("GCC unroll 8") for (uint32_t i = 0; i < ZOB_TILE; i++)
+
+#define OUTLINED static __attribute__((noinline))
+
+/* A tile's positions. Those past the last one repeat it: computed alike, stored where nobody reads. */
+typedef struct {
+    const zob_pass *pass;
+    uint8_t *arena;
+    const uint8_t *parameters;
+    uint32_t first, valid;
+    uint32_t straight; /* all positions lie side by side in one row of one image */
+    uint32_t image[ZOB_TILE], pixel[ZOB_TILE];
+    const uint8_t *start[ZOB_MAX_WINDOWS][ZOB_TILE]; /* where each window begins, for each window of the pass; straight:
+                                                        the first of each */
+    uint32_t inside[ZOB_MAX_WINDOWS];                /* all of them wholly inside */
+    uint32_t packed[ZOB_MAX_WINDOWS][ZOB_MAX_PACKED][ZOB_TILE];
+    mask masks[ZOB_MAX_MASKS][ZOB_TILE];
+} tile;
+
+typedef uint32_t word_tile __attribute__((vector_size(4u * ZOB_TILE)));
+
+/* The positions from `image`, `pixel` on, in column `x`. */
+static void place_positions(tile *t, uint32_t image, uint32_t pixel, uint32_t x) {
+    t->straight = t->valid == ZOB_TILE && x + ZOB_TILE <= t->pass->width;
+    if (t->straight) {
+        EACH(i) {
+            t->image[i] = image;
+            t->pixel[i] = pixel + i;
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < ZOB_TILE; i++) {
+        t->image[i] = image;
+        t->pixel[i] = pixel;
+        if (i + 1u < t->valid && ++pixel == t->pass->pixels) {
+            pixel = 0;
+            image++;
+        }
+    }
+}
+
+static void place_window(tile *t, const zob_window *w, uint32_t k) {
+    const uint8_t *source = t->arena + w->source;
+    uint32_t classes = 0;
+    if (t->straight) {
+        const uint16_t *own = w->classes + t->pixel[0];
+        uint64_t eight[2];
+        memcpy(eight, own, sizeof eight);
+        t->inside[k] = (eight[0] | eight[1]) == 0u;
+        t->start[k][0] = source + (size_t)t->image[0] * w->image_bytes + w->starts[t->pixel[0]];
+        return;
+    }
+    for (uint32_t i = 0; i < ZOB_TILE; i++) {
+        t->start[k][i] = source + (size_t)t->image[i] * w->image_bytes + w->starts[t->pixel[i]];
+        classes |= w->classes[t->pixel[i]];
+    }
+    t->inside[k] = classes == 0u;
+}
+
+#define INLINED static inline __attribute__((always_inline))
+
+/* One tap of all positions, from cells of one word. */
+INLINED word_tile tap_of(const tile *t, const zob_window *w, uint32_t k, int32_t at, int side_by_side) {
+    word_tile x;
+    if (side_by_side) {
+        memcpy(&x, t->start[k][0] + at, sizeof x);
+        return x;
+    }
+    for (uint32_t i = 0; i < ZOB_TILE; i++) {
+        uint32_t word;
+        memcpy(&word, (t->straight ? t->start[k][0] + (size_t)i * w->step : t->start[k][i]) + at, 4);
+        x[i] = word;
+    }
+    return x;
+}
+
+INLINED void pack_taps(tile *t, const zob_window *w, uint32_t k, int side_by_side) {
+    const int32_t *tap = w->offsets, *end = tap + w->taps;
+    for (uint32_t term = 0; term < w->terms; term++) {
+        word_tile packed = tap_of(t, w, k, *tap++, side_by_side);
+        for (uint32_t at = w->slot; at < 32u && tap < end; at += w->slot) {
+            packed |= tap_of(t, w, k, *tap++, side_by_side) << at;
+        }
+        memcpy(t->packed[k][term], &packed, sizeof packed);
+    }
+}
+
+/* Read a window's taps into words that each hold several. */
+static void pack_window(tile *t, const zob_window *w, uint32_t k) {
+    if (t->straight && w->step == 4u) {
+        pack_taps(t, w, k, 1);
+    } else {
+        pack_taps(t, w, k, 0);
+    }
+}
+
+/* Where a tile's windows begin, for loops over their terms. Those of a straight tile lie a step apart: x86 addresses reach
+ * all of them from one pointer with these multiples, if the compiler is kept from working out others. */
+typedef struct {
+    const uint8_t *const *start;
+    size_t step, step3, step5, step7;
+} view;
+
+static inline view view_of(const tile *t, const zob_window *w, uint32_t window) {
+    const size_t step = w->step;
+    view v = {t->start[window], step, 3u * step, 5u * step, 7u * step};
+    __asm__("" : "+r"(v.step), "+r"(v.step3), "+r"(v.step5), "+r"(v.step7));
+    return v;
+}
+
+/* Position i's window, `at` bytes on. */
+INLINED const uint8_t *spot(const view *v, int straight, uint32_t i, ptrdiff_t at) {
+    const uint8_t *p = v->start[straight ? 0u : i] + at;
+    if (!straight) return p;
+    switch (i) {
+    case 3:
+        return p + v->step3;
+    case 5:
+        return p + v->step5;
+    case 6:
+        return p + 2u * v->step3;
+    case 7:
+        return p + v->step7;
+    default:
+        return p + i * v->step;
+    }
+}
+
+/* A loop compiled for both kinds of tiles. */
+#define FOR_TILE(t, call, ...) ((t)->straight ? call(__VA_ARGS__, 1) : call(__VA_ARGS__, 0))
+
+static const uint8_t *start_of(const tile *t, const zob_window *w, uint32_t window, uint32_t i) {
+    return t->straight ? t->start[window][0] + (size_t)i * w->step : t->start[window][i];
+}
+
+/* The first vector of a tile of a real tensor, or of one kept; the next lies a_vector further. */
+static inline uint8_t *vector_at(const tile *t, const zob_tile_step *s, uint32_t channel) {
+    return t->arena + s->arena + (size_t)t->first * s->a_position + (size_t)channel * s->a_channel;
+}
+
+static inline uint8_t *cell_at(const tile *t, const zob_tile_step *s, uint32_t channel, uint32_t i) {
+    return t->arena + s->arena + (size_t)t->image[i] * s->image_bytes + s->cells[t->pixel[i]] + channel / 8u;
+}
+
+/* The weights of one vector of filters: a block's vectors lie term after term. */
+static inline const uint8_t *weights_at(const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
+    const size_t block = channel / ZOB_BLOCK, lane = channel % ZOB_BLOCK;
+    return t->parameters + s->table + 4u * (block * w->terms * ZOB_BLOCK + lane);
+}
+
+#define NEXT_WEIGHTS (4u * ZOB_BLOCK)
+
+/* What each lane's filter reads at a term, where the filters of a vector belong to several groups. */
+static words scattered(const uint8_t *x, const int32_t *groups) {
+    uint32_t lane[LANES];
+    for (uint32_t i = 0; i < LANES; i++) memcpy(&lane[i], x + groups[i], 4);
+    return load_words(lane);
+}
+
+static inline reals real_at(const zob_window *w, const uint8_t *x, const int32_t *groups, uint32_t channel) {
+    float lane[LANES], one;
+    switch (w->read) {
+    case ZOB_READ_SHARED:
+        memcpy(&one, x + groups[0], 4);
+        return all(one);
+    case ZOB_READ_OWN:
+        return load(x + 4u * (size_t)channel);
+    default:
+        for (uint32_t i = 0; i < LANES; i++) memcpy(&lane[i], x + groups[i], 4);
+        return load(lane);
+    }
+}
