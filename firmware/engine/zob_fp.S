@@ -83,6 +83,16 @@ FUNCTION zob_fp_of_int
     bne   1b
     bx    lr
 
+/* Eight whole numbers in s0 to s7, times s8. */
+.macro VALUES_OF_STEPS
+    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+    vcvt.f32.s32 \x, \x
+    .endr
+    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+    vmul.f32 \x, \x, s8
+    .endr
+.endm
+
 FUNCTION zob_fp_of_steps
 #ifdef __ARM_PCS_VFP
     vmov.f32 s8, s0
@@ -91,12 +101,7 @@ FUNCTION zob_fp_of_steps
     mov   r1, r2
 #endif
 1:  vldmia r0, {s0-s7}
-    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
-    vcvt.f32.s32 \x, \x
-    .endr
-    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
-    vmul.f32 \x, \x, s8
-    .endr
+    VALUES_OF_STEPS
     vstmia r0!, {s0-s7}
     subs  r1, r1, #8
     bne   1b
@@ -121,12 +126,7 @@ FUNCTION zob_fp_of_bytes
     uxtab r4, r2, r12, ror #16
     uxtab r5, r2, r12, ror #24
     vmov  s6, s7, r4, r5
-    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
-    vcvt.f32.s32 \x, \x
-    .endr
-    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
-    vmul.f32 \x, \x, s8
-    .endr
+    VALUES_OF_STEPS
     vstmia r0!, {s0-s7}
     subs  r3, r3, #8
     bne   1b
