@@ -29,7 +29,7 @@ from zobnn_edge.targets import open_target
 Record = dict[str, Any]
 T = TypeVar("T")
 MOST_ARENA = 96 * 1024
-FIRMWARE_RAM = 3840  # what the agent, its buffers and the stack take on the smallest board
+FIRMWARE_RAM = 4096  # what the agent, its buffers, the stack and the pixels take on the smallest board
 
 
 @dataclass(frozen=True)

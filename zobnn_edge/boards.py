@@ -42,10 +42,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class Emulator:
-    """How QEMU emulates a board: its machine, and nanoseconds an instruction takes, as a power of two."""
+    """How QEMU emulates a board: its machine, nanoseconds an instruction takes, as a power of two, and options by which
+    the board differs from the machine."""
 
     machine: str
     icount_shift: int
+    options: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,15 @@ def _read(file: Path) -> Board:
             flash=Memory(memory["flash_origin"], memory["flash_bytes"]),
             ram=Memory(memory["ram_origin"], memory["ram_bytes"]),
             stack_bytes=memory["stack_bytes"],
-            emulator=Emulator(emulator["machine"], emulator["icount_shift"]) if emulator else None,
+            emulator=_emulator(emulator) if emulator else None,
             probe=_probe(probe) if probe else None,
         )
     except (tomllib.TOMLDecodeError, KeyError, ValueError) as error:
         raise InputError(f"{file}: not a usable board file: {error}") from None
+
+
+def _emulator(table: dict[str, Any]) -> Emulator:
+    return Emulator(table["machine"], table["icount_shift"], tuple(table.get("options", "").split()))
 
 
 def _probe(table: dict[str, str]) -> Probe:

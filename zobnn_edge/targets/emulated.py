@@ -44,6 +44,6 @@ def emulator_command(target: Board, elf: Path) -> list[str]:
     qemu = shutil.which(_QEMU)
     if not qemu:
         raise ToolError(f"qemu:{target.name} needs {_QEMU}, which is not on PATH; install qemu-system-arm")
-    machine, shift = target.emulator.machine, target.emulator.icount_shift
     bare = ["-nodefaults", "-display", "none", "-monitor", "none"]
-    return [qemu, "-machine", machine, *bare, "-icount", f"shift={shift}", "-kernel", str(elf)]
+    machine = ["-machine", target.emulator.machine, *target.emulator.options]
+    return [qemu, *machine, *bare, "-icount", f"shift={target.emulator.icount_shift}", "-kernel", str(elf)]
