@@ -103,7 +103,7 @@ INLINED void put_two_bits(const tile *t, const zob_tile_step *s, uint32_t channe
     const uint32_t valid = left < LANES ? ((uint32_t)1 << left) - 1u : 0xFFFFu;
     EACH(i) {
         if (i == t->valid) break;
-        uint8_t *p = t->arena + at + (size_t)t->image[i] * s->image_bytes + s->cells[t->pixel[i]];
+        uint8_t *p = t->arena + at + (size_t)image_of(t, i) * s->image_bytes + s->cells[pixel_of(t, i)];
         store_two_bits(p, v[i], bound, minus_bound, valid);
     }
 }
@@ -216,7 +216,7 @@ INLINED void take_step(tile *t, const zob_tile_step *s, zob_step_kind kind, uint
         break;
     }
     case ZOB_STEP_PRELU_ELEMENT:
-        EACH(i) v[i] = sloped(v[i], load(table + (size_t)t->pixel[i] * s->a_position));
+        EACH(i) v[i] = sloped(v[i], load(table + (size_t)pixel_of(t, i) * s->a_position));
         break;
     case ZOB_STEP_CLIP: {
         const reals low = all(s->low), high = all(s->high);
@@ -235,7 +235,7 @@ INLINED void take_step(tile *t, const zob_tile_step *s, zob_step_kind kind, uint
     }
     case ZOB_STEP_MUL_CHANNEL: {
         const uint8_t *p = t->arena + s->arena + 4u * (size_t)channel;
-        EACH(i) v[i] = multiply(v[i], load(p + (size_t)t->image[i] * s->image_bytes));
+        EACH(i) v[i] = multiply(v[i], load(p + (size_t)image_of(t, i) * s->image_bytes));
         break;
     }
     case ZOB_STEP_ADD_SELECT:

@@ -13,12 +13,13 @@ typedef struct {
     uint8_t *arena;
     const uint8_t *parameters;
     uint32_t first, valid;
-    uint32_t straight; /* all positions lie side by side in one row of one image */
+    uint32_t straight; /* all positions lie side by side in one row of one image: the first says where the others are */
     uint32_t image[ZOB_TILE], pixel[ZOB_TILE];
     const uint8_t *start[ZOB_MAX_WINDOWS][ZOB_TILE]; /* where each window begins, for each window of the pass */
     uint32_t apart[ZOB_MAX_WINDOWS];                 /* straight: bytes from each to the next; else 0 */
     uint32_t inside[ZOB_MAX_WINDOWS];                /* all of them wholly inside */
-    uint32_t border[ZOB_MAX_WINDOWS][ZOB_TILE];      /* else: the row that each one's sums begin with, in bytes */
+    const uint32_t *border[ZOB_MAX_WINDOWS];         /* else: the row that each one's sums begin with, in bytes */
+    uint32_t borders[ZOB_MAX_WINDOWS][ZOB_TILE];     /* those that do not lie side by side */
     uint32_t packed[ZOB_MAX_WINDOWS][ZOB_MAX_PACKED][ZOB_TILE];
     mask masks[ZOB_MAX_MASKS][ZOB_TILE];
 } tile;
@@ -28,13 +29,7 @@ typedef uint32_t word_tile __attribute__((vector_size(4u * ZOB_TILE)));
 /* The positions from `image`, `pixel` on, in column `x`. */
 static void place_positions(tile *t, uint32_t image, uint32_t pixel, uint32_t x) {
     t->straight = t->valid == ZOB_TILE && x + ZOB_TILE <= t->pass->width;
-    if (t->straight) {
-        const word_tile none = {0}, images = none + image, pixels = (word_tile){0, 1, 2, 3, 4, 5, 6, 7} + pixel;
-        memcpy(t->image, &images, sizeof images);
-        memcpy(t->pixel, &pixels, sizeof pixels);
-        return;
-    }
-    for (uint32_t i = 0; i < ZOB_TILE; i++) {
+    for (uint32_t i = 0; i < (t->straight ? 1u : ZOB_TILE); i++) {
         t->image[i] = image;
         t->pixel[i] = pixel;
         if (i + 1u < t->valid && ++pixel == t->pass->pixels) {
@@ -44,25 +39,25 @@ static void place_positions(tile *t, uint32_t image, uint32_t pixel, uint32_t x)
     }
 }
 
+static inline uint32_t image_of(const tile *t, uint32_t i) { return t->image[t->straight ? 0u : i]; }
+static inline uint32_t pixel_of(const tile *t, uint32_t i) { return t->straight ? t->pixel[0] + i : t->pixel[i]; }
+
 static void place_window(tile *t, const zob_window *w, uint32_t k) {
     const uint8_t *source = t->arena + w->source;
-    uint32_t borders = 0;
+    uint64_t pairs[ZOB_TILE / 2];
     t->apart[k] = t->straight ? w->step : 0u;
-    if (t->straight) {
-        uint64_t pairs[ZOB_TILE / 2];
-        memcpy(pairs, w->borders + t->pixel[0], sizeof pairs);
-        memcpy(t->border[k], pairs, sizeof pairs);
-        t->inside[k] = (pairs[0] | pairs[1] | pairs[2] | pairs[3]) == 0u;
-        const uint8_t *first = source + (size_t)t->image[0] * w->image_bytes + w->starts[t->pixel[0]];
-        EACH(i) t->start[k][i] = first + i * w->step;
-        return;
-    }
-    for (uint32_t i = 0; i < ZOB_TILE; i++) {
+    t->border[k] = t->straight ? w->borders + t->pixel[0] : t->borders[k];
+    for (uint32_t i = 0; i < (t->straight ? 1u : ZOB_TILE); i++) {
         t->start[k][i] = source + (size_t)t->image[i] * w->image_bytes + w->starts[t->pixel[i]];
-        t->border[k][i] = w->borders[t->pixel[i]];
-        borders |= t->border[k][i];
+        t->borders[k][i] = w->borders[t->pixel[i]];
     }
-    t->inside[k] = borders == 0u;
+    memcpy(pairs, t->border[k], sizeof pairs);
+    t->inside[k] = (pairs[0] | pairs[1] | pairs[2] | pairs[3]) == 0u;
+}
+
+/* Where position i's window begins. */
+static inline const uint8_t *start_of(const tile *t, uint32_t k, uint32_t i) {
+    return t->straight ? t->start[k][0] + (size_t)i * t->apart[k] : t->start[k][i];
 }
 
 #define INLINED static inline __attribute__((always_inline))
@@ -76,7 +71,7 @@ INLINED word_tile tap_of(const tile *t, uint32_t k, int32_t at, int side_by_side
     }
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
         uint32_t word;
-        memcpy(&word, t->start[k][i] + at, 4);
+        memcpy(&word, start_of(t, k, i) + at, 4);
         x[i] = word;
     }
     return x;
@@ -108,21 +103,26 @@ INLINED const uint8_t *spot(const uint8_t *const *start, uint32_t apart, uint32_
 }
 
 /* Loops compiled for windows the usual bytes apart, so that one pointer reaches a whole tile, and for any others. */
-#define FOR_BITS(t, window, call, ...)                                            \
-    switch ((t)->apart[window]) {                                                 \
-    case 4: call((t)->start[window], __VA_ARGS__, 4); break;                      \
-    case 8: call((t)->start[window], __VA_ARGS__, 8); break;                      \
-    case 16: call((t)->start[window], __VA_ARGS__, 16); break;                    \
-    case 32: call((t)->start[window], __VA_ARGS__, 32); break;                    \
-    default: call((t)->start[window], __VA_ARGS__, 0); break;                     \
+#define FOR_BITS(t, window, call, ...)                                                                                 \
+    switch ((t)->apart[window]) {                                                                                      \
+    case 4: call((t)->start[window], __VA_ARGS__, 4); break;                                                           \
+    case 8: call((t)->start[window], __VA_ARGS__, 8); break;                                                           \
+    case 16: call((t)->start[window], __VA_ARGS__, 16); break;                                                         \
+    case 32: call((t)->start[window], __VA_ARGS__, 32); break;                                                         \
+    default: FOR_ANY(t, window, call, __VA_ARGS__); break;                                                             \
     }
-#define FOR_STEP(t, window, step, call, ...)                                      \
-    if ((t)->apart[window] == (step)) {                                           \
-        call((t)->start[window], __VA_ARGS__, step);                              \
-    } else {                                                                      \
-        call((t)->start[window], __VA_ARGS__, 0);                                 \
+#define FOR_STEP(t, window, step, call, ...)                                                                           \
+    if ((t)->apart[window] == (step)) {                                                                                \
+        call((t)->start[window], __VA_ARGS__, step);                                                                   \
+    } else {                                                                                                           \
+        FOR_ANY(t, window, call, __VA_ARGS__);                                                                         \
     }
-#define FOR_ANY(t, window, call, ...) call((t)->start[window], __VA_ARGS__, 0)
+#define FOR_ANY(t, window, call, ...)                                                                                  \
+    do {                                                                                                               \
+        const uint8_t *starts[ZOB_TILE];                                                                               \
+        EACH(at) starts[at] = start_of(t, window, at);                                                                 \
+        call(starts, __VA_ARGS__, 0);                                                                                  \
+    } while (0)
 
 /* The first vector of a tile of a real tensor, or of one kept; the next lies a_vector further. */
 static inline uint8_t *vector_at(const tile *t, const zob_tile_step *s, uint32_t channel) {
@@ -130,7 +130,7 @@ static inline uint8_t *vector_at(const tile *t, const zob_tile_step *s, uint32_t
 }
 
 static inline uint8_t *cell_at(const tile *t, const zob_tile_step *s, uint32_t channel, uint32_t i) {
-    return t->arena + s->arena + (size_t)t->image[i] * s->image_bytes + s->cells[t->pixel[i]] + channel / 8u;
+    return t->arena + s->arena + (size_t)image_of(t, i) * s->image_bytes + s->cells[pixel_of(t, i)] + channel / 8u;
 }
 
 /* The weights of one vector of filters: a block's vectors lie term after term. */

@@ -62,7 +62,7 @@ OUTLINED void count_scattered(words *sum, const tile *t, uint32_t window, const 
     const zob_window *w = &t->pass->windows[window];
     const int32_t *groups = w->groups + channel;
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
-        const uint8_t *start = t->start[window][i];
+        const uint8_t *start = start_of(t, window, i);
         for (uint32_t k = 0; k < w->terms; k++) {
             const words filter = load_words(weights + (size_t)k * NEXT_WEIGHTS);
             sum[i] = settle(sum[i], count_differing(no_words(), scattered(start + w->offsets[k], groups), filter));
@@ -158,8 +158,8 @@ static reals sum_any(const uint8_t *start, const zob_window *w, zob_cover cover,
 
 OUTLINED void conv_any(reals *sum, const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
-        const zob_cover cover = w->covers[w->classes[t->pixel[i]]];
-        const uint8_t *start = t->start[s->window][i];
+        const zob_cover cover = w->covers[w->classes[pixel_of(t, i)]];
+        const uint8_t *start = start_of(t, s->window, i);
         sum[i] = sum_any(start, w, cover, weights_at(t, s, w, channel), w->groups + channel, channel);
     }
 }
@@ -167,8 +167,8 @@ OUTLINED void conv_any(reals *sum, const tile *t, const zob_tile_step *s, const 
 /* The greatest elements of windows that reach over the border, or the means. */
 OUTLINED void pool_any(reals *result, const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
-        const zob_cover cover = w->covers[w->classes[t->pixel[i]]];
-        const uint8_t *start = t->start[s->window][i] + 4u * (size_t)channel;
+        const zob_cover cover = w->covers[w->classes[pixel_of(t, i)]];
+        const uint8_t *start = start_of(t, s->window, i) + 4u * (size_t)channel;
         const uint32_t taps = (cover.bottom - cover.top) * (cover.right - cover.left);
         reals best = load(start + w->offsets[cover.top * w->kernel[1] + cover.left]), sum = all(0.0f);
         for (uint32_t ky = cover.top; ky < cover.bottom; ky++) {
