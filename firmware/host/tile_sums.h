@@ -115,7 +115,8 @@ INLINED void sum_bytes(const uint8_t *const *x, words *sum, const zob_window *w,
 }
 
 /* acc + x * w, term after term, of windows wholly inside. */
-INLINED void sum_reals(const uint8_t *const *x, reals *sum, const zob_window *w, const uint8_t *weights, int32_t group, uint32_t apart) {
+INLINED void sum_reals(const uint8_t *const *x, reals *sum, const zob_window *w, const uint8_t *weights, int32_t group,
+                      uint32_t apart) {
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const reals filter = load(weights);
         const ptrdiff_t at = w->offsets[k] + group;
@@ -128,7 +129,8 @@ INLINED void sum_reals(const uint8_t *const *x, reals *sum, const zob_window *w,
 }
 
 /* The same where every filter has a channel of its own. */
-INLINED void sum_own(const uint8_t *const *x, reals *sum, const zob_window *w, const uint8_t *weights, uint32_t channel, uint32_t apart) {
+INLINED void sum_own(const uint8_t *const *x, reals *sum, const zob_window *w, const uint8_t *weights, uint32_t channel,
+                    uint32_t apart) {
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const reals filter = load(weights);
         const ptrdiff_t at = w->offsets[k] + 4 * (ptrdiff_t)channel;

@@ -49,9 +49,12 @@ struct SetBits {
 // What a filter's counts begin with, or its sums.
 void write_base(Bases bases, int32_t sum, uint8_t *to) {
     const float real = static_cast<float>(sum);
-    const int32_t count = -(sum >> 1);
-    const uint32_t twins = static_cast<uint16_t>(count) * 0x10001u;
-    std::memcpy(to, bases == Bases::SUMS ? static_cast<const void *>(&real) : bases == Bases::COUNTS ? static_cast<const void *>(&count) : &twins, 4);
+    const uint32_t count = static_cast<uint32_t>(-(sum >> 1)), twins = (count & 0xFFFFu) * 0x10001u;
+    if (bases == Bases::SUMS) {
+        std::memcpy(to, &real, 4);
+    } else {
+        std::memcpy(to, bases == Bases::COUNTS ? &count : &twins, 4);
+    }
 }
 
 // That of filter `o`, for each way a window lies over the border.

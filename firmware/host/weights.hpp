@@ -24,12 +24,13 @@ Preparation prepare_reals(const zob_parameter &weight, size_t at);
 Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t> &elements, int32_t zero, size_t at,
                           size_t base);
 
-// Binary weights over bits. With `slot` below 32 taps are packed, several to a word of `slot` bits each; for `twins` every
-// half word is there twice. At `base` goes a row of initial values for each way a window lies over the border: the number
-// of products, plus twice the bits counted outside where nothing is to be read there. Counts begin with half of that less
-// than nothing, rounded towards the sums, which are -2 times the counts then, and one more where they are odd; those of twins
-// do in both halves of a word.
+// Where the sums of a window over bits begin: as floats, at the number of products, plus twice the bits counted outside
+// where nothing is to be read there. Counts of differing bits begin at minus half of that, rounded up: sums are -2 times
+// them, and one more where they are odd. Twins do so in both halves of a word.
 enum class Bases { SUMS, COUNTS, TWINS };
+
+// Binary weights over bits. With `slot` below 32 taps are packed, several to a word of `slot` bits each; for twins every
+// half word is there twice. At `base` goes a row of initial values for each way a window lies over the border.
 struct BitWeights {
     zob_parameter weight;
     uint32_t words;  // of a tap and group; half words of twins
