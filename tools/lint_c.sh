@@ -17,7 +17,7 @@ for source in "${portable[@]}"; do
 done
 host=("${warnings[@]/-std=c99/-std=c11}")
 gcc "${host[@]}" -mavx2 "${includes[@]}" firmware/host/tile_avx2.c
-gcc "${host[@]}" -mavx512{f,bw,dq,vl,vpopcntdq,vnni} "${includes[@]}" firmware/host/tile_avx512.c
+gcc "${host[@]}" -mavx512{f,bw,dq,vl,vpopcntdq,bitalg,vnni} "${includes[@]}" firmware/host/tile_avx512.c
 for source in firmware/host/*.cpp; do
     [[ $source == *binding.cpp ]] || g++ -std=c++17 -O2 -ffp-contract=off -Wall -Wextra -Werror -fsyntax-only "${includes[@]}" "$source"
 done

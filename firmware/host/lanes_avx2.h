@@ -10,7 +10,7 @@
 
 typedef __m256 reals;
 typedef __m256i words;
-typedef __m128i halves;
+typedef __m128i bytes;
 typedef __m256 mask;
 
 static inline reals load(const void *p) { return _mm256_loadu_ps(p); }
@@ -39,9 +39,9 @@ static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
 }
 
 /* Of twins, `valid` lanes of both. */
-static inline void store_twins(uint8_t *p, mask first, mask second, uint32_t valid) {
-    store_bits(p, first, valid);
-    store_bits(p + 2, second, valid);
+static inline void store_twins(uint8_t *p, mask lower, mask upper, uint32_t valid) {
+    store_bits(p, lower, valid);
+    store_bits(p + 2, upper, valid);
 }
 
 static inline words load_words(const void *p) { return _mm256_loadu_si256(p); }
@@ -53,6 +53,7 @@ static inline words all_words(const uint8_t *p) {
 }
 static inline words either(words x, words y) { return _mm256_or_si256(x, y); }
 static inline words shifted(words x, uint32_t bits) { return _mm256_slli_epi32(x, (int)bits); }
+static inline mask more(words x, words y) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(x, y)); }
 static inline void store_words(void *p, words x) { _mm256_storeu_si256(p, x); }
 /* Whole numbers below 2^24, so that nothing is rounded: x; base - 2 * count. */
 static inline reals less_twice(reals base, words count) {
@@ -81,13 +82,17 @@ static inline words count_twins(words count, words x, words w) { return count_di
 static inline words settle_twins(words sum, words count) {
     return _mm256_add_epi16(sum, _mm256_maddubs_epi16(count, _mm256_set1_epi8(1)));
 }
-static inline words lower_half(words x) { return _mm256_and_si256(x, _mm256_set1_epi32(0xFFFF)); }
-static inline words upper_half(words x) { return _mm256_srli_epi32(x, 16); }
+/* -4 times the upper half, and, where x is not more than `most`, -2 times the lower one. Halves are signed. */
+static inline words gated(words x, words most) {
+    const __m256i alone = _mm256_and_si256(_mm256_cmpgt_epi32(x, most), _mm256_set1_epi32(0xFFFF));
+    return _mm256_madd_epi16(_mm256_andnot_si256(alone, x), _mm256_set1_epi32(-4 * 0x10000 + 0xFFFE));
+}
 
-/* A half word a lane: x plus those at p; as whole words. */
-static inline halves no_halves(void) { return _mm_setzero_si128(); }
-static inline halves add_halves(halves x, const void *p) { return _mm_add_epi16(x, _mm_loadu_si128(p)); }
-static inline words widened(halves x) { return _mm256_cvtepu16_epi32(x); }
+/* A byte a lane, and others that nobody looks at: x plus those at p; as words. */
+static inline bytes no_bytes(void) { return _mm_setzero_si128(); }
+static inline bytes add_bytes(bytes x, const void *p) { return _mm_add_epi8(x, _mm_loadu_si128(p)); }
+static inline words widened(bytes x) { return _mm256_cvtepu8_epi32(x); }
+static inline words add_words(words x, words y) { return _mm256_add_epi32(x, y); }
 
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; at most 64 of w. */
 static inline words add_byte_products(words sum, words x, words w) {

@@ -10,7 +10,7 @@
 
 typedef __m512 reals;
 typedef __m512i words;
-typedef __m256i halves;
+typedef __m128i bytes;
 typedef __mmask16 mask;
 
 static inline reals load(const void *p) { return _mm512_loadu_ps(p); }
@@ -37,8 +37,8 @@ static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
 }
 
 /* Of twins, `valid` lanes of both. */
-static inline void store_twins(uint8_t *p, mask first, mask second, uint32_t valid) {
-    const uint32_t bits = (uint32_t)_mm512_kunpackw(second, first) & (valid | valid << 16);
+static inline void store_twins(uint8_t *p, mask lower, mask upper, uint32_t valid) {
+    const uint32_t bits = (uint32_t)_mm512_kunpackw(upper, lower) & (valid | valid << 16);
     __builtin_memcpy(p, &bits, 4);
 }
 
@@ -51,6 +51,7 @@ static inline words all_words(const uint8_t *p) {
 }
 static inline words either(words x, words y) { return _mm512_or_si512(x, y); }
 static inline words shifted(words x, uint32_t bits) { return _mm512_slli_epi32(x, bits); }
+static inline mask more(words x, words y) { return _mm512_cmpgt_epi32_mask(x, y); }
 static inline void store_words(void *p, words x) { _mm512_storeu_si512(p, x); }
 /* Whole numbers below 2^24, so that nothing is rounded: x; base - 2 * count. */
 static inline reals less_twice(reals base, words count) {
@@ -75,16 +76,20 @@ static inline words count_twins(words count, words x, words w) {
     __asm__("vpaddw %1, %0, %0" : "+v"(count) : "v"(differing));
     return count;
 }
-static inline words lower_half(words x) { return _mm512_and_si512(x, _mm512_set1_epi32(0xFFFF)); }
-static inline words upper_half(words x) { return _mm512_srli_epi32(x, 16); }
+/* -4 times the upper half, and, where x is not more than `most`, -2 times the lower one. Halves are signed. */
+static inline words gated(words x, words most) {
+    const words kept = _mm512_mask_and_epi32(x, more(x, most), x, _mm512_set1_epi32(-0x10000));
+    return _mm512_madd_epi16(kept, _mm512_set1_epi32(-4 * 0x10000 + 0xFFFE));
+}
 
-/* A half word a lane: x plus those at p; as whole words. */
-static inline halves no_halves(void) { return _mm256_setzero_si256(); }
-static inline halves add_halves(halves x, const void *p) {
-    __asm__("vpaddw %1, %0, %0" : "+v"(x) : "m"(*(const __m256i_u *)p)); /* in place, as in count_differing */
+/* A byte a lane: x plus those at p; as words. */
+static inline bytes no_bytes(void) { return _mm_setzero_si128(); }
+static inline bytes add_bytes(bytes x, const void *p) {
+    __asm__("vpaddb %1, %0, %0" : "+v"(x) : "m"(*(const __m128i_u *)p)); /* in place, as in count_differing */
     return x;
 }
-static inline words widened(halves x) { return _mm512_cvtepu16_epi32(x); }
+static inline words widened(bytes x) { return _mm512_cvtepu8_epi32(x); }
+static inline words add_words(words x, words y) { return _mm512_add_epi32(x, y); }
 
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane. */
 static inline words add_byte_products(words sum, words x, words w) { return _mm512_dpbusd_epi32(sum, x, w); }

@@ -14,7 +14,7 @@ typedef struct {
 typedef struct {
     uint8x16_t low, high;
 } words;
-typedef uint16x8_t halves;
+typedef uint8x8_t bytes;
 typedef struct {
     uint32x4_t low, high;
 } mask;
@@ -55,9 +55,9 @@ static inline void store_bits(uint8_t *p, mask m, uint32_t valid) {
 }
 
 /* Of twins, `valid` lanes of both. */
-static inline void store_twins(uint8_t *p, mask first, mask second, uint32_t valid) {
-    store_bits(p, first, valid);
-    store_bits(p + 2, second, valid);
+static inline void store_twins(uint8_t *p, mask lower, mask upper, uint32_t valid) {
+    store_bits(p, lower, valid);
+    store_bits(p + 2, upper, valid);
 }
 
 static inline words load_words(const void *p) { return (words){vld1q_u8(p), vld1q_u8((const uint8_t *)p + 16)}; }
@@ -74,6 +74,9 @@ static inline uint8x16_t shifted_half(uint8x16_t x, uint32_t bits) {
 }
 static inline words shifted(words x, uint32_t bits) {
     return (words){shifted_half(x.low, bits), shifted_half(x.high, bits)};
+}
+static inline mask more(words x, words y) {
+    return (mask){vcgtq_s32(signed_of(x.low), signed_of(y.low)), vcgtq_s32(signed_of(x.high), signed_of(y.high))};
 }
 static inline void store_words(void *p, words x) {
     vst1q_u8(p, x.low);
@@ -107,20 +110,30 @@ static inline uint8x16_t settle_twins_half(uint8x16_t sum, uint8x16_t count) {
 static inline words settle_twins(words sum, words count) {
     return (words){settle_twins_half(sum.low, count.low), settle_twins_half(sum.high, count.high)};
 }
-static inline uint8x16_t lower_of(uint8x16_t x) {
-    return vreinterpretq_u8_u32(vandq_u32(vreinterpretq_u32_u8(x), vdupq_n_u32(0xFFFFu)));
+/* -4 times the upper half, and, where x is not more than `most`, -2 times the lower one. Halves are signed. */
+static inline uint8x16_t gated_half(uint8x16_t x, uint8x16_t most) {
+    const int32x4_t alone = vreinterpretq_s32_u32(vcgtq_s32(signed_of(x), signed_of(most)));
+    const int32x4_t upper = vshrq_n_s32(signed_of(x), 16), lower = vshrq_n_s32(vshlq_n_s32(signed_of(x), 16), 16);
+    const int32x4_t twice = vaddq_s32(vaddq_s32(upper, upper), vbicq_s32(lower, alone));
+    return vreinterpretq_u8_s32(vnegq_s32(vaddq_s32(twice, twice)));
 }
-static inline uint8x16_t upper_of(uint8x16_t x) {
-    return vreinterpretq_u8_u32(vshrq_n_u32(vreinterpretq_u32_u8(x), 16));
+static inline words gated(words x, words most) {
+    return (words){gated_half(x.low, most.low), gated_half(x.high, most.high)};
 }
-static inline words lower_half(words x) { return (words){lower_of(x.low), lower_of(x.high)}; }
-static inline words upper_half(words x) { return (words){upper_of(x.low), upper_of(x.high)}; }
 
-/* A half word a lane: x plus those at p; as whole words. */
-static inline halves no_halves(void) { return vdupq_n_u16(0); }
-static inline halves add_halves(halves x, const void *p) { return vaddq_u16(x, vld1q_u16(p)); }
-static inline words widened(halves x) {
-    return (words){vreinterpretq_u8_u32(vmovl_u16(vget_low_u16(x))), vreinterpretq_u8_u32(vmovl_u16(vget_high_u16(x)))};
+/* A byte a lane: x plus those at p; as words. */
+static inline bytes no_bytes(void) { return vdup_n_u8(0); }
+static inline bytes add_bytes(bytes x, const void *p) { return vadd_u8(x, vld1_u8(p)); }
+static inline words widened(bytes x) {
+    const uint16x8_t halves = vmovl_u8(x);
+    return (words){vreinterpretq_u8_u32(vmovl_u16(vget_low_u16(halves))),
+                   vreinterpretq_u8_u32(vmovl_u16(vget_high_u16(halves)))};
+}
+static inline uint8x16_t add_words_half(uint8x16_t x, uint8x16_t y) {
+    return vreinterpretq_u8_s32(vaddq_s32(signed_of(x), signed_of(y)));
+}
+static inline words add_words(words x, words y) {
+    return (words){add_words_half(x.low, y.low), add_words_half(x.high, y.high)};
 }
 
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; at most 64 of w. */

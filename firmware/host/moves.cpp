@@ -26,12 +26,6 @@ void copy_blocks(uint8_t *to, const uint8_t *from, uint32_t bytes) {
     for (uint32_t k = 0; k < bytes; k += 4 * ZOB_BLOCK) std::memcpy(to + k, from + k, 4 * ZOB_BLOCK);
 }
 
-uint32_t word_at(const uint8_t *p) {
-    uint32_t word;
-    std::memcpy(&word, p, 4);
-    return word;
-}
-
 // Set bits [at, at + count) of a zero row of words.
 void put_bits(uint8_t *row, uint32_t at, const uint32_t *bits, uint32_t count) {
     for (uint32_t k = 0; k < count; k += 32, at += 32) {
@@ -119,7 +113,8 @@ Action read_rows(const zob_tensor &t, uint8_t border, const Place &to, F byte_of
             if (to.bordered()) std::memset(first, border, to.image_bytes());
             for (uint32_t y = 0; y < t.height; y++) {
                 uint8_t *row = first + to.at(y, 0);
-                for (uint32_t i = 0; i < t.width * t.channels; i++) row[i] = byte_of(*x++);
+                for (uint32_t i = 0; i < t.width * t.channels; i++) row[i] = byte_of(x[i]);
+                x += t.width * t.channels;
             }
         }
     };
@@ -211,31 +206,57 @@ Action thermometer_of_pixels(const zob_op &op, const zob_tensor &in, const zob_t
     };
 }
 
-Action pool_bits(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to) {
-    const auto window = [](uint32_t at, uint32_t stride, uint32_t kernel, uint32_t pad, uint32_t size) {
-        const uint32_t begin = at * stride, end = begin + kernel - pad;
-        return std::pair<uint32_t, uint32_t>{begin > pad ? begin - pad : 0, std::min(end, size)};
-    };
-    const zob_op o = op;
+namespace {
+
+// Cells of a pool's windows, each pixel's up to its end: bytes from an image's first.
+struct Taps {
+    std::vector<uint32_t> cells, ends;
+
+    Taps(const zob_op &o, const zob_tensor &in, const zob_tensor &out, const Place &from) {
+        const auto window = [](uint32_t at, uint32_t stride, uint32_t kernel, uint32_t pad, uint32_t size) {
+            const uint32_t begin = at * stride, end = begin + kernel - pad;
+            return std::pair<uint32_t, uint32_t>{begin > pad ? begin - pad : 0, std::min(end, size)};
+        };
+        for (uint32_t oy = 0; oy < out.height; oy++) {
+            const auto [y0, y1] = window(oy, o.stride[0], o.kernel[0], o.pad[0], in.height);
+            for (uint32_t ox = 0; ox < out.width; ox++) {
+                const auto [x0, x1] = window(ox, o.stride[1], o.kernel[1], o.pad[1], in.width);
+                for (uint32_t y = y0; y < y1; y++) {
+                    for (uint32_t x = x0; x < x1; x++) cells.push_back(static_cast<uint32_t>(from.at(y, x)));
+                }
+                ends.push_back(static_cast<uint32_t>(cells.size()));
+            }
+        }
+    }
+};
+
+template <class Word>
+Action pool_words(const Taps &taps, const Place &from, const Place &to) {
     return [=](const Block &b) {
         for (size_t image = 0; image < b.images; image++) {
             const uint8_t *source = b.arena + from.offset + image * from.image_bytes();
-            uint8_t *target = b.arena + to.offset + image * to.image_bytes();
-            for (uint32_t oy = 0; oy < out.height; oy++) {
-                const auto [y0, y1] = window(oy, o.stride[0], o.kernel[0], o.pad[0], in.height);
-                for (uint32_t ox = 0; ox < out.width; ox++) {
-                    const auto [x0, x1] = window(ox, o.stride[1], o.kernel[1], o.pad[1], in.width);
-                    for (uint32_t i = 0; i < to.cell; i += 4) {
-                        uint32_t bits = 0xFFFFFFFFu;
-                        for (uint32_t y = y0; y < y1; y++) {
-                            for (uint32_t x = x0; x < x1; x++) bits &= word_at(source + from.at(y, x) + i);
-                        }
-                        std::memcpy(target + to.at(oy, ox) + i, &bits, 4);
+            const uint32_t *first = taps.cells.data();
+            for_each_cell(b, to, image, [&](uint8_t *cell, uint32_t pixel) {
+                const uint32_t *end = taps.cells.data() + taps.ends[pixel];
+                for (uint32_t i = 0; i < to.cell; i += sizeof(Word)) {
+                    Word bits = static_cast<Word>(-1), word;
+                    for (const uint32_t *tap = first; tap < end; tap++) {
+                        std::memcpy(&word, source + *tap + i, sizeof word);
+                        bits &= word;
                     }
+                    std::memcpy(cell + i, &bits, sizeof bits);
                 }
-            }
+                first = end;
+            });
         }
     };
+}
+
+}  // namespace
+
+Action pool_bits(const zob_op &op, const zob_tensor &in, const zob_tensor &out, const Place &from, const Place &to) {
+    const Taps taps(op, in, out, from);
+    return to.cell % 8 ? pool_words<uint32_t>(taps, from, to) : pool_words<uint64_t>(taps, from, to);
 }
 
 Action concat(const zob_tensor &in, const Place &from, const Place &tail, const Place &to) {

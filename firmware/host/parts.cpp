@@ -11,7 +11,6 @@ namespace zob {
 namespace {
 
 constexpr uint32_t MOST_BYTE_PRODUCTS = 32768;  // a sum; their sums stay below 2^31
-constexpr int32_t MOST_WEIGHT = 64;  // of a byte, so that two products stay below 2^15
 constexpr uint32_t MOST_HALF = 65535;  // bits of a filter that half words count
 constexpr size_t MOST_LEVEL_BYTES = 256 * 1024;  // of what levels add, so that it stays in a cache
 constexpr size_t MOST_KINDS = 4096;  // of windows over the border
@@ -88,7 +87,7 @@ const zob_op *Parts::thermometer_of(const zob_op &o) const {
     const zob_parameter &w = parameter(o.parameter);
     const uint32_t bits = w.count / w.dims[0], planes = w.dims[3] / tensor(coder->input).channels;
     const size_t rows = size_t{bits} / planes * (planes + 1);
-    const bool few = bits <= MOST_HALF && LEVEL_BYTES * planes <= MOST_HALF;
+    const bool few = planes <= MOST_BYTE;
     return few && rows * LEVEL_BYTES * (padded(w.dims[0]) / ZOB_BLOCK) <= MOST_LEVEL_BYTES ? coder : nullptr;
 }
 
@@ -185,7 +184,8 @@ bool Parts::are_twins(const zob_op &sign, const zob_op &low) const {
         if (!reads(sign.output) && !reads(low.output)) continue;
         const bool both = o.opcode == ZOB_OP_GATED_CONV && o.input == sign.output && o.other == low.output;
         if (!both || o.groups != 1) return false;
-        if (parameter(o.parameter).count / parameter(o.parameter).dims[0] > MOST_HALF) return false;
+        const zob_parameter &w = parameter(o.parameter);
+        if (w.count / w.dims[0] > MOST_HALF || w.dims[3] % 2) return false;  // sums have to be even
     }
     return true;
 }

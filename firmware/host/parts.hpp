@@ -10,6 +10,8 @@
 
 namespace zob {
 
+constexpr int32_t MOST_WEIGHT = 64;  // of a byte, so that two products stay below 2^15
+
 // Operations [begin, end) among those that are live: a pass over tiles, or one that moves data.
 struct Part {
     size_t begin, end;

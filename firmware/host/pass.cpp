@@ -1,6 +1,7 @@
 #include "pass.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "windows.hpp"
 
@@ -8,6 +9,8 @@ namespace zob {
 
 namespace {
 
+constexpr float MOST_SUM = 1 << 24;  // in whole numbers; more than any
+constexpr float LEAST_STEP = 1e-30f;  // so that products with it keep their precision
 constexpr uint32_t KEPT_BYTES = 4 * ZOB_TILE * ZOB_BLOCK;  // a tile kept for a later step
 
 uint32_t terms_of(const zob_window &w, const WindowTables &t) {
@@ -17,6 +20,29 @@ uint32_t terms_of(const zob_window &w, const WindowTables &t) {
 
 // The bits of the last word of so many channels.
 uint32_t bits_below(uint32_t channels) { return 0xFFFFFFFFu >> (31 - (channels + 31) % 32); }
+
+// Whole sums that are less than x are less than this, which is not NaN: nothing is less than NaN.
+float least_whole(float x) { return std::isnan(x) ? -INFINITY : std::ceil(x); }
+
+// Whether sums of products with bytes are floats exactly.
+bool are_exact(const zob_parameter &weight) {
+    const uint64_t greatest = weight.encoding == ZOB_ENCODING_BINARY ? 1 : MOST_WEIGHT;
+    return 255 * greatest * (weight.count / weight.dims[0]) <= 1 << 24;
+}
+
+// So many steps, rounded to a float, are the first that are not less than x.
+int32_t least_steps(float x, float step) {
+    const auto reach = [&](int32_t n) { return !(static_cast<float>(n) * step < x); };
+    int32_t n = static_cast<int32_t>(std::clamp(least_whole(x / step), -MOST_SUM, MOST_SUM));
+    while (n < MOST_SUM && !reach(n)) n++;
+    while (n > -MOST_SUM && reach(n - 1)) n--;
+    return n;
+}
+
+// The most bits that may differ where a sum, -2 times that, or one more where sums are odd, is not to be less than x.
+int32_t most_differing(float x, bool odd) {
+    return static_cast<int32_t>(std::clamp(std::floor(((odd ? 1.0f : 0.0f) - least_whole(x)) / 2), -MOST_SUM, MOST_SUM));
+}
 
 }  // namespace
 
@@ -88,6 +114,13 @@ uint32_t PassWriter::values(uint32_t index, uint32_t channels) {
     const zob_parameter &p = parts_.parameter(index);
     const size_t at = reserve(4 * size_t{padded(channels)} * (p.count / channels));
     prepare(prepare_values(p, channels, at));
+    return static_cast<uint32_t>(at);
+}
+
+// Whole numbers made of a parameter's values, one a channel; without a parameter, of zeros, which make zeros.
+uint32_t PassWriter::whole_values(uint32_t index, std::function<int32_t(float)> of) {
+    const size_t at = reserve(4 * size_t{padded(shape_.channels)});
+    if (index != ZOB_NONE) prepare(prepare_whole(parts_.parameter(index), std::move(of), at));
     return static_cast<uint32_t>(at);
 }
 
@@ -215,7 +248,7 @@ const zob_op *PassWriter::sole_reader(size_t i) const {
 
 // Two operations in one step, where that gives the same bits.
 bool PassWriter::emit_with_next(size_t i) {
-    return emit_twins(i) || emit_threshold(i);
+    return emit_twins(i) || emit_signs(i) || emit_threshold(i);
 }
 
 bool PassWriter::emit_twins(size_t i) {
@@ -227,6 +260,33 @@ bool PassWriter::emit_twins(size_t i) {
     s.low = parts_.op(i + 1).low;
     steps_.push_back(s);
     return true;
+}
+
+// A convolution whose sums are only compared, in whole numbers.
+bool PassWriter::emit_signs(size_t i) {
+    const zob_op &o = parts_.op(i), *next = sole_reader(i);
+    if (!next || o.opcode != ZOB_OP_CONV || (next->opcode != ZOB_OP_SIGN && next->opcode != ZOB_OP_THRESHOLD)) return false;
+    const zob_tensor &in = parts_.tensor(o.input);
+    const zob_parameter &weight = parts_.parameter(o.parameter);
+    if (in.kind == ZOB_KIND_BINARY && !parts_.thermometer_of(o)) {
+        const bool any_parity = weight.dims[3] % 2 && o.pad_value != 1 && window_kinds(parts_.model(), o) > 1;
+        if (any_parity) return false;
+        const bool odd = weight.count / weight.dims[0] % 2;
+        zob_tile_step s = decide(ZOB_STEP_SIGN_BITS, next->output);
+        read_bits(s, o, Bases::COUNTS);
+        s.threshold = whole_values(next->parameter, [odd](float x) { return most_differing(x, odd); });
+        steps_.push_back(s);
+        return true;
+    }
+    if (parts_.reads_bytes(o) && are_exact(weight) && step_of_sums(o) > LEAST_STEP) {
+        const float step = step_of_sums(o);
+        zob_tile_step s = decide(ZOB_STEP_SIGN_BYTES, next->output);
+        read_products(s, o);
+        s.threshold = whole_values(next->parameter, [step](float x) { return least_steps(x, step); });
+        steps_.push_back(s);
+        return true;
+    }
+    return false;
 }
 
 bool PassWriter::emit_threshold(size_t i) {
@@ -399,12 +459,15 @@ uint32_t PassWriter::add_window(const zob_op &o, const Place &from, WindowTables
     out_.tables.push_back(std::move(tables));
     WindowTables &t = out_.tables.back();
     t.groups.resize(padded(shape_.channels));
+    for (const uint16_t c : t.classes) t.borders.push_back(c * 4 * padded(shape_.channels));
+    t.borders.resize(t.borders.size() + ZOB_TILE);
     w.source = from.offset;
     w.image_bytes = from.image_bytes();
     w.step = o.stride[1] * from.cell;
     w.starts = t.starts.data();
     w.classes = t.classes.data();
     w.covers = t.covers.data();
+    w.borders = t.borders.data();
     w.offsets = t.offsets.data();
     w.groups = t.groups.data();
     w.taps = uint32_t{o.kernel[0]} * o.kernel[1];
@@ -432,13 +495,27 @@ void PassWriter::emit_real_conv(const zob_op &o) {
     if (in.kind == ZOB_KIND_INT8) steps_.push_back(scale_by(in.scale, weight.dims[0]));
 }
 
-// One window over bits, or two over two tensors of them.
 void PassWriter::emit_bit_conv(const zob_op &o) {
     const bool gated = o.opcode == ZOB_OP_GATED_CONV, twins = gated && parts_.second_of(o.input) != ZOB_NONE;
+    zob_tile_step s = step(twins ? ZOB_STEP_GATED_TWINS : gated ? ZOB_STEP_GATED_CONV : ZOB_STEP_CONV_BITS);
+    read_bits(s, o, twins ? Bases::TWINS : Bases::SUMS);
+    if (twins) {
+        // Of counts in the upper half of a word, whatever the lower one is.
+        s.threshold = whole_values(o.bias, [](float x) {
+            return std::clamp(most_differing(x, false), int32_t{INT16_MIN}, int32_t{INT16_MAX}) * 0x10000 + 0xFFFF;
+        });
+    } else if (gated) {
+        s.threshold = values(o.bias, shape_.channels);
+    }
+    steps_.push_back(s);
+}
+
+// One window over bits, or two over two tensors of them, with the weights of a convolution.
+void PassWriter::read_bits(zob_tile_step &s, const zob_op &o, Bases bases) {
+    const bool gated = o.opcode == ZOB_OP_GATED_CONV, twins = bases == Bases::TWINS;
     const zob_parameter &weight = parts_.parameter(o.parameter);
     const uint32_t slot = twins ? 32 : slot_of(parts_.model(), o);
     const uint32_t words = twins ? half_words(weight.dims[3]) : zob_words(weight.dims[3]);
-    zob_tile_step s = step(twins ? ZOB_STEP_GATED_TWINS : gated ? ZOB_STEP_GATED_CONV : ZOB_STEP_CONV_BITS);
     zob_window w{};
     w.read = read_of(parts_.model(), o);
     w.slot = slot < 32 ? slot : 0;
@@ -454,12 +531,9 @@ void PassWriter::emit_bit_conv(const zob_op &o) {
     s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * windows_.back().terms));
     s.bias = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * covers.size()));
     const uint32_t last = slot < 32 ? bits_below(weight.dims[3]) : twins && words % 2 ? 0xFFFFu : 0xFFFFFFFFu;
-    prepare(prepare_bits({weight, words, slot, twins, last, o.pad_value == 1, covers}, s.table, s.bias));
-    if (gated) s.threshold = values(o.bias, weight.dims[0]);
-    steps_.push_back(s);
+    prepare(prepare_bits({weight, words, slot, bases, last, o.pad_value == 1, covers}, s.table, s.bias));
 }
 
-// Pixels as bytes, four to a term; those side by side in a kernel's row without a gap.
 // A term is a channel of the pixels in a tap.
 void PassWriter::emit_level_conv(const zob_op &o) {
     const zob_parameter &weight = parts_.parameter(o.parameter);
@@ -474,16 +548,31 @@ void PassWriter::emit_level_conv(const zob_op &o) {
     }
     zob_tile_step s = step(ZOB_STEP_CONV_LEVELS);
     s.a_vector = LEVEL_BYTES * (weight.dims[3] / channels + 1);
+    s.terms = MOST_BYTE / (weight.dims[3] / channels);
     s.table = static_cast<uint32_t>(reserve(s.a_vector * t.offsets.size() * (padded(weight.dims[0]) / ZOB_BLOCK)));
     s.bias = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * t.covers.size()));
     const uint32_t bits = weight.dims[3];
-    const BitWeights levels{weight, zob_words(bits), 32, false, bits_below(bits), o.pad_value == 1, t.covers};
+    const BitWeights levels{weight, zob_words(bits), 32, Bases::SUMS, bits_below(bits), o.pad_value == 1, t.covers};
     prepare(prepare_levels(levels, channels, s.table, s.bias));
     s.window = add_window(o, from, std::move(t), {});
     steps_.push_back(s);
 }
 
 void PassWriter::emit_byte_conv(const zob_op &o) {
+    zob_tile_step s = step(ZOB_STEP_CONV_BYTES);
+    s.low = step_of_sums(o);
+    read_products(s, o);
+    steps_.push_back(s);
+}
+
+// What one more in the bytes, or in a sum of their products, stands for.
+float PassWriter::step_of_sums(const zob_op &o) const {
+    const zob_tensor &in = parts_.tensor(o.input);
+    return in.kind == ZOB_KIND_INT8 ? in.scale : *step_of(*pixels_->of(o.input));
+}
+
+// Pixels as bytes, four to a term; those side by side in a kernel's row without a gap.
+void PassWriter::read_products(zob_tile_step &s, const zob_op &o) {
     const zob_parameter &weight = parts_.parameter(o.parameter);
     const uint32_t channels = weight.dims[3], filters = padded(weight.dims[0]);
     const Place &from = *places_.bytes_of(static_cast<uint32_t>(&o - parts_.model().ops));
@@ -500,14 +589,10 @@ void PassWriter::emit_byte_conv(const zob_op &o) {
             }
         }
     }
-    zob_tile_step s = step(ZOB_STEP_CONV_BYTES);
-    const zob_tensor &in = parts_.tensor(o.input);
-    s.low = in.kind == ZOB_KIND_INT8 ? in.scale : *step_of(*pixels_->of(o.input));
     s.table = static_cast<uint32_t>(reserve(4 * size_t{filters} * t.offsets.size()));
     s.bias = static_cast<uint32_t>(reserve(4 * size_t{filters}));
     prepare(prepare_bytes(weight, elements, zero_of(o), s.table, s.bias));
     s.window = add_window(o, from, std::move(t), {});
-    steps_.push_back(s);
 }
 
 void PassWriter::emit_pool(const zob_op &o) {

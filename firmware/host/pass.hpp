@@ -37,6 +37,8 @@ private:
     bool emit_with_next(size_t i);
     bool emit_twins(size_t i);
     bool emit_threshold(size_t i);
+    bool emit_signs(size_t i);
+    uint32_t whole_values(uint32_t index, std::function<int32_t(float)> of);
     void emit_op(size_t i);
     void finish(size_t i, uint32_t t);
     bool emit_two_valued(const zob_op &o);
@@ -46,8 +48,11 @@ private:
     uint32_t add_window(const zob_op &o, const Place &from, WindowTables &&tables, zob_window w);
     void emit_real_conv(const zob_op &o);
     void emit_bit_conv(const zob_op &o);
+    void read_bits(zob_tile_step &s, const zob_op &o, Bases bases);
     void emit_level_conv(const zob_op &o);
     void emit_byte_conv(const zob_op &o);
+    float step_of_sums(const zob_op &o) const;
+    void read_products(zob_tile_step &s, const zob_op &o);
     void emit_pool(const zob_op &o);
     void prepare(Preparation p) { out_.stages[stage_].preparations.push_back(std::move(p)); }
 

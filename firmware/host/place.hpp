@@ -54,8 +54,9 @@ inline uint32_t cell_bytes(const zob_tensor &t) {
     return 4 * (t.kind == ZOB_KIND_BINARY ? zob_words(t.channels) : padded(t.channels));
 }
 
-// What a level adds to a block of sums.
-constexpr uint32_t LEVEL_BYTES = 2 * ZOB_BLOCK;
+// What a level adds to a block of sums, in bytes.
+constexpr uint32_t LEVEL_BYTES = ZOB_BLOCK;
+constexpr uint32_t MOST_BYTE = 255;
 
 // Of one of two planes that lie as twins.
 inline uint32_t half_words(uint32_t channels) { return (channels + 15) / 16; }

@@ -52,6 +52,7 @@ struct ProgramStage {
 struct WindowTables {
     std::vector<int32_t> starts, offsets, groups;
     std::vector<uint16_t> classes;
+    std::vector<uint32_t> borders;
     std::vector<zob_cover> covers;
 };
 

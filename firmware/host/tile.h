@@ -4,7 +4,7 @@
  * side; a pass carries every tile, one vector of channels after the other, through its steps in registers. Real tensors
  * have their channels padded to a multiple of ZOB_BLOCK floats, so that all loads and stores are of whole vectors; bits
  * lie as in docs/spec.md, within a border of zero pixels as wide as those who read them need. Two planes of bits that
- * are written and read together lie as twins: half words of 16 channels, those of the first plane below the second's.
+ * are written and read together lie as twins: half words of 16 channels, those of the first plane above the second's.
  *
  * Offsets are in bytes: `arena` of the thread's working memory, `table` and `bias` of the prepared parameters.
  */
@@ -28,8 +28,9 @@ typedef enum {
     /* Heads: compute the tile anew from what a window covers. */
     ZOB_STEP_CONV_BITS,    /* table: words; bias less twice the bits that differ, a row each border class */
     ZOB_STEP_GATED_CONV,   /* the same of two planes, this window and the next; threshold: floats */
-    ZOB_STEP_GATED_TWINS,  /* the same of two planes in one tensor of twins; table: every half word twice */
-    ZOB_STEP_CONV_LEVELS,  /* table: half words, for each term a row of what every level adds to the bits that differ */
+    ZOB_STEP_GATED_TWINS,  /* the same of two planes in one tensor of twins; table: every half word twice; bias: what the
+                              counts of both halves begin with; threshold: whole numbers, as `gated` takes them */
+    ZOB_STEP_CONV_LEVELS,  /* table: bytes, for each term a row of what every level adds to the bits that differ */
     ZOB_STEP_CONV_BYTES,   /* table: int8, four terms a word; bias, int32, plus products; times `low` */
     ZOB_STEP_CONV_REAL,    /* table: floats */
     ZOB_STEP_MAX_POOL,
@@ -51,7 +52,11 @@ typedef enum {
     ZOB_STEP_MUL_CHANNEL,  /* by a tensor of one pixel an image */
     ZOB_STEP_ADD_SELECT,   /* low where the mask is set, else high */
     ZOB_STEP_MUL_SELECT,
-    /* Masks: a set bit is -1. Those that are given `cells` are stored as well. */
+    /* Masks: a set bit is -1. Those that are given `cells` are stored as well. Of convolutions whose sums nobody else reads,
+     * in whole numbers: where the bits that differ, on top of the row that they begin with (bias), are more than
+     * `threshold`; where sums of products of bytes are less. */
+    ZOB_STEP_SIGN_BITS,
+    ZOB_STEP_SIGN_BYTES,
     ZOB_STEP_SIGN,
     ZOB_STEP_THRESHOLD,
     ZOB_STEP_LOW_BIT,
@@ -80,6 +85,7 @@ typedef struct {
     const int32_t *starts;         /* each output pixel: its window's first cell, from the image's first; may be outside */
     const uint16_t *classes;       /* each output pixel: its place in `covers` */
     const zob_cover *covers;       /* class 0 is a window wholly inside */
+    const uint32_t *borders;       /* each output pixel: its class's row of what sums begin with, in bytes from the first */
     const int32_t *offsets;        /* each term, from the window's first cell; pools, packed taps: each tap */
     uint32_t terms, terms_a_tap;
     uint32_t kernel[2];
@@ -96,6 +102,7 @@ typedef struct {
     uint32_t a_position, a_channel, a_vector; /* bytes from position to position of the pass, channel, vector of a tile;
                                                  bits: a_vector from pixel to pixel of a row;
                                                  levels: a_vector from term to term */
+    uint32_t terms;                           /* levels: how many of them bytes add up */
     float low, high;
     uint32_t window;                          /* heads: index among the pass's windows */
     const uint32_t *cells;                    /* bits: each pixel, from the image's first byte */

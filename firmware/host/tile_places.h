@@ -13,11 +13,13 @@ typedef struct {
     uint8_t *arena;
     const uint8_t *parameters;
     uint32_t first, valid;
-    uint32_t straight; /* all positions lie side by side in one row of one image */
+    uint32_t straight; /* all positions lie side by side in one row of one image: the first says where the others are */
     uint32_t image[ZOB_TILE], pixel[ZOB_TILE];
-    const uint8_t *start[ZOB_MAX_WINDOWS][ZOB_TILE]; /* where each window begins, for each window of the pass; straight:
-                                                        the first of each */
+    const uint8_t *start[ZOB_MAX_WINDOWS][ZOB_TILE]; /* where each window begins, for each window of the pass */
+    uint32_t apart[ZOB_MAX_WINDOWS];                 /* straight: bytes from each to the next; else 0 */
     uint32_t inside[ZOB_MAX_WINDOWS];                /* all of them wholly inside */
+    const uint32_t *border[ZOB_MAX_WINDOWS];         /* else: the row that each one's sums begin with, in bytes */
+    uint32_t borders[ZOB_MAX_WINDOWS][ZOB_TILE];     /* those that do not lie side by side */
     uint32_t packed[ZOB_MAX_WINDOWS][ZOB_MAX_PACKED][ZOB_TILE];
     mask masks[ZOB_MAX_MASKS][ZOB_TILE];
 } tile;
@@ -27,14 +29,7 @@ typedef uint32_t word_tile __attribute__((vector_size(4u * ZOB_TILE)));
 /* The positions from `image`, `pixel` on, in column `x`. */
 static void place_positions(tile *t, uint32_t image, uint32_t pixel, uint32_t x) {
     t->straight = t->valid == ZOB_TILE && x + ZOB_TILE <= t->pass->width;
-    if (t->straight) {
-        EACH(i) {
-            t->image[i] = image;
-            t->pixel[i] = pixel + i;
-        }
-        return;
-    }
-    for (uint32_t i = 0; i < ZOB_TILE; i++) {
+    for (uint32_t i = 0; i < (t->straight ? 1u : ZOB_TILE); i++) {
         t->image[i] = image;
         t->pixel[i] = pixel;
         if (i + 1u < t->valid && ++pixel == t->pass->pixels) {
@@ -44,28 +39,31 @@ static void place_positions(tile *t, uint32_t image, uint32_t pixel, uint32_t x)
     }
 }
 
+static inline uint32_t image_of(const tile *t, uint32_t i) { return t->image[t->straight ? 0u : i]; }
+static inline uint32_t pixel_of(const tile *t, uint32_t i) { return t->straight ? t->pixel[0] + i : t->pixel[i]; }
+
 static void place_window(tile *t, const zob_window *w, uint32_t k) {
     const uint8_t *source = t->arena + w->source;
-    uint32_t classes = 0;
-    if (t->straight) {
-        const uint16_t *own = w->classes + t->pixel[0];
-        uint64_t eight[2];
-        memcpy(eight, own, sizeof eight);
-        t->inside[k] = (eight[0] | eight[1]) == 0u;
-        t->start[k][0] = source + (size_t)t->image[0] * w->image_bytes + w->starts[t->pixel[0]];
-        return;
-    }
-    for (uint32_t i = 0; i < ZOB_TILE; i++) {
+    uint64_t pairs[ZOB_TILE / 2];
+    t->apart[k] = t->straight ? w->step : 0u;
+    t->border[k] = t->straight ? w->borders + t->pixel[0] : t->borders[k];
+    for (uint32_t i = 0; i < (t->straight ? 1u : ZOB_TILE); i++) {
         t->start[k][i] = source + (size_t)t->image[i] * w->image_bytes + w->starts[t->pixel[i]];
-        classes |= w->classes[t->pixel[i]];
+        t->borders[k][i] = w->borders[t->pixel[i]];
     }
-    t->inside[k] = classes == 0u;
+    memcpy(pairs, t->border[k], sizeof pairs);
+    t->inside[k] = (pairs[0] | pairs[1] | pairs[2] | pairs[3]) == 0u;
+}
+
+/* Where position i's window begins. */
+static inline const uint8_t *start_of(const tile *t, uint32_t k, uint32_t i) {
+    return t->straight ? t->start[k][0] + (size_t)i * t->apart[k] : t->start[k][i];
 }
 
 #define INLINED static inline __attribute__((always_inline))
 
 /* One tap of all positions, from cells of one word. */
-INLINED word_tile tap_of(const tile *t, const zob_window *w, uint32_t k, int32_t at, int side_by_side) {
+INLINED word_tile tap_of(const tile *t, uint32_t k, int32_t at, int side_by_side) {
     word_tile x;
     if (side_by_side) {
         memcpy(&x, t->start[k][0] + at, sizeof x);
@@ -73,7 +71,7 @@ INLINED word_tile tap_of(const tile *t, const zob_window *w, uint32_t k, int32_t
     }
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
         uint32_t word;
-        memcpy(&word, (t->straight ? t->start[k][0] + (size_t)i * w->step : t->start[k][i]) + at, 4);
+        memcpy(&word, start_of(t, k, i) + at, 4);
         x[i] = word;
     }
     return x;
@@ -82,9 +80,9 @@ INLINED word_tile tap_of(const tile *t, const zob_window *w, uint32_t k, int32_t
 INLINED void pack_taps(tile *t, const zob_window *w, uint32_t k, int side_by_side) {
     const int32_t *tap = w->offsets, *end = tap + w->taps;
     for (uint32_t term = 0; term < w->terms; term++) {
-        word_tile packed = tap_of(t, w, k, *tap++, side_by_side);
+        word_tile packed = tap_of(t, k, *tap++, side_by_side);
         for (uint32_t at = w->slot; at < 32u && tap < end; at += w->slot) {
-            packed |= tap_of(t, w, k, *tap++, side_by_side) << at;
+            packed |= tap_of(t, k, *tap++, side_by_side) << at;
         }
         memcpy(t->packed[k][term], &packed, sizeof packed);
     }
@@ -92,51 +90,39 @@ INLINED void pack_taps(tile *t, const zob_window *w, uint32_t k, int side_by_sid
 
 /* Read a window's taps into words that each hold several. */
 static void pack_window(tile *t, const zob_window *w, uint32_t k) {
-    if (t->straight && w->step == 4u) {
+    if (t->apart[k] == 4u) {
         pack_taps(t, w, k, 1);
     } else {
         pack_taps(t, w, k, 0);
     }
 }
 
-/* Where a tile's windows begin, for loops over their terms. Those of a straight tile lie a step apart: x86 addresses reach
- * all of them from one pointer with these multiples, if the compiler is kept from working out others. */
-typedef struct {
-    const uint8_t *const *start;
-    size_t step, step3, step5, step7;
-} view;
-
-static inline view view_of(const tile *t, const zob_window *w, uint32_t window) {
-    const size_t step = w->step;
-    view v = {t->start[window], step, 3u * step, 5u * step, 7u * step};
-    __asm__("" : "+r"(v.step), "+r"(v.step3), "+r"(v.step5), "+r"(v.step7));
-    return v;
+/* Position i's window, `at` bytes on, where windows begin at `start`: `apart` bytes from each other, or anywhere for 0. */
+INLINED const uint8_t *spot(const uint8_t *const *start, uint32_t apart, uint32_t i, ptrdiff_t at) {
+    return apart ? start[0] + (at + (ptrdiff_t)(i * apart)) : start[i] + at;
 }
 
-/* Position i's window, `at` bytes on. */
-INLINED const uint8_t *spot(const view *v, int straight, uint32_t i, ptrdiff_t at) {
-    const uint8_t *p = v->start[straight ? 0u : i] + at;
-    if (!straight) return p;
-    switch (i) {
-    case 3:
-        return p + v->step3;
-    case 5:
-        return p + v->step5;
-    case 6:
-        return p + 2u * v->step3;
-    case 7:
-        return p + v->step7;
-    default:
-        return p + i * v->step;
+/* Loops compiled for windows the usual bytes apart, so that one pointer reaches a whole tile, and for any others. */
+#define FOR_BITS(t, window, call, ...)                                                                                 \
+    switch ((t)->apart[window]) {                                                                                      \
+    case 4: call((t)->start[window], __VA_ARGS__, 4); break;                                                           \
+    case 8: call((t)->start[window], __VA_ARGS__, 8); break;                                                           \
+    case 16: call((t)->start[window], __VA_ARGS__, 16); break;                                                         \
+    case 32: call((t)->start[window], __VA_ARGS__, 32); break;                                                         \
+    default: FOR_ANY(t, window, call, __VA_ARGS__); break;                                                             \
     }
-}
-
-/* A loop compiled for both kinds of tiles. */
-#define FOR_TILE(t, call, ...) ((t)->straight ? call(__VA_ARGS__, 1) : call(__VA_ARGS__, 0))
-
-static const uint8_t *start_of(const tile *t, const zob_window *w, uint32_t window, uint32_t i) {
-    return t->straight ? t->start[window][0] + (size_t)i * w->step : t->start[window][i];
-}
+#define FOR_STEP(t, window, step, call, ...)                                                                           \
+    if ((t)->apart[window] == (step)) {                                                                                \
+        call((t)->start[window], __VA_ARGS__, step);                                                                   \
+    } else {                                                                                                           \
+        FOR_ANY(t, window, call, __VA_ARGS__);                                                                         \
+    }
+#define FOR_ANY(t, window, call, ...)                                                                                  \
+    do {                                                                                                               \
+        const uint8_t *starts[ZOB_TILE];                                                                               \
+        EACH(at) starts[at] = start_of(t, window, at);                                                                 \
+        call(starts, __VA_ARGS__, 0);                                                                                  \
+    } while (0)
 
 /* The first vector of a tile of a real tensor, or of one kept; the next lies a_vector further. */
 static inline uint8_t *vector_at(const tile *t, const zob_tile_step *s, uint32_t channel) {
@@ -144,7 +130,7 @@ static inline uint8_t *vector_at(const tile *t, const zob_tile_step *s, uint32_t
 }
 
 static inline uint8_t *cell_at(const tile *t, const zob_tile_step *s, uint32_t channel, uint32_t i) {
-    return t->arena + s->arena + (size_t)t->image[i] * s->image_bytes + s->cells[t->pixel[i]] + channel / 8u;
+    return t->arena + s->arena + (size_t)image_of(t, i) * s->image_bytes + s->cells[pixel_of(t, i)] + channel / 8u;
 }
 
 /* The weights of one vector of filters: a block's vectors lie term after term. */

@@ -1,33 +1,32 @@
 /* What a tile's windows come to: differing bits, levels, products, greatest elements and means. */
 #include "tile_places.h"
 
-/* Differing bits of a tile's windows and one vector of filters, of terms up to `end`; of `twins` those of both planes, each
- * in its half. */
-INLINED void count_terms(words *count, const view *x, const int32_t *offsets, const int32_t *end, const uint8_t *weights,
-                         int32_t group, int twins, int straight) {
-    EACH(i) count[i] = no_words();
+/* To each count the differing bits of a tile's windows and one vector of filters, of terms up to `end`; of `twins` those of
+ * both planes, each in its half. */
+INLINED void count_terms(words *count, const uint8_t *const *x, const int32_t *offsets, const int32_t *end,
+                         const uint8_t *weights, int twins, uint32_t apart) {
     for (; offsets < end; offsets++, weights += NEXT_WEIGHTS) {
         const words filter = load_words(weights);
-        const ptrdiff_t at = *offsets + group;
+        const ptrdiff_t at = *offsets;
         if (twins) {
-            EACH(i) count[i] = count_twins(count[i], all_words(spot(x, straight, i, at)), filter);
+            EACH(i) count[i] = count_twins(count[i], all_words(spot(x, apart, i, at)), filter);
         } else {
-            EACH(i) count[i] = count_differing(count[i], all_words(spot(x, straight, i, at)), filter);
+            EACH(i) count[i] = count_differing(count[i], all_words(spot(x, apart, i, at)), filter);
         }
     }
 }
 
-INLINED void count_any(words *sum, view x, const zob_window *w, const uint8_t *weights, int32_t group, int twins,
-                       int straight) {
+INLINED void count_any(words *sum, const uint8_t *const *x, const zob_window *w, const uint8_t *weights, int twins,
+                       uint32_t apart) {
     const int32_t *offsets = w->offsets, *const end = offsets + w->terms;
 #if SETTLE_EVERY == 0
-    count_terms(sum, &x, offsets, end, weights, group, twins, straight);
+    count_terms(sum, x, offsets, end, weights, twins, apart);
 #else
-    EACH(i) sum[i] = no_words();
     for (; offsets < end; offsets += SETTLE_EVERY, weights += SETTLE_EVERY * NEXT_WEIGHTS) {
         words count[ZOB_TILE];
+        EACH(i) count[i] = no_words();
         const int32_t *some = end - offsets < SETTLE_EVERY ? end : offsets + SETTLE_EVERY;
-        count_terms(count, &x, offsets, some, weights, group, twins, straight);
+        count_terms(count, x, offsets, some, weights, twins, apart);
         if (twins) {
             EACH(i) sum[i] = settle_twins(sum[i], count[i]);
         } else {
@@ -37,12 +36,15 @@ INLINED void count_any(words *sum, view x, const zob_window *w, const uint8_t *w
 #endif
 }
 
-INLINED void count_tile(words *sum, view x, const zob_window *w, const uint8_t *weights, int32_t group, int straight) {
-    count_any(sum, x, w, weights, group, 0, straight);
+INLINED void count_tile(const uint8_t *const *x, words *sum, const zob_window *w, const uint8_t *weights, int32_t group,
+                        uint32_t apart) {
+    const uint8_t *start[ZOB_TILE];
+    EACH(i) start[i] = x[i] + group;
+    count_any(sum, start, w, weights, 0, apart);
 }
 
-INLINED void count_pairs(words *sum, view x, const zob_window *w, const uint8_t *weights, int straight) {
-    count_any(sum, x, w, weights, 0, 1, straight);
+INLINED void count_pairs(const uint8_t *const *x, words *sum, const zob_window *w, const uint8_t *weights, uint32_t apart) {
+    count_any(sum, x, w, weights, 1, apart);
 }
 
 /* The same of packed taps; they are few. */
@@ -53,15 +55,14 @@ INLINED void count_packed(words *sum, const uint32_t (*packed)[ZOB_TILE], const 
         const words filter = load_words(weights);
         EACH(i) count[i] = count_differing(count[i], all_words((const uint8_t *)&packed[k][i]), filter);
     }
-    EACH(i) sum[i] = settle(no_words(), count[i]);
+    EACH(i) sum[i] = settle(sum[i], count[i]);
 }
 
 OUTLINED void count_scattered(words *sum, const tile *t, uint32_t window, const uint8_t *weights, uint32_t channel) {
     const zob_window *w = &t->pass->windows[window];
     const int32_t *groups = w->groups + channel;
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
-        const uint8_t *start = start_of(t, w, window, i);
-        sum[i] = no_words();
+        const uint8_t *start = start_of(t, window, i);
         for (uint32_t k = 0; k < w->terms; k++) {
             const words filter = load_words(weights + (size_t)k * NEXT_WEIGHTS);
             sum[i] = settle(sum[i], count_differing(no_words(), scattered(start + w->offsets[k], groups), filter));
@@ -69,24 +70,24 @@ OUTLINED void count_scattered(words *sum, const tile *t, uint32_t window, const 
     }
 }
 
-/* What sums begin with, of position i of a tile that is not wholly inside. */
-INLINED reals base_at(const tile *t, const zob_window *w, const uint8_t *base, uint32_t i) {
-    const size_t row = (t->pass->channels + ZOB_BLOCK - 1u) / ZOB_BLOCK * ZOB_BLOCK * 4u;
-    return load(base + w->classes[t->pixel[i]] * row);
-}
-
-/* Thermometer codes: a level says all about the bits of a term, so what differs is looked up. Levels of a tile mostly lie
- * side by side: two bytes apart. */
-INLINED void add_levels(halves *count, view x, const zob_window *w, const uint8_t *rows, uint32_t a_term, int straight,
-                        int side_by_side) {
-    EACH(i) count[i] = no_halves();
-    for (uint32_t k = 0; k < w->terms; k++, rows += a_term) {
-        const ptrdiff_t at = w->offsets[k];
-        EACH(i) {
-            uint16_t level;
-            memcpy(&level, side_by_side ? x.start[0] + at + 2u * i : spot(&x, straight, i, at), 2);
-            count[i] = add_halves(count[i], rows + level);
+/* Thermometer codes: a level says all about the bits of a term, so what differs is looked up, and added up in bytes while
+ * these hold it. Levels of a tile mostly lie side by side: two bytes apart. */
+INLINED void add_levels(const uint8_t *const *x, words *sum, const zob_window *w, const zob_tile_step *s, const uint8_t *rows,
+                        uint32_t apart) {
+    const int32_t *offsets = w->offsets, *const end = offsets + w->terms;
+    EACH(i) sum[i] = no_words();
+    while (offsets < end) {
+        bytes count[ZOB_TILE];
+        EACH(i) count[i] = no_bytes();
+        for (const int32_t *some = end - offsets < (ptrdiff_t)s->terms ? end : offsets + s->terms; offsets < some; offsets++) {
+            EACH(i) {
+                uint16_t level;
+                memcpy(&level, spot(x, apart, i, *offsets), 2);
+                count[i] = add_bytes(count[i], rows + level);
+            }
+            rows += s->a_vector;
         }
+        EACH(i) sum[i] = add_words(sum[i], widened(count[i]));
     }
 }
 
@@ -94,51 +95,46 @@ INLINED void sum_levels(reals *sum, const tile *t, const zob_tile_step *s, uint3
     const zob_window *w = &t->pass->windows[s->window];
     const uint8_t *base = t->parameters + s->bias + 4u * (size_t)channel;
     const size_t block = channel / ZOB_BLOCK, lane = channel % ZOB_BLOCK;
-    const uint8_t *rows = t->parameters + s->table + block * w->terms * s->a_vector + 2u * lane;
-    const view x = view_of(t, w, s->window);
-    halves count[ZOB_TILE];
-    if (!t->straight) {
-        add_levels(count, x, w, rows, s->a_vector, 0, 0);
-    } else if (w->step != 2u) {
-        add_levels(count, x, w, rows, s->a_vector, 1, 0);
-    } else {
-        add_levels(count, x, w, rows, s->a_vector, 1, 1);
-    }
+    const uint8_t *rows = t->parameters + s->table + block * w->terms * s->a_vector + lane;
+    words count[ZOB_TILE];
+    FOR_STEP(t, s->window, 2, add_levels, count, w, s, rows);
     if (t->inside[s->window]) {
         const reals one = load(base);
-        EACH(i) sum[i] = less_twice(one, widened(count[i]));
+        EACH(i) sum[i] = less_twice(one, count[i]);
     } else {
-        EACH(i) sum[i] = less_twice(base_at(t, w, base, i), widened(count[i]));
+        EACH(i) sum[i] = less_twice(load(base + t->border[s->window][i]), count[i]);
     }
 }
 
-INLINED void sum_bytes(words *sum, view x, const zob_window *w, const uint8_t *weights, int straight) {
+INLINED void sum_bytes(const uint8_t *const *x, words *sum, const zob_window *w, const uint8_t *weights, uint32_t apart) {
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const words filter = load_words(weights);
         const ptrdiff_t at = w->offsets[k];
-        EACH(i) sum[i] = add_byte_products(sum[i], all_words(spot(&x, straight, i, at)), filter);
+        EACH(i) sum[i] = add_byte_products(sum[i], all_words(spot(x, apart, i, at)), filter);
     }
 }
 
 /* acc + x * w, term after term, of windows wholly inside. */
-INLINED void sum_reals(reals *sum, view x, const zob_window *w, const uint8_t *weights, int32_t group, int straight) {
+INLINED void sum_reals(const uint8_t *const *x, reals *sum, const zob_window *w, const uint8_t *weights, int32_t group,
+                      uint32_t apart) {
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const reals filter = load(weights);
         const ptrdiff_t at = w->offsets[k] + group;
         EACH(i) {
             float one;
-            memcpy(&one, spot(&x, straight, i, at), 4);
+            memcpy(&one, spot(x, apart, i, at), 4);
             sum[i] = add(sum[i], multiply(all(one), filter));
         }
     }
 }
 
 /* The same where every filter has a channel of its own. */
-INLINED void sum_own(reals *sum, view x, const zob_window *w, const uint8_t *weights, uint32_t channel, int straight) {
+INLINED void sum_own(const uint8_t *const *x, reals *sum, const zob_window *w, const uint8_t *weights, uint32_t channel,
+                    uint32_t apart) {
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const reals filter = load(weights);
         const ptrdiff_t at = w->offsets[k] + 4 * (ptrdiff_t)channel;
-        EACH(i) sum[i] = add(sum[i], multiply(load(spot(&x, straight, i, at)), filter));
+        EACH(i) sum[i] = add(sum[i], multiply(load(spot(x, apart, i, at)), filter));
     }
 }
 
@@ -164,8 +160,8 @@ static reals sum_any(const uint8_t *start, const zob_window *w, zob_cover cover,
 
 OUTLINED void conv_any(reals *sum, const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
-        const zob_cover cover = w->covers[w->classes[t->pixel[i]]];
-        const uint8_t *start = start_of(t, w, s->window, i);
+        const zob_cover cover = w->covers[w->classes[pixel_of(t, i)]];
+        const uint8_t *start = start_of(t, s->window, i);
         sum[i] = sum_any(start, w, cover, weights_at(t, s, w, channel), w->groups + channel, channel);
     }
 }
@@ -173,8 +169,8 @@ OUTLINED void conv_any(reals *sum, const tile *t, const zob_tile_step *s, const 
 /* The greatest elements of windows that reach over the border, or the means. */
 OUTLINED void pool_any(reals *result, const tile *t, const zob_tile_step *s, const zob_window *w, uint32_t channel) {
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
-        const zob_cover cover = w->covers[w->classes[t->pixel[i]]];
-        const uint8_t *start = start_of(t, w, s->window, i) + 4u * (size_t)channel;
+        const zob_cover cover = w->covers[w->classes[pixel_of(t, i)]];
+        const uint8_t *start = start_of(t, s->window, i) + 4u * (size_t)channel;
         const uint32_t taps = (cover.bottom - cover.top) * (cover.right - cover.left);
         reals best = load(start + w->offsets[cover.top * w->kernel[1] + cover.left]), sum = all(0.0f);
         for (uint32_t ky = cover.top; ky < cover.bottom; ky++) {
@@ -188,21 +184,21 @@ OUTLINED void pool_any(reals *result, const tile *t, const zob_tile_step *s, con
     }
 }
 
-INLINED void find_greatest(reals *best, view x, const zob_window *w, uint32_t channel, int straight) {
+INLINED void find_greatest(const uint8_t *const *x, reals *best, const zob_window *w, uint32_t channel, uint32_t apart) {
     const ptrdiff_t first = w->offsets[0] + 4 * (ptrdiff_t)channel;
-    EACH(i) best[i] = load(spot(&x, straight, i, first));
+    EACH(i) best[i] = load(spot(x, apart, i, first));
     for (uint32_t k = 1; k < w->terms; k++) {
         const ptrdiff_t at = w->offsets[k] + 4 * (ptrdiff_t)channel;
-        EACH(i) best[i] = greater_or(load(spot(&x, straight, i, at)), best[i]);
+        EACH(i) best[i] = greater_or(load(spot(x, apart, i, at)), best[i]);
     }
 }
 
-INLINED void find_means(reals *mean, view x, const zob_window *w, uint32_t channel, int straight) {
+INLINED void find_means(const uint8_t *const *x, reals *mean, const zob_window *w, uint32_t channel, uint32_t apart) {
     const reals terms = all((float)w->terms);
     EACH(i) mean[i] = all(0.0f);
     for (uint32_t k = 0; k < w->terms; k++) {
         const ptrdiff_t at = w->offsets[k] + 4 * (ptrdiff_t)channel;
-        EACH(i) mean[i] = add(mean[i], load(spot(&x, straight, i, at)));
+        EACH(i) mean[i] = add(mean[i], load(spot(x, apart, i, at)));
     }
     EACH(i) mean[i] = divide(mean[i], terms);
 }

@@ -1,6 +1,7 @@
 #include "weights.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "records.hpp"
 
@@ -45,8 +46,19 @@ struct SetBits {
     }
 };
 
-// What the sums of filter `o` begin with, for each way a window lies over the border.
-void write_bases(const BitWeights &w, uint32_t o, const SetBits &bits, float *base) {
+// What a filter's counts begin with, or its sums.
+void write_base(Bases bases, int32_t sum, uint8_t *to) {
+    const float real = static_cast<float>(sum);
+    const uint32_t count = static_cast<uint32_t>(-(sum >> 1)), twins = (count & 0xFFFFu) * 0x10001u;
+    if (bases == Bases::SUMS) {
+        std::memcpy(to, &real, 4);
+    } else {
+        std::memcpy(to, bases == Bases::COUNTS ? &count : &twins, 4);
+    }
+}
+
+// That of filter `o`, for each way a window lies over the border.
+void write_bases(const BitWeights &w, uint32_t o, const SetBits &bits, uint8_t *base) {
     const int32_t channels = static_cast<int32_t>(w.weight.dims[3]);
     for (const zob_cover &cover : w.covers) {
         int32_t sum = 0;
@@ -55,8 +67,8 @@ void write_bases(const BitWeights &w, uint32_t o, const SetBits &bits, float *ba
             const bool inside = y >= cover.top && y < cover.bottom && x >= cover.left && x < cover.right;
             sum += inside || w.read_outside ? channels - 2 * bits.filling[tap] : 2 * bits.read[tap];
         }
-        base[o] = static_cast<float>(sum);
-        base += padded(w.weight.dims[0]);
+        write_base(w.bases, sum, base + 4 * o);
+        base += 4 * padded(w.weight.dims[0]);
     }
 }
 
@@ -79,6 +91,15 @@ Preparation prepare_negated(const zob_parameter &p, size_t at) {
         float *out = view<float>(parameters, at);
         zob_decode(&p, image, 0, p.count, out);
         for (uint32_t i = 0; i < p.count; i++) out[i] = -out[i];
+    };
+    return {p.offset, parameter_bytes(p), {table_of(at, 1, p.count)}, fill};
+}
+
+Preparation prepare_whole(const zob_parameter &p, std::function<int32_t(float)> of, size_t at) {
+    const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
+        std::vector<float> values(p.count);
+        zob_decode(&p, image, 0, p.count, values.data());
+        std::transform(values.begin(), values.end(), view<int32_t>(parameters, at), of);
     };
     return {p.offset, parameter_bytes(p), {table_of(at, 1, p.count)}, fill};
 }
@@ -131,14 +152,14 @@ Preparation prepare_bits(const BitWeights &w, size_t at, size_t base) {
         const uint32_t *row = reinterpret_cast<const uint32_t *>(image + w.weight.offset);
         std::vector<uint32_t> packed(terms);
         for (uint32_t o = 0; o < filters; o++) {
-            write_bases(w, o, SetBits(w, row), view<float>(parameters, base));
+            write_bases(w, o, SetBits(w, row), parameters + base);
             std::fill(packed.begin(), packed.end(), 0u);
             for (uint32_t tap = 0; tap < taps; tap++) {
                 for (uint32_t j = 0; j < row_words; j++) {
                     const uint32_t word = *row++;
                     if (w.slot < 32) {
                         packed[tap / a_word] |= (word & w.last) << (tap % a_word * w.slot);
-                    } else if (w.twins) {
+                    } else if (w.bases == Bases::TWINS) {
                         packed[tap * w.words + 2 * j] = (word & 0xFFFFu) * 0x10001u;
                         if (2 * j + 1 < w.words) packed[tap * w.words + 2 * j + 1] = (word >> 16) * 0x10001u;
                     } else {
@@ -160,19 +181,19 @@ Preparation prepare_levels(const BitWeights &w, uint32_t pixel_channels, size_t 
     const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
         const uint32_t *row = reinterpret_cast<const uint32_t *>(image + w.weight.offset);
         for (uint32_t o = 0; o < filters; o++, row += taps * row_words) {
-            write_bases(w, o, SetBits(w, row), view<float>(parameters, base));
+            write_bases(w, o, SetBits(w, row), parameters + base);
             const size_t block = o / ZOB_BLOCK * terms * (planes + 1) * ZOB_BLOCK;
-            uint16_t *out = view<uint16_t>(parameters, at) + block + o % ZOB_BLOCK;
+            uint8_t *out = parameters + at + block + o % ZOB_BLOCK;
             for (uint32_t k = 0; k < terms; k++, out += (planes + 1) * ZOB_BLOCK) {
                 const uint32_t *tap = row + k / pixel_channels * row_words, first = k % pixel_channels * planes;
                 const auto bit = [&](uint32_t plane) { return tap[(first + plane) / 32] >> (first + plane) % 32 & 1u; };
                 // A level's planes are +1, zero bits, below it. At the top one all are; each level down one more is -1.
                 uint32_t differing = 0;
                 for (uint32_t p = 0; p < planes; p++) differing += bit(p);
-                out[planes * ZOB_BLOCK] = static_cast<uint16_t>(differing);
+                out[planes * ZOB_BLOCK] = static_cast<uint8_t>(differing);
                 for (uint32_t level = planes; level-- > 0;) {
                     differing += 1u - 2u * bit(level);
-                    out[level * ZOB_BLOCK] = static_cast<uint16_t>(differing);
+                    out[level * ZOB_BLOCK] = static_cast<uint8_t>(differing);
                 }
             }
         }

@@ -12,6 +12,8 @@ namespace zob {
 // Values a channel at `at`; a parameter of one value an element has a row of channels each pixel.
 Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at);
 Preparation prepare_negated(const zob_parameter &p, size_t at);
+// Whole numbers that a function makes of each value.
+Preparation prepare_whole(const zob_parameter &p, std::function<int32_t(float)> of, size_t at);
 Preparation prepare_constant(float value, uint32_t channels, size_t at);
 
 // Real weights of a convolution, term after term.
@@ -22,22 +24,25 @@ Preparation prepare_reals(const zob_parameter &weight, size_t at);
 Preparation prepare_bytes(const zob_parameter &weight, const std::vector<int32_t> &elements, int32_t zero, size_t at,
                           size_t base);
 
-// Binary weights over bits. With `slot` below 32 taps are packed, several to a word of `slot` bits each; for `twins` every
-// half word is there twice. At `base` goes
-// a row of initial values for each way a window lies over the border: the number of products, plus twice the bits
-// counted outside where nothing is to be read there.
+// Where the sums of a window over bits begin: as floats, at the number of products, plus twice the bits counted outside
+// where nothing is to be read there. Counts of differing bits begin at minus half of that, rounded up: sums are -2 times
+// them, and one more where they are odd. Twins do so in both halves of a word.
+enum class Bases { SUMS, COUNTS, TWINS };
+
+// Binary weights over bits. With `slot` below 32 taps are packed, several to a word of `slot` bits each; for twins every
+// half word is there twice. At `base` goes a row of initial values for each way a window lies over the border.
 struct BitWeights {
     zob_parameter weight;
     uint32_t words;  // of a tap and group; half words of twins
     uint32_t slot;
-    bool twins;
+    Bases bases;
     uint32_t last;   // the bits of a tap's last word that kernels read
     bool read_outside;
     std::vector<zob_cover> covers;
 };
 Preparation prepare_bits(const BitWeights &w, size_t at, size_t base);
 
-// The same over thermometer codes of `pixel_channels` channels: a half word a filter for each level of each term, the
+// The same over thermometer codes of `pixel_channels` channels: a byte a filter for each level of each term, the
 // bits that differ.
 Preparation prepare_levels(const BitWeights &w, uint32_t pixel_channels, size_t at, size_t base);
 

@@ -116,6 +116,38 @@ def test_convolutions_of_codes(seed, size, channels, kernel, same, weight, zero_
 @examples
 @given(
     seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(3, 12), st.integers(3, 19)),
+    channels=st.tuples(CHANNELS, CHANNELS),
+    stride=st.integers(1, 2),
+    padding=st.sampled_from(["valid", "same"]),
+    pad_value=st.integers(0, 1),
+    over=st.sampled_from(["bits", "pixels", "codes"]),
+    weight=st.sampled_from(["binary", 2, 6]),
+    threshold=st.sampled_from(["zero", "whole", "any"]),
+)
+def test_signs_of_sums(seed, size, channels, stride, padding, pad_value, over, weight, threshold) -> None:
+    """Sums that are only compared: with zero, with numbers that many equal, with any floats."""
+    inputs, filters = channels
+    step = float(np.float32(0.01))  # products with it are rounded
+    coded = Quantization(step, -7) if over == "codes" else None
+    pixels = {"bits": Pixels(1 / 255, -0.5), "pixels": Pixels(0.5, -64.0), "codes": Pixels(step, -121 * step)}[over]
+    a = Author((*size, inputs), seed, pixels, coded)
+    if over == "bits":
+        a.sign()
+    a.conv(filters, 3, stride, padding, pad_value if over == "bits" else 0, weight if over == "codes" else "binary")
+    if threshold == "zero":
+        a.sign()
+    elif threshold == "whole":
+        a.threshold(spread=1.0 if over == "codes" else 4.0)
+    else:
+        extremes = np.array([np.inf, -np.inf, 3e38, -3e38, 1e-40, 0.5, -0.5, 0.25], np.float32)
+        a.threshold(values=a.rng.choice(extremes, filters))
+    check(a.unpack().network())
+
+
+@examples
+@given(
+    seed=st.integers(0, 2**31),
     size=st.tuples(st.integers(1, 19), st.integers(1, 19)),
     channels=CHANNELS,
     window=st.tuples(st.integers(1, 3), st.integers(1, 3)),
