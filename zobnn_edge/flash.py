@@ -210,10 +210,11 @@ def _pyocd_probe(probe: str | None) -> Any:
     fitting = [p for name, p in named.items() if probe is None or probe.lower() in name.lower()]
     if len(fitting) == 1:
         return fitting[0]
-    those = ", ".join(named) or "none"
+    those = ", ".join(named)
     if fitting:
         raise InputError(f"{len(fitting)} debug probes fit; name one by --probe: {those}")
-    raise InputError(f"no debug probe{f' called {probe}' if probe else ''} found; is it plugged in? There are: {those}")
+    there_are = f" There are: {those}" if named else ""
+    raise InputError(f"no debug probe{f' called {probe}' if probe else ''} found; is it plugged in?{there_are}")
 
 
 # Asking the firmware itself.
@@ -224,7 +225,8 @@ def _hello(firmware: FirmwareFile, board: Board, port: str, probe: str | None) -
         device = ports.find(board.name, probe).device if port == ports.AUTO else port
         _ask(SerialTransport(device, board.baud), f"serial:{device}", firmware, board)
 
-    return Step(f"ask the firmware on serial port {port} what it is", ask)
+    place = "the board's own serial port" if port == ports.AUTO else f"serial port {port}"
+    return Step(f"ask the firmware on {place} what it is", ask)
 
 
 def _restart(firmware: FirmwareFile, board: Board) -> Step:

@@ -315,6 +315,8 @@ def test_nobody_there_and_no_firmware_are_one_clear_line(model: Model, own: Path
     (tmp_path / "x.elf").write_text("no ELF")
     with pytest.raises(InputError, match=r"x\.elf: not an ELF file"):
         open_target(f"gdb:127.0.0.1:{port},{tmp_path / 'x.elf'}", model)
+    with pytest.raises(InputError, match=r"which firmware runs there\? gdb:localhost:3333,FW\.elf says so"):
+        open_target("gdb:localhost:3333", model)
     with pytest.raises(InputError, match="there is no board nosuch"):
         open_target("gdb:nosuch", model)
 

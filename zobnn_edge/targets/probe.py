@@ -94,6 +94,8 @@ class ProbeTarget(Target):
         """Bring the firmware to its call of the engine; what was put with `put_inputs` stays."""
         self.close()
         address, comma, file = self._place.partition(",")
+        if ":" in address and not file:
+            raise InputError(f"{self._name}: which firmware runs there? gdb:{address},FW.elf says so")
         elf = Path(file) if comma else built(model, self._place)
         data = read_bytes(elf)
         self._symbols = symbols(elf)
