@@ -62,10 +62,14 @@ KERNELS = {
     "protected": 64,
     "codes": 128,
     "coded_limits": 256,
+    "codes_4": 512,
+    "codes_8": 1024,
+    "codes_12": 2048,
+    "codes_16": 4096,
 }
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
 bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");
-plain codes; and those of thresholds of sums of bits."""
+plain codes; those of thresholds of sums of bits; and plain codes of so many bits, which are unpacked by eights."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED = 1
 

@@ -353,6 +353,8 @@ def needs(data: bytes) -> tuple[int, int]:
     coded = [p["encoding"] == fmt.ENCODINGS["uniform"] and not (p["protection"] or p["scales"]) for p in records]
     if any(coded):
         kernels.add("codes")
+    by_eights = {f"codes_{p['bits']}" for p, is_coded in zip(records, coded, strict=True) if is_coded}
+    kernels |= by_eights & set(fmt.KERNELS)
     limits = {fmt.OPCODES["threshold"]: "parameter", fmt.OPCODES["gated_conv"]: "bias"}
     for op in _op_records(data):
         ops |= 1 << op["opcode"]
