@@ -47,6 +47,7 @@ class Core:
         self._registers: list[int] | None = None
         self._control = self._catches = self._reasons = self._data = 0
         self._was_reset = False
+        self.resets = 0
         self._comparators = [0] * _COMPARATORS
         self._breakpoints: set[int] = set()
 
@@ -181,6 +182,7 @@ class Core:
         if self._running:
             self._stub.stop()
         self._running, self._registers, self._was_reset = False, None, True
+        self.resets += 1
         self._stub.reset()
         if self._catches & 1:
             self._reasons |= _VECTOR_CATCH

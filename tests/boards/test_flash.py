@@ -420,6 +420,12 @@ def test_pyocd_writes_reads_back_and_resets(probe: str, pyocd: SimpleNamespace, 
     do(flash.steps(firmware_of(NUCLEO, model), board(NUCLEO), "pyocd"))
 
 
+def test_pyocd_resets_and_does_nothing_else(pyocd: SimpleNamespace) -> None:
+    do([flash.reset(board(NUCLEO), "0671")])
+    assert pyocd.opened == [(pyocd.probes[0], "stm32f446retx")]
+    assert (pyocd.chip.reset_count, pyocd.chip.memory) == (1, {})
+
+
 def test_pyocd_does_not_start_what_is_not_verified(pyocd: SimpleNamespace, model: Model) -> None:
     pyocd.chip.damage = 0x08000123
     with pytest.raises(ToolError, match="verifying failed: flash differs from 0x08000123 on"):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from converters.c_header import c_header
 from tests.boards.conftest import MAIN
 from tests.boards.debug_port import Core, DebugPort, bitbang, remote_probe
 from tests.networks import thresholds
-from zobnn_edge.boards import CORES, board, firmware_folder
+from zobnn_edge import flash
+from zobnn_edge.boards import CORES, Probe, board, firmware_folder
 from zobnn_edge.campaign.bench import failure
 from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.errors import InputError, TargetError
@@ -157,12 +159,16 @@ def served(tool: str, port: DebugPort) -> Iterator[str]:
 
 
 def _openocd(port: DebugPort, listening: int) -> list[str]:
-    commands = f"""
+    ports = f"gdb_port {listening}; telnet_port disabled; tcl_port disabled; gdb_report_data_abort enable"
+    return ["-c", ports, "-c", _configuration(port)]
+
+
+def _configuration(port: DebugPort) -> str:
+    """Adapter and part, as OpenOCD's files have them."""
+    return f"""
         adapter driver remote_bitbang; remote_bitbang host 127.0.0.1; remote_bitbang port {bitbang(port)}
-        gdb_port {listening}; telnet_port disabled; tcl_port disabled; gdb_report_data_abort enable
         jtag newtap part cpu -irlen 4 -expected-id {DebugPort.JTAG_ID}; dap create part.dap -chain-position part.cpu
         target create part.core cortex_m -dap part.dap; reset_config none; cortex_m reset_config sysresetreq"""
-    return ["-c", commands]
 
 
 def _pyocd(port: DebugPort, listening: int) -> list[str]:
@@ -251,6 +257,18 @@ def test_what_a_server_serves_is_the_memory_itself(server: str, stub: str, own: 
         assert not remote.wait_stop(0.3)
         remote.stop()
         assert remote.read(counter, 4) != before, "whoever leaves lets it run"
+
+
+def test_openocd_resets_a_board_that_hangs(stub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the ladder of recovery does where there is a debug probe."""
+    if not shutil.which("openocd"):
+        pytest.skip("openocd is not installed")
+    monkeypatch.setattr(flash, "find_spec", lambda name: None)
+    with closing(Core(stub)) as core:
+        (tmp_path / "part.cfg").write_text(_configuration(DebugPort(core)))
+        nucleo = replace(board("nucleo-f446re"), probe=Probe("", (str(tmp_path / "part.cfg"),), ()))
+        flash.flash([flash.reset(nucleo)], print)
+        assert core.resets == 1
 
 
 def test_memory_that_does_not_change_is_noticed(stub: str, own: Path, model: Model) -> None:
