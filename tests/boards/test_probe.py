@@ -373,6 +373,15 @@ def test_runs_and_escapes_are_expanded_and_packets_kept_small() -> None:
         assert remote.registers()[0] == 0, "a register of no known value"
 
 
+def test_an_answer_that_is_no_answer_is_one_clear_line() -> None:
+    stub = Stub({"?": b"S05", "m": b"what?", "g": b"E.no such thread"})
+    with Remote(stub.place) as remote:
+        with pytest.raises(TargetError, match=r"the debug server answers 'what\?' where bytes should be$"):
+            remote.read(0, 4)
+        with pytest.raises(TargetError, match=r"the debug server answers 'E\.no such thread' where bytes should be$"):
+            remote.registers()
+
+
 def test_a_reset_is_asked_for_in_the_servers_own_words() -> None:
     words = b"reset halt".hex()
     stub = Stub({"qRcmd": b"OK", "?": b"T05"})

@@ -99,7 +99,7 @@ class Remote:
             answer = self.ask(f"m{at:x},{min(most, count - len(data)):x}")
             if not answer or _is_error(answer):
                 raise TargetError(f"{self.name}: memory at 0x{at:08X} cannot be read ({answer or 'no answer'})")
-            data += bytes.fromhex(answer)
+            data += self._bytes(answer)
         return data
 
     def write(self, address: int, data: bytes) -> None:
@@ -122,7 +122,7 @@ class Remote:
         self._demand(f"G{data.hex()}", "write registers")
 
     def _all(self) -> bytearray:
-        data = bytearray.fromhex(self.ask("g").replace("x", "0"))  # x: of no known value
+        data = bytearray(self._bytes(self.ask("g").replace("x", "0")))  # x: of no known value
         return data + bytes(max(0, 4 * 17 - len(data)))
 
     def set_breakpoint(self, address: int) -> None:
@@ -183,9 +183,10 @@ class Remote:
             if not answer or _is_error(answer):
                 break
             if _is_talk(answer):
-                output += _text(answer[1:])
+                output += self._bytes(answer[1:]).decode(errors="replace")
             elif answer[:1] not in ("T", "S"):
-                output += "" if answer == "OK" else _text(answer)  # pyOCD's answer is the output
+                if answer != "OK":  # but the output itself, as pyOCD has it
+                    output += self._bytes(answer).decode(errors="replace")
                 if output.startswith(_REFUSALS):
                     break
                 return output
@@ -198,6 +199,12 @@ class Remote:
             return self.monitor(command)
         except TargetError:
             return ""
+
+    def _bytes(self, answer: str) -> bytes:
+        try:
+            return bytes.fromhex(answer)
+        except ValueError:
+            raise TargetError(f"{self.name}: the debug server answers {answer[:20]!r} where bytes should be") from None
 
     def _demand(self, command: str, what: str) -> None:
         answer = self.ask(command)
@@ -255,10 +262,6 @@ def _is_error(answer: str) -> bool:
 def _is_talk(answer: str) -> bool:
     """What the server has to say to a user, in the middle of anything."""
     return answer[:1] == "O" and answer != "OK"
-
-
-def _text(answer: str) -> str:
-    return bytes.fromhex(answer).decode(errors="replace")
 
 
 def _expanded(body: bytes) -> bytes:
