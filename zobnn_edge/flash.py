@@ -29,6 +29,7 @@ PYOCD, OPENOCD, ST_FLASH, RESTART = "pyocd", "openocd", "st-flash", "restart"
 TOOLS = (PYOCD, OPENOCD, ST_FLASH, RESTART)
 
 _BOOT_TIMEOUT = 20.0
+_TOOL_SECONDS = 300.0
 _INSTALL = {
     PYOCD: "pip install 'zobnn-edge[flash]'",
     OPENOCD: "install openocd",
@@ -83,6 +84,21 @@ def steps(
     return made
 
 
+def reset(board: Board, probe: str | None = None) -> Step:
+    """A reset through the board's debug probe, by the first tool that is installed; `probe` as for `steps`.
+
+    Raises InputError when the board has none or `probe` does not fit, and ToolError when no tool is installed.
+    """
+    facts, tool = board.probe, _default_tool(board)
+    if facts is None:
+        raise InputError(f"{board.name} has no debug probe")
+    if tool == OPENOCD:
+        return _command([*_openocd_words(board, facts, probe), "-c", "init", "-c", "reset run", "-c", "exit"])
+    if tool == ST_FLASH:
+        return _command([*_st_flash_words(board, probe), "reset"])
+    return Step(f"pyOCD: reset, target {facts.pyocd}", lambda folder: _reset_by_pyocd(facts.pyocd, probe))
+
+
 def _default_tool(board: Board) -> str:
     if board.probe is None:
         return RESTART
@@ -91,7 +107,7 @@ def _default_tool(board: Board) -> str:
     for tool in (OPENOCD, ST_FLASH) if _is_st(board) else (OPENOCD,):
         if shutil.which(tool):
             return tool
-    raise ToolError(f"flashing {board.name} needs a tool: {'; or '.join(_INSTALL.values())}")
+    raise ToolError(f"the debug probe of {board.name} needs a tool: {'; or '.join(_INSTALL.values())}")
 
 
 def _is_st(board: Board) -> bool:
@@ -110,7 +126,12 @@ def _run(words: list[str], folder: Path) -> None:
     path = shutil.which(tool)
     if not path:
         raise ToolError(f"{tool} is not on PATH; {_INSTALL[tool]}, or take another --tool")
-    done = subprocess.run([path, *words[1:]], cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            [path, *words[1:]], cwd=folder, capture_output=True, text=True, check=False, timeout=_TOOL_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolError(f"{tool} has not come to an end in {_TOOL_SECONDS:g} s and was stopped") from None
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         why = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it says nothing")
@@ -127,20 +148,24 @@ def _serial_number(board: Board, probe: str | None) -> str | None:
 
 
 def _openocd(firmware: FirmwareFile, board: Board, facts: Probe, probe: str | None) -> list[Step]:
+    program = f"program {{{firmware.path.resolve()}}} verify reset exit"
+    return [_command([*_openocd_words(board, facts, probe), "-c", program])]
+
+
+def _openocd_words(board: Board, facts: Probe, probe: str | None) -> list[str]:
     words = [OPENOCD]
     for file in facts.openocd:
         words += ["-f", file]
     serial_number = _serial_number(board, probe)
     if serial_number:
         words += ["-c", f"adapter serial {serial_number}"]
-    return [_command([*words, "-c", f"program {{{firmware.path.resolve()}}} verify reset exit"])]
+    return words
 
 
 def _st_flash(firmware: FirmwareFile, board: Board, probe: str | None) -> list[Step]:
     if not _is_st(board):
         raise InputError(f"{ST_FLASH} is for STM32, {board.name} has an {board.part}; use --tool {PYOCD} or {OPENOCD}")
-    serial_number = _serial_number(board, probe)
-    st_flash = [ST_FLASH, *(["--serial", serial_number] if serial_number else [])]
+    st_flash = _st_flash_words(board, probe)
     start, image = firmware.binary()
     written, read = "written.bin", "read.bin"
 
@@ -157,6 +182,11 @@ def _st_flash(firmware: FirmwareFile, board: Board, probe: str | None) -> list[S
         Step(f"compare {read} with {written}", compare),
         _command([*st_flash, "reset"]),
     ]
+
+
+def _st_flash_words(board: Board, probe: str | None) -> list[str]:
+    serial_number = _serial_number(board, probe)
+    return [ST_FLASH, *(["--serial", serial_number] if serial_number else [])]
 
 
 def _same(expected: bytes, found: bytes, address: int) -> None:
@@ -180,21 +210,33 @@ def _pyocd(firmware: FirmwareFile, facts: Probe, probe: str | None) -> list[Step
 
 
 def _program_by_pyocd(firmware: FirmwareFile, target: str, probe: str | None) -> None:
+    with _pyocd_session(target, probe) as session:
+        from pyocd.flash.file_programmer import FileProgrammer
+
+        FileProgrammer(session).program(str(firmware.path), file_format="elf")
+        for segment in firmware.segments:
+            if segment.data:
+                found = session.target.read_memory_block8(segment.flash_address, len(segment.data))
+                _same(segment.data, bytes(found), segment.flash_address)
+        session.target.reset()
+
+
+def _reset_by_pyocd(target: str, probe: str | None) -> None:
+    with _pyocd_session(target, probe) as session:
+        session.target.reset()
+
+
+@contextmanager
+def _pyocd_session(target: str, probe: str | None) -> Iterator[Any]:
+    """A connection to a part; what pyOCD raises becomes a ToolError."""
     try:
         from pyocd.core.exceptions import Error, TargetSupportError
         from pyocd.core.session import Session
-        from pyocd.flash.file_programmer import FileProgrammer
     except ModuleNotFoundError:
         raise ToolError(f"pyOCD is not installed; {_INSTALL[PYOCD]}, or take another --tool") from None
-    options = {"target_override": target, "hide_programming_progress": True}
     try:
-        with Session(_pyocd_probe(probe), options=options) as session:
-            FileProgrammer(session).program(str(firmware.path), file_format="elf")
-            for segment in firmware.segments:
-                if segment.data:
-                    found = session.target.read_memory_block8(segment.flash_address, len(segment.data))
-                    _same(segment.data, bytes(found), segment.flash_address)
-            session.target.reset()
+        with Session(_pyocd_probe(probe), options={"target_override": target, "hide_programming_progress": True}) as s:
+            yield s
     except TargetSupportError:
         raise ToolError(f"pyOCD does not know {target} yet; run: pyocd pack install {target}") from None
     except Error as error:
@@ -210,10 +252,11 @@ def _pyocd_probe(probe: str | None) -> Any:
     fitting = [p for name, p in named.items() if probe is None or probe.lower() in name.lower()]
     if len(fitting) == 1:
         return fitting[0]
-    those = ", ".join(named) or "none"
+    those = ", ".join(named)
     if fitting:
         raise InputError(f"{len(fitting)} debug probes fit; name one by --probe: {those}")
-    raise InputError(f"no debug probe{f' called {probe}' if probe else ''} found; is it plugged in? There are: {those}")
+    there_are = f" There are: {those}" if named else ""
+    raise InputError(f"no debug probe{f' called {probe}' if probe else ''} found; is it plugged in?{there_are}")
 
 
 # Asking the firmware itself.
@@ -224,7 +267,8 @@ def _hello(firmware: FirmwareFile, board: Board, port: str, probe: str | None) -
         device = ports.find(board.name, probe).device if port == ports.AUTO else port
         _ask(SerialTransport(device, board.baud), f"serial:{device}", firmware, board)
 
-    return Step(f"ask the firmware on serial port {port} what it is", ask)
+    place = "the board's own serial port" if port == ports.AUTO else f"serial port {port}"
+    return Step(f"ask the firmware on {place} what it is", ask)
 
 
 def _restart(firmware: FirmwareFile, board: Board) -> Step:

@@ -83,11 +83,14 @@ class _Place:
         return target
 
     def _with(self, model: Model) -> Target:
-        from zobnn_edge.errors import TargetError
+        from zobnn_edge.errors import TargetError, ZobnnError
         from zobnn_edge.targets import open_target
 
         if self._target is None:
-            self._target = open_target(self._spec, model)
+            try:
+                self._target = open_target(self._spec, model)
+            except ZobnnError as error:
+                pytest.fail(str(error), pytrace=False)
         elif (self._target.model.plan, self._target.model.image.data) != (model.plan, model.image.data):
             self._target.load(model)
         else:

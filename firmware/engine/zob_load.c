@@ -55,7 +55,7 @@ static int protection_ok(const zob_parameter *p) {
     }
 }
 
-static int finite(float x) { return x >= -3.402823466e38f && x <= 3.402823466e38f; }
+static int is_finite(float x) { return x >= -3.402823466e38f && x <= 3.402823466e38f; }
 
 static int encoding_ok(const zob_parameter *p) {
     if (!protection_ok(p) || p->scales > ZOB_SCALES_TMR) return 0;
@@ -74,7 +74,7 @@ static int encoding_ok(const zob_parameter *p) {
     case ZOB_ENCODING_GUARDED:
         return p->bits == 32u && p->row == 0u && p->zero_point >= 1 && p->zero_point <= 254;
     case ZOB_ENCODING_CLAMPED:
-        return p->bits == 32u && p->row == 0u && finite(p->low) && finite(p->high) && p->low <= p->high;
+        return p->bits == 32u && p->row == 0u && is_finite(p->low) && is_finite(p->high) && p->low <= p->high;
     case ZOB_ENCODING_UNIFORM:
         return p->bits >= 2u && p->bits <= 16u && p->row == 0u && p->scale > 0.0f && p->scale <= 3.402823466e38f &&
                p->zero_point >= -MAX_ZERO_POINT && p->zero_point <= MAX_ZERO_POINT;
@@ -93,7 +93,8 @@ static zob_status check_parameter(const zob_model *m, const zob_parameter *p) {
     }
     if (count != p->count || !encoding_ok(p)) return ZOB_E_PARAMETER;
     bits = zob_stored_bits(p);
-    if (bits > 0xFFFFFFFFu || p->offset + (bits + 7u) / 8u > m->header->image_bytes) return ZOB_E_PARAMETER;
+    if (bits > 0xFFFFFFFFu) return ZOB_E_PARAMETER; /* read in words, the last of which may be part padding */
+    if (p->offset + (bits + 31u) / 32u * 4u > m->header->image_bytes) return ZOB_E_PARAMETER;
     return ZOB_OK;
 }
 

@@ -420,6 +420,12 @@ def test_pyocd_writes_reads_back_and_resets(probe: str, pyocd: SimpleNamespace, 
     do(flash.steps(firmware_of(NUCLEO, model), board(NUCLEO), "pyocd"))
 
 
+def test_pyocd_resets_and_does_nothing_else(pyocd: SimpleNamespace) -> None:
+    do([flash.reset(board(NUCLEO), "0671")])
+    assert pyocd.opened == [(pyocd.probes[0], "stm32f446retx")]
+    assert (pyocd.chip.reset_count, pyocd.chip.memory) == (1, {})
+
+
 def test_pyocd_does_not_start_what_is_not_verified(pyocd: SimpleNamespace, model: Model) -> None:
     pyocd.chip.damage = 0x08000123
     with pytest.raises(ToolError, match="verifying failed: flash differs from 0x08000123 on"):
@@ -444,7 +450,7 @@ def test_errors_of_pyocd_are_one_line(pyocd: SimpleNamespace, model: Model) -> N
     pyocd.error = exceptions.TargetSupportError("unknown")
     assert failing() == "pyOCD does not know stm32f446retx yet; run: pyocd pack install stm32f446retx"
     pyocd.probes.clear()
-    assert failing(None) == "no debug probe found; is it plugged in? There are: none"
+    assert failing(None) == "no debug probe found; is it plugged in?"
 
 
 def test_pyocd_knows_the_parts_that_need_no_pack() -> None:

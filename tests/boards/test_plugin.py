@@ -78,6 +78,7 @@ def test_a_target_that_there_is_not_is_said_in_its_one_line(model: Model, tmp_pa
     said = run(tmp_path, "--zobnn-target", "qemu:nosuch")
     assert outcomes(said) == {"failed": 1}
     assert "there is no board nosuch; the boards are" in said
+    assert "board = " not in said, "and nothing of how it came to that"
 
 
 def test_nothing_heavy_is_imported_before_a_test_needs_it() -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,8 @@ import pytest
 import serial
 from serial.rfc2217 import PortManager
 
+from zobnn_edge import flash
+from zobnn_edge.boards import board
 from zobnn_edge.errors import TargetError
 from zobnn_edge.firmware import built
 from zobnn_edge.model_file import Model
@@ -60,11 +62,33 @@ class Desk:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def power(self) -> None:
-        """Off and on."""
+        """Off and on; the line breaks."""
         self.end()
+        self._start()
+
+    def reset(self) -> None:
+        """The line stays."""
+        before = self._process
+        self._start()
+        assert before
+        before.kill()
+        before.wait()
+
+    def _start(self) -> None:
         self._line, theirs = socket.socketpair()
         self._process = subprocess.Popen([str(self.elf)], stdin=theirs, stdout=theirs)
         theirs.close()
+
+    def button(self, path: Path, act: Callable[[], None]) -> str:
+        """A file, quoted for a shell: what is written to it is `pressed`, and makes it act once."""
+        os.mkfifo(path)
+
+        def wait() -> None:
+            self.pressed = path.read_text()
+            act()
+
+        threading.Thread(target=wait, daemon=True).start()
+        return shlex.quote(str(path))
 
     def hang(self) -> None:
         assert self._process
@@ -152,18 +176,34 @@ def test_a_hung_board_is_brought_back_by_its_reset_line(desk: Desk, model: Model
 
 
 @pytest.mark.parametrize("desk", [(False, False)], indirect=True)
+@pytest.mark.parametrize("tool", ["openocd", "st-flash", "none"])
+def test_without_a_reset_line_the_debug_probe_resets(
+    desk: Desk, tool: str, model: Model, inputs: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board as if a Nucleo, whose probe's tool is a script that presses a button; without a tool that is said."""
+    (tmp_path / tool).write_text(f'#!/bin/sh\necho "$@" > {desk.button(tmp_path / "button", desk.reset)}\n')
+    (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(flash, "find_spec", lambda name: None)
+    monkeypatch.setattr(serial_module, "boards", lambda: {"native": board("nucleo-f446re")})
+    with open_target(f"serial:{desk.url}", model) as target:
+        target.put_inputs(inputs)
+        golden = target.run().scores
+        desk.hang()
+        if tool == "none":
+            with pytest.raises(TargetError, match=r"probe reset: the debug probe of nucleo-f446re needs a tool: pip"):
+                target.recover()
+            return
+        assert target.recover() == "probe reset"
+        assert "reset" in desk.pressed
+        assert target.run().scores.tobytes() == golden.tobytes()
+
+
+@pytest.mark.parametrize("desk", [(False, False)], indirect=True)
 def test_without_a_reset_line_power_is_the_last_means(
     desk: Desk, model: Model, inputs: np.ndarray, tmp_path: Path
 ) -> None:
-    switch = tmp_path / "switch"
-    os.mkfifo(switch)
-
-    def plug() -> None:
-        switch.read_text()
-        desk.power()
-
-    threading.Thread(target=plug, daemon=True).start()
-    options = Options(power_cycle=f"echo off and on > {shlex.quote(str(switch))}")
+    options = Options(power_cycle=f"echo off and on > {desk.button(tmp_path / 'switch', desk.power)}")
     with open_target(f"serial:{desk.url}", model, options) as target:
         target.put_inputs(inputs)
         golden = target.run().scores

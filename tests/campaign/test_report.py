@@ -102,6 +102,18 @@ def test_the_table_fits_eighty_columns_uncut(summary: Summary) -> None:
         assert part in text
 
 
+def test_the_table_tells_crashes_and_hangs_from_wrong_classes_where_there_are_any(tmp_path: Path) -> None:
+    trials = [*rows(1.0, [9, 8]), *rows(2e3, [0], Outcome.CRASH, 500), *rows(2e3, [0, 0], Outcome.HANG, 1000)]
+    with journal(tmp_path / "run.db", [*trials, *rows(2e3, [5], first=1500)]) as book:
+        table = points_table("digits", {"hardened": summarise(book)})
+    assert table.columns[-1].header == "fail/end"
+    assert list(table.columns[-1].cells) == ["2/0", "4/3"]
+    assert list(table.columns[1].cells) == ["1", "2,000"]
+    out = io.StringIO()
+    Console(file=out, width=80).print(table)
+    assert "…" not in out.getvalue()
+
+
 def test_the_page_stands_alone(summary: Summary, tmp_path: Path) -> None:
     write_page("title <of> it", {"hardened": summary}, tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text()

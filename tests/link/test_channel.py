@@ -79,6 +79,7 @@ def test_a_million_frames(tmp_path: Path) -> None:
         session, begin = Session(DAMAGE, 1000 + seed), time.monotonic()
         while session.frames < size:
             session.step()
+        session.target.status()  # what the board has counted
         tally = {**session.channel.done, **vars(session.target.counters), "seconds": time.monotonic() - begin}
         session.close()
         with path.open("a") as file:
@@ -90,3 +91,4 @@ def test_a_million_frames(tmp_path: Path) -> None:
     print(f"\n{json.dumps(dict(total), indent=1)}")
     assert total["frames"] >= pieces * size
     assert total["restarts"] == 0
+    assert total["board_bad_frames"] > 0 < total["board_repeats"]

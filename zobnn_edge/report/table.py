@@ -10,9 +10,10 @@ from rich.table import Table
 from zobnn_edge.campaign.outcome import Outcome
 from zobnn_edge.faults.statistics import Estimate
 from zobnn_edge.link.client import Counters
-from zobnn_edge.report.summary import FAILURES, StratumSummary, Summary
+from zobnn_edge.report.summary import FAILURES, PointSummary, StratumSummary, Summary
 
 LARGEST_STRATA = 15
+ENDED = (Outcome.HANG, Outcome.CRASH)
 
 
 def points_table(title: str, summaries: Mapping[str, Summary]) -> Table:
@@ -21,25 +22,31 @@ def points_table(title: str, summaries: Mapping[str, Summary]) -> Table:
     out.add_column("variant", no_wrap=True)
     unit = next(iter(summaries.values())).amount if summaries else "fault rate"
     columns = ("rate" if unit == "fault rate" else "bits", "trials", "flips", "accuracy % (95 %)", "median", "5-95 %")
-    for name in (*columns, "fail"):
+    any_ended = any(_count(p, ENDED) for summary in summaries.values() for p in summary.points)
+    for name in (*columns, "fail/end" if any_ended else "fail"):
         out.add_column(name, justify="right", no_wrap=True)
     for variant, summary in summaries.items():
         for p in summary.points:
-            outcomes = {Outcome(name): count for name, count in p.outcomes.items()}
             out.add_row(
                 variant,
-                f"{p.amount:.3g}",
+                f"{p.amount:,.0f}" if p.amount >= 1 else f"{p.amount:.3g}",
                 str(p.trials),
                 f"{p.flips:.3g}" if p.flips < 100 else f"{p.flips:.0f}",
                 interval(p.accuracy),
                 f"{p.median.value:.1f}",
                 f"{p.quantiles[0]:.0f}-{p.quantiles[-1]:.0f}",
-                str(sum(outcomes.get(outcome, 0) for outcome in FAILURES)),
+                f"{_count(p, FAILURES)}/{_count(p, ENDED)}" if any_ended else str(_count(p, FAILURES)),
             )
         out.add_section()
     out.caption = "fail: trials in which the class of an image changed, or that hung or crashed"
+    if any_ended:
+        out.caption += "; end: these last alone"
     out.caption_justify = "left"
     return out
+
+
+def _count(point: PointSummary, outcomes: tuple[Outcome, ...]) -> int:
+    return sum(point.outcomes.get(outcome, 0) for outcome in outcomes)
 
 
 def strata_table(title: str, strata: list[StratumSummary]) -> Table:

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -43,6 +44,7 @@ _BOOT_SECONDS = 20.0
 _VTOR, _CFSR = 0xE000ED08, 0xE000ED28
 _HARD_FAULT = 3
 _IPSR = 0x1FF
+_KEEPS = "keeps its value; does the image lie in flash?"
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class ProbeTarget(Target):
         """Bring the firmware to its call of the engine; what was put with `put_inputs` stays."""
         self.close()
         address, comma, file = self._place.partition(",")
+        if ":" in address and not file:
+            raise InputError(f"{self._name}: which firmware runs there? gdb:{address},FW.elf says so")
         elf = Path(file) if comma else built(model, self._place)
         data = read_bytes(elf)
         self._symbols = symbols(elf)
@@ -129,6 +133,7 @@ class ProbeTarget(Target):
     def _reach_call(self) -> _Call:
         """Reset the firmware and let it run until it calls the engine."""
         gdb, entry = self._gdb, self._symbols[_ENTRY]
+        gdb.clear_breakpoints()
         gdb.reset()
         gdb.set_breakpoint(entry)
         reached = False
@@ -195,18 +200,26 @@ class ProbeTarget(Target):
         limit = RUN_TIMEOUT if self._seconds is None else HANG_SECONDS + HANG_FACTOR * self._seconds
         if not gdb.wait_stop(limit):
             gdb.stop()
-            if gdb.registers()[PC] & ~1 != call.registers[LR] & ~1:
-                self._report_hang()
+            self._report_hang()
         registers = gdb.registers()
         if registers[PC] & ~1 == self._fault_handler & ~1:
             self._report_fault(registers)
+        if registers[PC] & ~1 != call.registers[LR] & ~1:
+            self._report_stop(registers)
         if registers[0]:
             raise Refused(f"{self._name}: the engine refuses to run (status {registers[0]})", "engine", registers[0])
         return np.frombuffer(gdb.read(call.scores, 4 * self.model.network.outputs), "<f4").astype(np.float32)
 
     def _report_hang(self) -> None:
+        """Unless it has come to its end while it was being stopped."""
         pc = self._gdb.registers()[PC]
-        raise NoAnswer(f"{self._name}: the inference does not end; stopped at 0x{pc:08X}")
+        if pc & ~1 != self._call.registers[LR] & ~1:
+            raise NoAnswer(f"{self._name}: the inference does not end; stopped at 0x{pc:08X}")
+
+    def _report_stop(self, registers: list[int]) -> None:
+        """A breakpoint instruction, which would be a fault if nobody debugged."""
+        held = dict(zip(REGISTERS, registers, strict=True))
+        raise Restarted(f"{self._name}: the core has stopped by itself at 0x{held['pc']:08X}", _HARD_FAULT, held)
 
     def _report_fault(self, registers: list[int]) -> None:
         """At the first instruction of the fault handler: what the core has stacked lies at sp."""
@@ -232,7 +245,7 @@ class ProbeTarget(Target):
             new = old ^ 1 << address % 8
             self._gdb.write(at, bytes([new]))
             if self._gdb.read(at, 1)[0] != new:
-                raise TargetError(f"{self._name}: memory at 0x{at:08X} keeps its value; does the image lie in flash?")
+                raise TargetError(f"{self._name}: memory at 0x{at:08X} {_KEEPS}")
             flips.append(Flip(address, old, new))
         return flips
 
@@ -251,6 +264,8 @@ class ProbeTarget(Target):
 
     def _write_image(self, data: bytes) -> None:
         self._gdb.write(self._call.image, data)
+        if self.read() != data:
+            raise TargetError(f"{self._name}: memory at 0x{self._call.image:08X} {_KEEPS}")
 
     def restore(self) -> int:
         self._write_image(self.model.image.data)
@@ -268,6 +283,8 @@ class ProbeTarget(Target):
 
     def close(self) -> None:
         if self._remote:
+            with suppress(TargetError):
+                self._remote.reset()  # what is left behind has no bit flipped
             self._remote.close()
             self._remote = None
         if self._emulator:

@@ -6,7 +6,9 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from zobnn_edge.errors import TargetError
+from zobnn_edge import ports
+from zobnn_edge.boards import Board, boards
+from zobnn_edge.errors import InputError, TargetError, ToolError
 from zobnn_edge.link.client import Client, NoAnswer
 from zobnn_edge.link.transport import SerialTransport
 from zobnn_edge.model_file import Model
@@ -42,11 +44,27 @@ class SerialTarget(BoardTarget):
 
     def _ladder(self) -> list[tuple[str, Callable[[], None]]]:
         steps = [*super()._ladder(), ("reset line", self._pull_reset)]
-        return [*steps, ("power cycle", self._cycle_power)] if self._options.power_cycle else steps
+        known = boards().get(self.info.board)
+        if known and known.probe:
+            steps.append(("probe reset", lambda: self._reset_by_probe(known)))
+        if self._options.power_cycle:
+            steps.append(("power cycle", self._cycle_power))
+        return steps
 
     def _pull_reset(self) -> None:
         self._client.pulse_reset()
         self._client.wait_ready(_BOOT_SECONDS)  # whether the line is wired is shown by the HELLO that follows
+
+    def _reset_by_probe(self, known: Board) -> None:
+        """By the probe whose serial port this is; by the only one where the port is not a USB device's."""
+        from zobnn_edge import flash
+
+        mine = [port.serial_number for port in ports.usb_ports() if port.device == self._port]
+        try:
+            flash.flash([flash.reset(known, mine[0] if mine else None)], lambda text: None)
+        except (InputError, ToolError) as error:
+            raise TargetError(str(error)) from None
+        self._client.wait_ready(_BOOT_SECONDS)
 
     def _cycle_power(self) -> None:
         """Run the user's command; the port may go away and come back meanwhile."""
