@@ -20,7 +20,7 @@ import numpy as np
 
 from converters.c_header import c_header
 from zobnn_edge.audit.audit import Audit, Firmware, PartRow, audit_firmware
-from zobnn_edge.audit.features import FEATURES, masks
+from zobnn_edge.features import FEATURES, masks
 from zobnn_edge.audit.prediction import SIZES, own_bytes
 from zobnn_edge.audit.stack import reached, worst_case
 from zobnn_edge.boards import board, boards

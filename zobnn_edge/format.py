@@ -62,10 +62,17 @@ KERNELS = {
     "protected": 64,
     "codes": 128,
     "coded_limits": 256,
+    "searched_limits": 512,
+    "halves": 1024,
+    "code_sums": 2048,
+    "real_pool": 4096,
+    "copy": 8192,
 }
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
 bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");
-plain codes; and those of thresholds of sums of bits."""
+plain codes; and those of thresholds of sums of bits; limits of such sums that are found by trial; tables of taps of at
+most 16 channels; sums over int8 of codes that are not bytes, or that integers do not decide; pools over floats; groups
+that begin with an operation that works element by element."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED = 1
 

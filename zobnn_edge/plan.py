@@ -90,6 +90,12 @@ _OPCODE_OF: dict[type, int] = {
     LowBit: fmt.OPCODES["low_bit"],
     GatedConv: fmt.OPCODES["gated_conv"],
 }
+_NAMES = {code: name for name, code in fmt.OPCODES.items()}
+
+
+def opcode(op: Op) -> str:
+    """The name of an operation's code."""
+    return _NAMES[_OPCODE_OF[type(op)]]
 
 
 def encode(net: Network, image: ParameterImage | None = None, work: Mapping[str, Work] | None = None) -> bytes:
@@ -340,39 +346,6 @@ def _op_records(data: bytes) -> list[dict[str, Any]]:
     n_tensors, n_parameters, n_ops = counts(data)
     at = fmt.PLAN_HEADER.size + n_tensors * fmt.TENSOR.size + n_parameters * fmt.PARAMETER.size
     return [fmt.OP.unpack(data, at + i * fmt.OP.size) for i in range(n_ops)]
-
-
-def needs(data: bytes) -> tuple[int, int]:
-    """What a plan needs of an engine: a bit for each opcode, and the sum of its `format.KERNELS`."""
-    tensors, parameters = fmt.PLAN_HEADER.size, fmt.PLAN_HEADER.size + counts(data)[0] * fmt.TENSOR.size
-    kinds = {code: name for name, code in fmt.KINDS.items()}
-    ops, kernels = 0, set()
-    records = [fmt.PARAMETER.unpack(data, parameters + i * fmt.PARAMETER.size) for i in range(counts(data)[1])]
-    if any(p["protection"] or p["scales"] or p["encoding"] > fmt.ENCODINGS["int32"] for p in records):
-        kernels.add("protected")
-    coded = [p["encoding"] == fmt.ENCODINGS["uniform"] and not (p["protection"] or p["scales"]) for p in records]
-    if any(coded):
-        kernels.add("codes")
-    limits = {fmt.OPCODES["threshold"]: "parameter", fmt.OPCODES["gated_conv"]: "bias"}
-    for op in _op_records(data):
-        ops |= 1 << op["opcode"]
-        if op["opcode"] in limits and coded[op[limits[op["opcode"]]]]:
-            kernels.add("coded_limits")
-        source, target = (
-            kinds[fmt.TENSOR.unpack(data, tensors + op[end] * fmt.TENSOR.size)["kind"]] for end in ("input", "output")
-        )
-        if target == "int8":
-            kernels.add("int8")
-        elif op["algorithm"]:
-            kernels |= {"count", "table"} if op["algorithm"] == fmt.ALGORITHMS["table"] else {"count"}
-        elif op["opcode"] == fmt.OPCODES["conv"] and source == "real":
-            kernels.add("real_conv")
-        elif op["opcode"] == fmt.OPCODES["conv"]:
-            weight = records[op["parameter"]]
-            kernels.add("sign_conv" if weight["encoding"] == fmt.ENCODINGS["binary"] else "code_conv")
-    if "count" not in kernels:
-        kernels.discard("coded_limits")
-    return ops, sum(fmt.KERNELS[kernel] for kernel in kernels)
 
 
 def work(data: bytes, names: Names) -> dict[str, Work]:

@@ -71,7 +71,7 @@ zob_count_differing:
     blo     3f
 1:  mov     r12, #0
     mov     lr, #0
-    .rept 6                         /* so many triples fit counts of eight bits */
+    .rept 3                         /* up to six triples fit counts of eight bits */
     triple
     subs    r2, r2, #3
     blo     2f

@@ -77,18 +77,18 @@ static void affine(const zob_step *s, uint32_t channel, float *x, uint32_t count
 
 /* Bit i of the result: element i becomes -1. */
 static uint32_t bits_of(const zob_step *s, uint32_t channel, const float *x, uint32_t count) {
+    const int threshold = ZOB_HAS(ZOB_OP_THRESHOLD) && s->opcode == ZOB_OP_THRESHOLD;
+    const int low = ZOB_HAS(ZOB_OP_LOW_BIT) && s->opcode == ZOB_OP_LOW_BIT;
     uint32_t bits = 0, i = fast(count);
 #ifdef ZOB_FP
     if (i) {
-        bits = s->opcode == ZOB_OP_THRESHOLD ? zob_fp_below(x, s->table + channel, i)
-               : s->opcode == ZOB_OP_LOW_BIT ? zob_fp_low(x, &s->low, i)
-                                             : zob_fp_negative(x, i);
+        bits = threshold ? zob_fp_below(x, s->table + channel, i) : low ? zob_fp_low(x, &s->low, i) : zob_fp_negative(x, i);
     }
 #endif
     for (; i < count; i++) {
         float limit = 0.0f;
-        if (s->opcode == ZOB_OP_THRESHOLD) limit = s->table[channel + i];
-        if (s->opcode == ZOB_OP_LOW_BIT) limit = x[i] < 0.0f ? -s->low : s->low;
+        if (threshold) limit = s->table[channel + i];
+        if (low) limit = x[i] < 0.0f ? -s->low : s->low;
         bits |= (uint32_t)(x[i] < limit) << i;
     }
     return bits;
@@ -108,16 +108,16 @@ static void take(const zob_step *s, uint32_t element, uint32_t channel, float *x
         affine(s, channel, x, count);
         break;
     case ZOB_OP_PRELU:
-        prelu(x, s->table + (s->by_element ? element : channel), count);
+        if (ZOB_HAS(ZOB_OP_PRELU)) prelu(x, s->table + (s->by_element ? element : channel), count);
         break;
     case ZOB_OP_CLIP:
-        clip(x, s->low, s->high, count);
+        if (ZOB_HAS(ZOB_OP_CLIP)) clip(x, s->low, s->high, count);
         break;
     case ZOB_OP_ADD:
-        add(x, s->table + element, count);
+        if (ZOB_HAS(ZOB_OP_ADD)) add(x, s->table + element, count);
         break;
     default:
-        mul(x, s->table + (s->by_element ? element : channel), count);
+        if (ZOB_HAS(ZOB_OP_MUL)) mul(x, s->table + (s->by_element ? element : channel), count);
         break;
     }
 }

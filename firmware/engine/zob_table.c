@@ -223,7 +223,7 @@ static zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_
 }
 
 static void add_rows(const tables *t, const zob_pixel_run *run) {
-    if (t->groups == 8u) {
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_HALVES) || t->groups == 8u) {
         zob_add_words(run);
     } else {
         zob_add_halves(run);

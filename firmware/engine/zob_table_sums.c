@@ -20,6 +20,12 @@ static void put_bits(const zob_block *b, uint32_t pixel, uint32_t pixels, const 
     }
 }
 
+/* 8 or 16 words. */
+static void copy_sums(uint32_t *to, const uint32_t *from, uint32_t words) {
+    memcpy(to, from, 32u);
+    if (words > 8u) memcpy(to + 8, from + 8, 32u);
+}
+
 /* Keep the sums of the high plane as they are; or let them decide which of the low plane's count. */
 static ZOB_NOINLINE void put_gated(const zob_block *b, uint32_t pixel, uint32_t pixels, int32_t most, const uint32_t *sums) {
     const uint32_t words = b->filters <= 16u ? 8u : 16u;
@@ -27,7 +33,7 @@ static ZOB_NOINLINE void put_gated(const zob_block *b, uint32_t pixel, uint32_t 
     for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS, high += words) {
         int32_t results[ZOB_MAX_BLOCK];
         if (b->gate == ZOB_HIGH_PLANE) {
-            memcpy(high, sums, 4u * (size_t)words);
+            copy_sums(high, sums, words);
         } else {
             zob_unpack_gated(results, high, sums, most, b->limits, words);
             zob_emit_block(b->sink, pixel, b->first, b->filters, results);

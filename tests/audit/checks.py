@@ -10,7 +10,7 @@ from elftools.elf.elffile import ELFFile
 
 from tools.engine_sizes import EVERYTHING, UNPROTECTED, header, input_sections, without
 from zobnn_edge.audit.audit import Audit, Firmware
-from zobnn_edge.audit.features import features
+from zobnn_edge.features import features
 from zobnn_edge.boards import Board
 from zobnn_edge.errors import ToolError
 from zobnn_edge.firmware import built_with

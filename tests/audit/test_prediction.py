@@ -11,7 +11,7 @@ from tests.audit.conftest import CORTEX_M
 from tests.boards.conftest import small
 from tests.networks import NETWORKS, Author, bytes_in, residual
 from zobnn_edge.audit.audit import Firmware, audit_firmware
-from zobnn_edge.audit.features import FEATURES, features
+from zobnn_edge.features import FEATURES, features
 from zobnn_edge.audit.policies import compare_policies, usual_policies
 from zobnn_edge.audit.prediction import predict, sizes
 from zobnn_edge.audit.vulnerability import Mission

@@ -15,7 +15,7 @@ from typing import Any
 
 from zobnn_edge.audit.audit import Audit, PartRow, RegionRow, StackRow
 from zobnn_edge.audit.elf import PADDING
-from zobnn_edge.audit.features import features
+from zobnn_edge.features import features
 from zobnn_edge.audit.network import contents
 from zobnn_edge.boards import Board
 from zobnn_edge.errors import InputError
