@@ -152,6 +152,7 @@ def _macros(model: Model, prefix: str) -> str:
         ("ARENA_BYTES", f"{model.arena_bytes}u"),
         ("OPS", f"0x{ops:08X}u"),
         ("KERNELS", f"0x{kernels:08X}u"),
+        ("SMALL", f"0x{int(model.prefer == 'size'):X}u"),
         ("INPUT_HEIGHT", f"{h}u"),
         ("INPUT_WIDTH", f"{w}u"),
         ("INPUT_CHANNELS", f"{c}u"),

@@ -74,7 +74,7 @@ plain codes; and those of thresholds of sums of bits; limits of such sums that a
 most 16 channels; sums over int8 of codes that are not bytes, or that integers do not decide; pools over floats; groups
 that begin with an operation that works element by element."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
-FLAG_FUSED = 1
+FLAG_FUSED, FLAG_SMALL = 1, 2
 
 FILE_HEADER = Record(
     "file_header",
@@ -158,7 +158,7 @@ OP = Record(
     "One operation; fields it does not use are 0 (indices 0xFFFFFFFF).",
     (
         Field("opcode", "u16", "see the table of operations"),
-        Field("flags", "u16", "bit 0: fused, continues the operation before it on the same element"),
+        Field("flags", "u16", "bit 0: fused, continues the operation before it on the same element; bit 1: size is preferred"),
         Field("input", "u32", "index of the tensor read"),
         Field("other", "u32", "add, mul, concat, add_int8: index of the second tensor"),
         Field("output", "u32", "index of the tensor written"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -90,6 +90,9 @@ _OPCODE_OF: dict[type, int] = {
     LowBit: fmt.OPCODES["low_bit"],
     GatedConv: fmt.OPCODES["gated_conv"],
 }
+Preference = Literal["speed", "size"]
+"""Whether firmware is to be fast or small, where it cannot be both."""
+
 _NAMES = {code: name for name, code in fmt.OPCODES.items()}
 
 
@@ -98,10 +101,16 @@ def opcode(op: Op) -> str:
     return _NAMES[_OPCODE_OF[type(op)]]
 
 
-def encode(net: Network, image: ParameterImage | None = None, work: Mapping[str, Work] | None = None) -> bytes:
+def encode(
+    net: Network,
+    image: ParameterImage | None = None,
+    work: Mapping[str, Work] | None = None,
+    prefer: Preference = "speed",
+) -> bytes:
     """The plan of a network as bytes (docs/spec.md, "Plan").
 
-    `work`: how binary convolutions are computed, by name; by default what `layout.choose` chooses.
+    `work`: how binary convolutions are computed, by name; by default what `layout.choose` chooses. `prefer`: what
+    firmware is compiled for.
     """
     image = image or ParameterImage.of(net)
     layout = lay_out(net, work)
@@ -123,7 +132,8 @@ def encode(net: Network, image: ParameterImage | None = None, work: Mapping[str,
     for group in layout.groups:
         for place, op in enumerate(group):
             how = layout.work.get(op.name)
-            records += _op_record(net, op, place > 0, layout.scratch[op.name], how, index, parameter)
+            flags = (fmt.FLAG_FUSED if place else 0) | (fmt.FLAG_SMALL if prefer == "size" else 0)
+            records += _op_record(net, op, flags, layout.scratch[op.name], how, index, parameter)
     header = fmt.PLAN_HEADER.pack(
         magic=fmt.PLAN_MAGIC,
         version=fmt.VERSION,
@@ -182,7 +192,7 @@ def _parameter_record(region: Region) -> bytes:
 def _op_record(
     net: Network,
     op: Op,
-    fused: bool,
+    flags: int,
     scratch: int,
     work: Work | None,
     index: dict[str, int],
@@ -190,7 +200,7 @@ def _op_record(
 ) -> bytes:
     f: dict[str, Any] = {
         "opcode": _OPCODE_OF[type(op)],
-        "flags": fmt.FLAG_FUSED if fused else 0,
+        "flags": flags,
         "input": index[op.input],
         "other": fmt.NONE,
         "output": index[op.output],
@@ -346,6 +356,11 @@ def _op_records(data: bytes) -> list[dict[str, Any]]:
     n_tensors, n_parameters, n_ops = counts(data)
     at = fmt.PLAN_HEADER.size + n_tensors * fmt.TENSOR.size + n_parameters * fmt.PARAMETER.size
     return [fmt.OP.unpack(data, at + i * fmt.OP.size) for i in range(n_ops)]
+
+
+def preference(data: bytes) -> Preference:
+    """What a plan's firmware is compiled for."""
+    return "size" if all(r["flags"] & fmt.FLAG_SMALL for r in _op_records(data)) else "speed"
 
 
 def work(data: bytes, names: Names) -> dict[str, Work]:

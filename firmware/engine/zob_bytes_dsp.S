@@ -3,12 +3,18 @@
  *   r0 next bytes        r3, r12 even and odd codes, 16 bits each       lr run
  *   r1 next taps         r4-r7   taps of two pixels
  *   r2 rounds left       r8-r11  sums of the four pixels */
+#include "zob_core.h"
+
 #if defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
     .syntax unified
     .thumb
 
     .equ ENTRY, 12
-    .equ ROUND_LOG, 2       /* quads that a round is unrolled to: 2^ROUND_LOG */
+#if ZOB_SMALL
+    .equ ROUND_LOG, 0       /* quads that a round is unrolled to: 2^ROUND_LOG */
+#else
+    .equ ROUND_LOG, 2
+#endif
     .equ ROUND, 1 << ROUND_LOG
     .equ INTERVALS, 32
 

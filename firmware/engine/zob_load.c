@@ -328,7 +328,7 @@ static int is_written(const zob_model *m, uint32_t tensor, uint32_t before) {
 
 static zob_status check_order(const zob_model *m, uint32_t index, uint32_t head) {
     const zob_op *op = &m->ops[index];
-    if (op->flags & ~ZOB_FLAG_FUSED) return ZOB_E_ORDER;
+    if (op->flags & ~(ZOB_FLAG_FUSED | ZOB_FLAG_SMALL)) return ZOB_E_ORDER;
     if (is_fused(m, index)) {
         if (index == 0u || index - head >= ZOB_MAX_STEPS || !is_step(op->opcode)) return ZOB_E_ORDER;
         if (op->input != m->ops[index - 1u].output || !takes_steps(m, &m->ops[index - 1u])) return ZOB_E_ORDER;

@@ -1,7 +1,7 @@
 """The audit of a network for a board before there is firmware: no compiler, stored sizes of the engine instead.
 
-`sizes.json` (made by tools/engine_sizes.py) holds for every board what firmware takes beside the network's own bytes,
-in groups: one that is always linked, and those that are linked where a network has one of some features. What the
+`sizes.json` (made by tools/engine_sizes.py) holds for every board, and for speed and size preferred, what firmware takes
+beside the network's own bytes, in groups: one that is always linked, and those that are linked where a network has one of some features. What the
 network adds follows from its plan, as the linker script lays it out.
 """
 
@@ -32,7 +32,7 @@ def predict(model: Model, board: Board) -> Audit:
 
     Raises InputError for a board, or a feature of the network, of which no sizes are stored.
     """
-    stored = sizes().get("boards", {}).get(board.name)
+    stored = sizes().get("boards", {}).get(board.name, {}).get(model.prefer)
     if stored is None:
         raise InputError(f"{board.name}: no sizes are stored for it; run tools/engine_sizes.py, or audit its firmware")
     wanted = features(model)
