@@ -20,19 +20,21 @@ void zob_gather_bytes(const zob_byte_conv *b, const zob_place *place, uint32_t f
     const zob_context *c = b->c;
     const zob_op *op = c->op;
     const zob_span v = place->rows, h = zob_inside(op, 1, place->x, c->in->width);
-    const uint32_t columns = h.end - h.begin, apart = op->dilation[1] * c->in->channels;
-    const uint32_t pieces = b->side_by_side ? 1u : columns, bytes = columns * b->channels;
-    const uint32_t piece = b->side_by_side ? bytes : b->channels;
+    const uint32_t columns = h.end - h.begin, run = columns * b->channels, apart = op->dilation[1] * c->in->channels;
     const uint32_t line = c->in->width * c->in->channels, next = op->dilation[0] * line;
     const uint32_t row = op->kernel[1] * b->channels;
     const int8_t *from = (const int8_t *)(c->arena + c->in->offset) + first;
     uint32_t rows = v.end - v.begin;
-    if (bytes * rows < b->taps) memset(patch, c->in->zero_point, b->taps);
-    if (bytes == 0u) return;
+    if (run * rows < b->taps) memset(patch, c->in->zero_point, b->taps);
+    if (run == 0u) return;
     from += v.at * line + h.at * c->in->channels;
     patch += v.begin * row + h.begin * b->channels;
     for (; rows > 0u; rows--, from += next, patch += row) {
-        for (uint32_t i = 0; i < pieces; i++) copy_bytes(patch + i * piece, from + i * apart, piece);
+        if (b->side_by_side) {
+            copy_bytes(patch, from, run);
+        } else {
+            for (uint32_t i = 0; i < columns; i++) copy_bytes(patch + i * b->channels, from + i * apart, b->channels);
+        }
     }
 }
 
