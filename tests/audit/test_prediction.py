@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 
@@ -21,6 +22,7 @@ from zobnn_edge.firmware import built
 from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
+from zobnn_edge.plan import Preference
 from zobnn_edge.policy import Policy
 
 
@@ -42,8 +44,9 @@ OTHERS = [pytest.param(name, marks=pytest.mark.study) for name in NETWORKS if na
 
 @pytest.mark.parametrize("name", [*FEW, *OTHERS])
 def test_networks_of_every_operation_are_predicted(name: str) -> None:
-    model = Model.of(NETWORKS[name]())
-    engine_is_what_features_need(check(model, "mps2-an386"), model, board("mps2-an386"))
+    for prefer in get_args(Preference):
+        model = Model.of(NETWORKS[name](), prefer=prefer)
+        engine_is_what_features_need(check(model, "mps2-an386"), model, board("mps2-an386"))
 
 
 PROTECTED = [("hamming", residual), ("secded", bytes_in), ("voted:3", residual)]
