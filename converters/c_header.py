@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 from zobnn_edge.encoding import Binary, Float32, Int32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
 from zobnn_edge.features import features, masks

@@ -1,9 +1,9 @@
 """Measure what firmware takes beside its network, on every board, and write zobnn_edge/audit/sizes.json.
 
-Of every board the firmware of one small network is built several times, for speed and for size. Which functions come with
-a feature follows from the call graph of an engine of nearly all of them: those that are reached only through functions
-of that feature. What a feature takes that lies in the midst of functions which others enter is the difference that it
-makes. The rest of a firmware of typical features is what every network has.
+Of every board the firmware of one small network is built several times, for speed and for size. Which functions come
+with a feature follows from the call graph of an engine of nearly all of them: those that are reached only through
+functions of that feature. What a feature takes that lies in the midst of functions which others enter is the difference
+that it makes. The rest of a firmware of typical features is what every network has.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 
 from converters.c_header import c_header
 from zobnn_edge.audit.audit import Audit, Firmware, PartRow, audit_firmware
-from zobnn_edge.features import FEATURES, masks
 from zobnn_edge.audit.prediction import SIZES, own_bytes
 from zobnn_edge.audit.stack import reached, worst_case
 from zobnn_edge.boards import Board, board, boards
 from zobnn_edge.encoding import Float32
+from zobnn_edge.features import FEATURES, masks
 from zobnn_edge.files import write_atomic
 from zobnn_edge.firmware import built_with
 from zobnn_edge.model_file import Model

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from zobnn_edge import format as fmt
 from zobnn_edge import plan as planner
-from zobnn_edge.encoding import Binary, Encoding, Float32, Int32, Protected, Uniform
+from zobnn_edge.encoding import Binary, Encoding, Float32, Int32, Uniform
 from zobnn_edge.image import ParameterImage
 from zobnn_edge.layout import decides, fuse
 from zobnn_edge.model_file import Model
@@ -99,7 +99,9 @@ def _of_bits(net: Network, group: tuple[Op, ...], work: Work) -> set[str]:
     if work.algorithm == "table":
         assert isinstance(head, (Conv, GatedConv))
         found |= {"table", "halves"} if net.parameters[head.weight].shape[3] <= _HALF_WORD else {"table"}
-    limits = [head.threshold] if isinstance(head, GatedConv) else [s.threshold for s in steps if isinstance(s, Threshold)]
+    limits = (
+        [head.threshold] if isinstance(head, GatedConv) else [s.threshold for s in steps if isinstance(s, Threshold)]
+    )
     if any(_is_coded(net.parameters[name].encoding) for name in limits):
         found.add("coded_limits")
     if isinstance(head, Conv) and len(steps) > 1 and net.tensors[group[-1].output].kind == "binary":

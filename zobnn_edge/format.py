@@ -158,7 +158,11 @@ OP = Record(
     "One operation; fields it does not use are 0 (indices 0xFFFFFFFF).",
     (
         Field("opcode", "u16", "see the table of operations"),
-        Field("flags", "u16", "bit 0: fused, continues the operation before it on the same element; bit 1: size is preferred"),
+        Field(
+            "flags",
+            "u16",
+            "bit 0: fused, continues the operation before it on the same element; bit 1: size is preferred",
+        ),
         Field("input", "u32", "index of the tensor read"),
         Field("other", "u32", "add, mul, concat, add_int8: index of the second tensor"),
         Field("output", "u32", "index of the tensor written"),

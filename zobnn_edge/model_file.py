@@ -29,7 +29,7 @@ class Model:
         """Lay out a network; raises ModelError when it is inconsistent or too large for the format.
 
         `arena_limit`: bytes of arena up to which binary convolutions may trade memory for speed (`layout.choose`).
-        `prefer`: "size" has firmware compiled for few bytes of code; then no convolution takes more than the least arena.
+        `prefer`: "size" has firmware compiled for few bytes of code, and convolutions work in the least arena.
         """
         image = ParameterImage.of(net.validate())
         work = choose(net, 0 if prefer == "size" else arena_limit)
@@ -77,9 +77,7 @@ class Model:
             raise ModelError(f"{where}: not a usable model file: {error}") from None
 
 
-def save(
-    net: Network, path: Path, arena_limit: int | None = None, prefer: planner.Preference = "speed"
-) -> Model:
+def save(net: Network, path: Path, arena_limit: int | None = None, prefer: planner.Preference = "speed") -> Model:
     """Write a network as a .zob file, whole or not at all; returns the model. Options are those of `Model.of`."""
     model = Model.of(net, arena_limit, prefer)
     write_atomic(path, model.to_bytes())
