@@ -60,6 +60,8 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_fp_low": ("low_bit",),
     "read_int8": ("int8", *_BYTES),
     "decode_codes": ("codes",),
+    **{f"unpack_{bits}": (f"codes_{bits}",) for bits in (4, 8, 12, 16)},
+    **{f"zob_fp_of_codes_{bits}": (f"codes_{bits}",) for bits in (4, 8, 12, 16)},
     "limits_of_codes": ("coded_limits",),
     "fixed_ceilings": ("coded_limits",),
     "zob_put_bits": ("count",),

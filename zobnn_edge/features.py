@@ -39,7 +39,7 @@ _HALF_WORD = 16
 def features(model: Model) -> frozenset[str]:
     """What a network needs of the engine."""
     net, work = model.network, model.work
-    found = {planner.opcode(op) for op in net.ops} | _of_parameters(net)
+    found = {planner.opcode(op) for op in net.ops} | _of_parameters(net, model.prefer)
     for group in fuse(net):
         found |= _of_group(net, group, work.get(group[0].name), model.image)
     return frozenset(found)
@@ -60,9 +60,12 @@ def _is_coded(encoding: Encoding) -> bool:
     return isinstance(encoding, Uniform) and encoding.scales == "flash"
 
 
-def _of_parameters(net: Network) -> set[str]:
+def _of_parameters(net: Network, prefer: planner.Preference) -> set[str]:
     encodings = [p.encoding for p in net.parameters.values()]
-    found = {"codes"} if any(map(_is_coded, encodings)) else set()
+    coded = [encoding for encoding in encodings if _is_coded(encoding)]
+    found = {"codes"} if coded else set()
+    if prefer == "speed":
+        found |= {f"codes_{encoding.bits}" for encoding in coded} & set(fmt.KERNELS)
     return found if all(map(_is_plain, encodings)) else found | {"protected"}
 
 

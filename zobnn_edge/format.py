@@ -62,17 +62,21 @@ KERNELS = {
     "protected": 64,
     "codes": 128,
     "coded_limits": 256,
-    "searched_limits": 512,
-    "halves": 1024,
-    "code_sums": 2048,
-    "real_pool": 4096,
-    "copy": 8192,
+    "codes_4": 512,
+    "codes_8": 1024,
+    "codes_12": 2048,
+    "codes_16": 4096,
+    "searched_limits": 8192,
+    "halves": 16384,
+    "code_sums": 32768,
+    "real_pool": 65536,
+    "copy": 131072,
 }
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
 bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");
-plain codes; and those of thresholds of sums of bits; limits of such sums that are found by trial; tables of taps of at
-most 16 channels; sums over int8 of codes that are not bytes, or that integers do not decide; pools over floats; groups
-that begin with an operation that works element by element."""
+plain codes; those of thresholds of sums of bits; plain codes of so many bits, which are unpacked by eights; limits of
+sums of bits that are found by trial; tables of taps of at most 16 channels; sums over int8 of codes that are not bytes,
+or that integers do not decide; pools over floats; groups that begin with an operation that works element by element."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED, FLAG_SMALL = 1, 2
 

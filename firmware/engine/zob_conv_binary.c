@@ -87,19 +87,22 @@ static ZOB_NOINLINE void fixed_ceilings(const limit_source *s, const uint8_t *im
     const int64_t mantissa = s->mantissa;
     const uint32_t shift = s->shift, near = s->near;
     zob_decode_whole(s->p, image, first, count, to);
-    for (uint32_t i = 0; i < count; i++) {
-        const int32_t n = to[i];
+    do {
+        const int32_t n = *to;
         const int64_t value = mantissa * (n * ((int32_t)1 << shift));
         const int unsure = (uint32_t)value + near <= 2u * near;
-        to[i] = unsure ? ceiling_of_steps(s->p, n) : (int32_t)(value >> 32) + 1;
-    }
+        *to++ = unsure ? ceiling_of_steps(s->p, n) : (int32_t)(value >> 32) + 1;
+    } while (--count > 0u);
 }
 
-/* The ceilings of `count` values, at most ZOB_MAX_BLOCK. */
+/* The ceilings of `count` values, 1 to ZOB_MAX_BLOCK. */
 static void ceilings(const limit_source *s, const uint8_t *image, uint32_t first, uint32_t count, int32_t *to) {
     float values[ZOB_MAX_BLOCK];
     if (s->how == ALL_EQUAL) {
-        for (uint32_t i = 0; i < count; i++) to[i] = s->least;
+        const int32_t least = s->least;
+        do {
+            *to++ = least;
+        } while (--count > 0u);
     } else if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_LIMITS) && s->how == FIXED_POINT) {
         fixed_ceilings(s, image, first, count, to);
     } else {

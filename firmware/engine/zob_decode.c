@@ -12,10 +12,9 @@ static ZOB_INLINE int32_t whole_of(const uint32_t *words, uint32_t bits, uint32_
     return (int32_t)(code & (((uint32_t)1 << bits) - 1u)) - zero_point;
 }
 
-/* As many codes of so many bits, a multiple of 4, as come in whole eights from a word's first bit on. */
-static ZOB_INLINE uint32_t unpack_eights(const uint32_t *words, uint32_t bits, int32_t zero_point, uint32_t count,
-                                         int32_t *n) {
-    const int32_t *const end = n + count / 8u * 8u;
+/* `count` codes of so many bits, a multiple of 4, from a word's first bit on; `count` is a multiple of 8. */
+static ZOB_INLINE void unpack_eights(const uint32_t *words, uint32_t bits, int32_t zero_point, uint32_t count, int32_t *n) {
+    const int32_t *const end = n + count;
     for (; n < end; n += 8, words += bits / 4u) {
         n[0] = whole_of(words, bits, 0u, zero_point);
         n[1] = whole_of(words, bits, 1u, zero_point);
@@ -26,7 +25,22 @@ static ZOB_INLINE uint32_t unpack_eights(const uint32_t *words, uint32_t bits, i
         n[6] = whole_of(words, bits, 6u, zero_point);
         n[7] = whole_of(words, bits, 7u, zero_point);
     }
-    return count / 8u * 8u;
+}
+
+/* A function for each width, so that firmware has those that its network needs. */
+#define UNPACK(bits)                                                                                              \
+    static ZOB_NOINLINE void unpack_##bits(const uint32_t *words, int32_t zero_point, uint32_t count, int32_t *n) { \
+        unpack_eights(words, bits, zero_point, count, n);                                                         \
+    }
+UNPACK(4)
+UNPACK(8)
+UNPACK(12)
+UNPACK(16)
+
+/* Whether codes of so many bits come by eights. */
+static int by_eights(uint32_t bits) {
+    return (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && bits == 4u) || (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && bits == 8u) ||
+           (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && bits == 12u) || (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && bits == 16u);
 }
 
 /* `count` codes of 2 to 16 bits, from bit `bit` on, bit by bit out of a window that the next word fills up. */
@@ -52,14 +66,14 @@ static void unpack_codes(const uint32_t *words, uint32_t bit, const zob_paramete
 void zob_decode_whole(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, int32_t *n) {
     const uint32_t bit = first * p->bits, *words = (const uint32_t *)(const void *)(image + p->offset);
     const uint32_t *at = words + bit / 32u;
-    uint32_t done = 0;
-    if (bit % 32u == 0u) {
-        if (p->bits == 4u) done = unpack_eights(at, 4u, p->zero_point, count, n);
-        if (p->bits == 8u) done = unpack_eights(at, 8u, p->zero_point, count, n);
-        if (p->bits == 12u) done = unpack_eights(at, 12u, p->zero_point, count, n);
-        if (p->bits == 16u) done = unpack_eights(at, 16u, p->zero_point, count, n);
+    const uint32_t quick = bit % 32u == 0u && by_eights(p->bits) ? count - count % 8u : 0u;
+    if (quick > 0u) {
+        if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) unpack_4(at, p->zero_point, quick, n);
+        if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) unpack_8(at, p->zero_point, quick, n);
+        if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && p->bits == 12u) unpack_12(at, p->zero_point, quick, n);
+        if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && p->bits == 16u) unpack_16(at, p->zero_point, quick, n);
     }
-    if (done < count) unpack_codes(words, bit + done * p->bits, p, count - done, n + done);
+    if (quick < count) unpack_codes(words, bit + quick * p->bits, p, count - quick, n + quick);
 }
 
 /* The whole number that lies where a float will. */
@@ -71,7 +85,8 @@ static inline int32_t whole_at(const float *place) {
 
 #if defined(__arm__) && !defined(__ARM_FP)
 
-/* Positive mantissa * 2^(exponent - 150) times n, which is not 0, rounded to nearest, ties to even. */
+#ifndef ZOB_THUMB2
+/* The float of mantissa * 2^(exponent - 150) * n, n not 0, rounded to nearest, ties to even. */
 static inline uint32_t product(uint32_t mantissa, uint32_t exponent, int32_t n) {
     const uint32_t size = (uint32_t)(n < 0 ? -n : n), zeros = (uint32_t)__builtin_clz(size);
     const uint64_t wide = (uint64_t)(mantissa << 8) * (size << zeros);
@@ -88,77 +103,106 @@ static inline uint32_t product(uint32_t mantissa, uint32_t exponent, int32_t n) 
     return ((uint32_t)n & 0x80000000u) + ((exponent - 1u) << 23) + high;
 }
 
-/* In integers, where no result can be too large or too small: what a core without a floating-point unit does in software
- * takes thrice as long. */
-static void multiply(float scale, float *x, uint32_t count) {
-    uint32_t exponent, mantissa;
-    int fits;
-    memcpy(&exponent, &scale, 4u);
-    mantissa = (exponent & 0x7FFFFFu) | 0x800000u;
-    exponent >>= 23;
-    fits = exponent - 1u < 254u - 32u;
-    for (; count > 0u; count--, x++) {
-        const int32_t n = whole_at(x);
-        if (fits) {
-            const uint32_t bits = n ? product(mantissa, exponent, n) : 0u;
-            memcpy(x, &bits, 4u);
-        } else {
-            *x = scale * (float)n;
-        }
+static void zob_soft_of_steps(float *x, const zob_soft_scale *scale, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        const int32_t n = whole_at(x + i);
+        const uint32_t bits = n ? product(scale->mantissa, scale->exponent, n) : 0u;
+        memcpy(x + i, &bits, 4u);
     }
+}
+#endif
+
+/* A scale in parts; 0 where a product may be too large or too small for them. */
+static int split(const zob_parameter *p, zob_soft_scale *scale) {
+    uint32_t bits;
+    memcpy(&bits, &p->scale, 4u);
+    scale->mantissa = (bits & 0x7FFFFFu) | 0x800000u;
+    scale->exponent = bits >> 23;
+    scale->zero_point = p->zero_point;
+    return scale->exponent - 1u < 254u - 32u;
+}
+
+/* In integers: what a core without a floating-point unit does in software takes thrice as long. */
+static void multiply(const zob_parameter *p, float *x, uint32_t count) {
+    zob_soft_scale scale;
+    if (split(p, &scale)) {
+        zob_soft_of_steps(x, &scale, count);
+    } else {
+        for (uint32_t i = 0; i < count; i++) x[i] = p->scale * (float)whole_at(x + i);
+    }
+}
+
+/* The values of codes from bit `bit` on, if a kernel makes them at once; else 0. */
+static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count, float *out) {
+#ifdef ZOB_THUMB2
+    zob_soft_scale scale;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) || p->bits != 8u || !split(p, &scale)) return 0;
+    zob_soft_of_bytes(out, &scale, count, image + p->offset + bit / 8u);
+    return 1;
+#else
+    (void)p, (void)image, (void)bit, (void)count, (void)out;
+    return 0;
+#endif
+}
+
+#elif defined(ZOB_FP)
+
+static void multiply(const zob_parameter *p, float *x, uint32_t count) {
+    uint32_t i = count - count % ZOB_FP_ROW;
+    if (i) zob_fp_of_steps(x, p->scale, i);
+    for (; i < count; i++) x[i] = p->scale * (float)whole_at(x + i);
+}
+
+static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count, float *out) {
+    const uint8_t *codes = image + p->offset + bit / 8u;
+    if (bit % 32u || count % ZOB_FP_ROW || !by_eights(p->bits)) return 0;
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) zob_fp_of_codes_4(out, codes, &p->scale, count);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) zob_fp_of_codes_8(out, codes, &p->scale, count);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && p->bits == 12u) zob_fp_of_codes_12(out, codes, &p->scale, count);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && p->bits == 16u) zob_fp_of_codes_16(out, codes, &p->scale, count);
+    return 1;
 }
 
 #else
 
-static void multiply(float scale, float *x, uint32_t count) {
-    uint32_t i = 0;
-#ifdef ZOB_FP
-    i = count - count % ZOB_FP_ROW;
-    if (i) zob_fp_of_steps(x, scale, i);
-#endif
-    for (; i < count; i++) x[i] = scale * (float)whole_at(x + i);
+static void multiply(const zob_parameter *p, float *x, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) x[i] = p->scale * (float)whole_at(x + i);
+}
+
+static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count, float *out) {
+    (void)p, (void)image, (void)bit, (void)count, (void)out;
+    return 0;
 }
 
 #endif
 
-/* Values of uniform codes; from whole numbers, which take their places first. */
+/* Values of uniform codes; where no kernel makes them at once, from whole numbers, which take their places first. */
 static ZOB_NOINLINE void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count,
                                       float *out) {
-#ifdef ZOB_FP
-    if (p->bits == 8u) {
-        const uint32_t rows = count - count % ZOB_FP_ROW;
-        if (rows) zob_fp_of_bytes(out, image + p->offset + first, &p->scale, rows);
-        first += rows, count -= rows, out += rows;
-    }
-#endif
-    if (count == 0u) return;
+    if (decode_rows(p, image, first * p->bits, count, out)) return;
     zob_decode_whole(p, image, first, count, (int32_t *)(void *)out);
-    multiply(p->scale, out, count);
+    multiply(p, out, count);
+}
+
+/* Signs, or whole numbers of 32 bits. */
+static ZOB_NOINLINE void decode_others(const zob_parameter *p, const uint8_t *bytes, uint32_t first, uint32_t count,
+                                       float *out) {
+    for (uint32_t i = first; i < first + count; i++) {
+        int32_t q = 0;
+        if (p->encoding == ZOB_ENCODING_INT32) memcpy(&q, bytes + 4u * i, 4u);
+        if (p->encoding == ZOB_ENCODING_BINARY) q = (uint32_t)bytes[i / 8u] >> i % 8u & 1u ? -1 : 1;
+        *out++ = (float)q;
+    }
 }
 
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
-    const uint8_t *bytes = image + p->offset;
     if (ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) {
         zob_decode_protected(p, image, first, count, out);
-        return;
-    }
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES) && p->encoding == ZOB_ENCODING_UNIFORM) {
+    } else if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES) && p->encoding == ZOB_ENCODING_UNIFORM) {
         decode_codes(p, image, first, count, out);
-        return;
-    }
-    if (p->encoding == ZOB_ENCODING_FLOAT32) {
-        memcpy(out, bytes + 4u * first, 4u * (size_t)count);
-        return;
-    }
-    if (p->encoding == ZOB_ENCODING_INT32) {
-        for (uint32_t i = 0; i < count; i++) {
-            int32_t q;
-            memcpy(&q, bytes + 4u * (first + i), 4u);
-            out[i] = (float)q;
-        }
-        return;
-    }
-    if (p->encoding == ZOB_ENCODING_BINARY) {
-        for (uint32_t i = first; i < first + count; i++) *out++ = (uint32_t)bytes[i / 8u] >> i % 8u & 1u ? -1.0f : 1.0f;
+    } else if (p->encoding == ZOB_ENCODING_FLOAT32) {
+        memcpy(out, image + p->offset + 4u * first, 4u * (size_t)count);
+    } else {
+        decode_others(p, image + p->offset, first, count, out);
     }
 }

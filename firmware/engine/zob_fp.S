@@ -37,6 +37,7 @@ FUNCTION zob_fp_scale_shift
     subs  r3, r3, #8
     bne   1b
     bx    lr
+    .size zob_fp_scale_shift, . - zob_fp_scale_shift
 
 .macro BINARY name, op
 FUNCTION \name
@@ -47,6 +48,7 @@ FUNCTION \name
     subs  r2, r2, #8
     bne   1b
     bx    lr
+    .size \name, . - \name
 .endm
     BINARY zob_fp_mul, vmul.f32
     BINARY zob_fp_add, vadd.f32
@@ -72,6 +74,7 @@ FUNCTION zob_fp_prelu
     subs  r2, r2, #8
     bne   1b
     bx    lr
+    .size zob_fp_prelu, . - zob_fp_prelu
 
 FUNCTION zob_fp_of_int
 1:  vldmia r1!, {s0-s7}
@@ -82,6 +85,7 @@ FUNCTION zob_fp_of_int
     subs  r2, r2, #8
     bne   1b
     bx    lr
+    .size zob_fp_of_int, . - zob_fp_of_int
 
 /* Eight whole numbers in s0 to s7, times s8. */
 .macro VALUES_OF_STEPS
@@ -106,32 +110,86 @@ FUNCTION zob_fp_of_steps
     subs  r1, r1, #8
     bne   1b
     bx    lr
+    .size zob_fp_of_steps, . - zob_fp_of_steps
 
-FUNCTION zob_fp_of_bytes
+/* Codes of as many bits less the zero point, eight after another into r4 to r11. r1: where they lie; r2: the zero point
+ * with its sign turned. */
+.macro FIELD to, at, bits
+    .if \at + \bits == 32
+    add   \to, r2, r12, lsr #\at
+    .else
+    ubfx  \to, r12, #\at, #\bits
+    add   \to, \to, r2
+    .endif
+.endm
+.macro EIGHT_OF_4
+    ldr   r12, [r1], #4
+    FIELD r4, 0, 4
+    FIELD r5, 4, 4
+    FIELD r6, 8, 4
+    FIELD r7, 12, 4
+    FIELD r8, 16, 4
+    FIELD r9, 20, 4
+    FIELD r10, 24, 4
+    FIELD r11, 28, 4
+.endm
+.macro FOUR_OF_8 a, b, c, d
+    ldr   r12, [r1], #4
+    uxtab \a, r2, r12
+    uxtab \b, r2, r12, ror #8
+    uxtab \c, r2, r12, ror #16
+    uxtab \d, r2, r12, ror #24
+.endm
+.macro EIGHT_OF_8
+    FOUR_OF_8 r4, r5, r6, r7
+    FOUR_OF_8 r8, r9, r10, r11
+.endm
+.macro EIGHT_OF_12                  /* two of a word each, and where there is one before, of its last three bytes */
+    ldr   r12, [r1], #12
+    FIELD r4, 0, 12
+    FIELD r5, 12, 12
+    ldr   r12, [r1, #-10]
+    FIELD r6, 8, 12
+    FIELD r7, 20, 12
+    ldr   r12, [r1, #-7]
+    FIELD r8, 8, 12
+    FIELD r9, 20, 12
+    ldr   r12, [r1, #-4]
+    FIELD r10, 8, 12
+    FIELD r11, 20, 12
+.endm
+.macro TWO_OF_16 a, b
+    ldr   r12, [r1], #4
+    uxtah \a, r2, r12
+    FIELD \b, 16, 16
+.endm
+.macro EIGHT_OF_16
+    TWO_OF_16 r4, r5
+    TWO_OF_16 r6, r7
+    TWO_OF_16 r8, r9
+    TWO_OF_16 r10, r11
+.endm
+.macro OF_CODES bits
+FUNCTION zob_fp_of_codes_\bits
     vldr  s8, [r2]
     ldr   r2, [r2, #4]
     rsb   r2, r2, #0
-    push  {r4-r5}
-1:  ldr   r12, [r1], #4
-    uxtab r4, r2, r12
-    uxtab r5, r2, r12, ror #8
-    vmov  s0, s1, r4, r5
-    uxtab r4, r2, r12, ror #16
-    uxtab r5, r2, r12, ror #24
-    vmov  s2, s3, r4, r5
-    ldr   r12, [r1], #4
-    uxtab r4, r2, r12
-    uxtab r5, r2, r12, ror #8
-    vmov  s4, s5, r4, r5
-    uxtab r4, r2, r12, ror #16
-    uxtab r5, r2, r12, ror #24
-    vmov  s6, s7, r4, r5
+    push  {r4-r11}
+1:  EIGHT_OF_\bits
+    stmia r0, {r4-r11}
+    vldmia r0, {s0-s7}
     VALUES_OF_STEPS
     vstmia r0!, {s0-s7}
     subs  r3, r3, #8
     bne   1b
-    pop   {r4-r5}
+    pop   {r4-r11}
     bx    lr
+    .size zob_fp_of_codes_\bits, . - zob_fp_of_codes_\bits
+.endm
+    OF_CODES 4
+    OF_CODES 8
+    OF_CODES 12
+    OF_CODES 16
 
 FUNCTION zob_fp_copy
 1:  vldmia r1!, {s0-s7}
@@ -139,6 +197,7 @@ FUNCTION zob_fp_copy
     subs  r2, r2, #8
     bne   1b
     bx    lr
+    .size zob_fp_copy, . - zob_fp_copy
 
 /* The result is complete but for its place: r3 has "not below" of the last element in bit 31; r12 elements in all. */
 .macro FINISH
@@ -167,6 +226,7 @@ FUNCTION zob_fp_below
     subs  r2, r2, #8
     bne   1b
     FINISH
+    .size zob_fp_below, . - zob_fp_below
 
 FUNCTION zob_fp_negative
     mov   r12, r1
@@ -177,6 +237,7 @@ FUNCTION zob_fp_negative
     subs  r1, r1, #8
     bne   1b
     FINISH
+    .size zob_fp_negative, . - zob_fp_negative
 
 /* The bound with the sign of x: below it, or not. */
 .macro LOW x
@@ -199,4 +260,5 @@ FUNCTION zob_fp_low
     subs  r2, r2, #8
     bne   1b
     FINISH
+    .size zob_fp_low, . - zob_fp_low
 #endif

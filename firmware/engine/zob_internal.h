@@ -140,7 +140,7 @@ static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t chann
     zob_emit_row(sink, pixel, channel, 1u, &x);
 }
 
-/* Decode `count` elements of a parameter without rows, beginning with element `first`, to float32. */
+/* Decode `count` elements, at least one, of a parameter without rows, beginning with element `first`, to float32. */
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out);
 
 /* Of `count` plain uniform codes, what their scale is multiplied with: each less the zero point. */

@@ -23,11 +23,28 @@ void zob_fp_prelu(float *x, const float *slope, uint32_t count);
 void zob_fp_of_int(float *x, const int32_t *sums, uint32_t count);
 void zob_fp_copy(float *to, const float *x, uint32_t count);
 
-/* scale[0] * (codes[i] - zero point), the zero point being the whole number that follows scale[0] in memory. */
-void zob_fp_of_bytes(float *x, const uint8_t *codes, const float *scale, uint32_t count);
+/* scale[0] * (code i - zero point), the zero point being the whole number that follows scale[0] in memory; codes of so
+ * many bits, the first of which is a word's first bit. */
+void zob_fp_of_codes_4(float *x, const uint8_t *codes, const float *scale, uint32_t count);
+void zob_fp_of_codes_8(float *x, const uint8_t *codes, const float *scale, uint32_t count);
+void zob_fp_of_codes_12(float *x, const uint8_t *codes, const float *scale, uint32_t count);
+void zob_fp_of_codes_16(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 
 /* scale * the whole number that lies at x[i]. */
 void zob_fp_of_steps(float *x, float scale, uint32_t count);
+
+/* Of cores without a floating-point unit: a scale of codes, mantissa * 2^(exponent - 150), with which no product but 0 is
+ * too large or too small for a normal float. The mantissa has 24 bits, the first of them set. */
+typedef struct {
+    uint32_t mantissa, exponent;
+    int32_t zero_point;
+} zob_soft_scale;
+
+/* scale * the whole number that lies at x[i]; scale * (codes[i] - zero point); with Thumb-2. At least one element. */
+#ifdef ZOB_THUMB2
+void zob_soft_of_steps(float *x, const zob_soft_scale *scale, uint32_t count);
+void zob_soft_of_bytes(float *x, const zob_soft_scale *scale, uint32_t count, const uint8_t *codes);
+#endif
 
 /* Bit i of the result: x[i] < limit[i]; x[i] < 0; x[i] < (x[i] < 0 ? -bound : bound). At most 32 elements. */
 uint32_t zob_fp_below(const float *x, const float *limit, uint32_t count);
