@@ -83,14 +83,20 @@ NEEDS = {
     "coded_limits": "count",
     "searched_limits": "count",
     "code_sums": "code_conv",
+    **{f"codes_{bits}": "codes" for bits in (4, 8, 12, 16)},
 }
 """A feature that comes with another."""
 EVERYTHING = frozenset(FEATURES)
 UNPROTECTED = EVERYTHING - {"protected"}
 AMONG_OTHERS = ("prelu", "clip", "add", "mul", "threshold", "low_bit", "gated_conv")
 """Features in the midst of functions that others enter."""
-BARE = UNPROTECTED - frozenset(AMONG_OTHERS)
-TYPICAL = frozenset({"conv", "affine", "sign", "max_pool", "softmax", "count", "real_conv", "real_pool", "codes"})
+FAST = frozenset({"table", "halves", *(f"codes_{bits}" for bits in (4, 8, 12, 16))})
+"""Features that no network has which prefers size."""
+BARE: dict[Preference, frozenset[str]] = {
+    "speed": UNPROTECTED - frozenset(AMONG_OTHERS),
+    "size": UNPROTECTED - frozenset(AMONG_OTHERS) - FAST,
+}
+TYPICAL = frozenset({"conv", "affine", "sign", "count", "real_conv"})
 
 
 def header(wanted: frozenset[str], prefer: Preference = "speed") -> str:
@@ -121,9 +127,10 @@ def _measure(target: Board, prefer: Preference) -> dict[str, Any]:
     def firmware(wanted: frozenset[str]) -> Firmware:
         return Firmware.read(built_with(header(wanted, prefer), target))
 
-    bare, whole = firmware(BARE), firmware(EVERYTHING)
-    groups = _groups(bare, audit_firmware(bare, target, model), model)
-    groups |= {(feature,): own(BARE | {feature}) - own(BARE) for feature in AMONG_OTHERS}
+    most = BARE[prefer]
+    bare, whole = firmware(most), firmware(EVERYTHING)
+    groups = _groups(bare, audit_firmware(bare, target, model), model, most)
+    groups |= {(feature,): own(most | {feature}) - own(most) for feature in AMONG_OTHERS}
     groups[("protected",)] = own(EVERYTHING) - own(UNPROTECTED)
     groups[()] = own(TYPICAL)
     for when, taken in groups.items():
@@ -166,10 +173,10 @@ def _own(audit: Audit, model: Model) -> Counter[str]:
     return sums
 
 
-def _groups(firmware: Firmware, audit: Audit, model: Model) -> dict[tuple[str, ...], Counter[str]]:
-    """Bytes by region and role of what comes with some features; padding goes with what lies before it."""
+def _groups(firmware: Firmware, audit: Audit, model: Model, of: frozenset[str]) -> dict[tuple[str, ...], Counter[str]]:
+    """Bytes by region and role of what comes with some features `of` a firmware; padding goes with what is before it."""
     everything, always = input_sections(firmware), input_sections(firmware, without(frozenset()))
-    by_feature = {f: input_sections(firmware, without(_alone(f))) for f in FEATURES if f in BARE}
+    by_feature = {f: input_sections(firmware, without(_alone(f))) for f in FEATURES if f in of}
     sums: dict[tuple[str, ...], Counter[str]] = {}
     before: int | None = None
     for p in _others(audit, model):

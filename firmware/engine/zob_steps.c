@@ -94,11 +94,15 @@ static uint32_t bits_of(const zob_step *s, uint32_t channel, const float *x, uin
     return bits;
 }
 
-void zob_put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits) {
+static ZOB_INLINE void put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits) {
     uint32_t *word = sink->binary + pixel * sink->words + channel / 32u;
     const uint32_t shift = channel % 32u;
     word[0] |= bits << shift;
     if (shift + count > 32u) word[1] |= bits >> (32u - shift);
+}
+
+void zob_put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits) {
+    put_bits(sink, pixel, channel, count, bits);
 }
 
 /* One step that leaves reals. `x` are `count` channels of a pixel, from `channel` on, the tensor's `element`th. */
@@ -127,7 +131,7 @@ void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32
     const uint32_t element = pixel * sink->channels + channel;
     for (uint32_t i = 0; i < reals; i++) take(&sink->steps[i], element, channel, x, count);
     if (sink->binary) {
-        zob_put_bits(sink, pixel, channel, count, bits_of(&sink->steps[reals], channel, x, count));
+        put_bits(sink, pixel, channel, count, bits_of(&sink->steps[reals], channel, x, count));
     } else {
         float *to = sink->real + element;
         if (to != x) copy(to, x, count);
