@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zobnn_edge import plan as planner
 from zobnn_edge.encoding import Binary, Float32, Int32, Uniform, row_bits
 from zobnn_edge.errors import ModelError
+from zobnn_edge.features import features, masks
 from zobnn_edge.image import ParameterImage, Region
 from zobnn_edge.model_file import Model
 
@@ -141,7 +141,7 @@ def _describe(region: Region, c_type: str) -> str:
 
 def _macros(model: Model, prefix: str) -> str:
     h, w, c = model.network.input_shape
-    ops, kernels = planner.needs(model.plan)
+    ops, kernels = masks(features(model))
     macros: list[tuple[str, str]] = [
         ("NAME", _c_string(model.network.name)),
         ("PLAN_BYTES", f"{len(model.plan)}u"),
@@ -151,6 +151,7 @@ def _macros(model: Model, prefix: str) -> str:
         ("ARENA_BYTES", f"{model.arena_bytes}u"),
         ("OPS", f"0x{ops:08X}u"),
         ("KERNELS", f"0x{kernels:08X}u"),
+        ("SMALL", f"0x{int(model.prefer == 'size'):X}u"),
         ("INPUT_HEIGHT", f"{h}u"),
         ("INPUT_WIDTH", f"{w}u"),
         ("INPUT_CHANNELS", f"{c}u"),

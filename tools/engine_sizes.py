@@ -1,9 +1,9 @@
 """Measure what firmware takes beside its network, on every board, and write zobnn_edge/audit/sizes.json.
 
-Of every board the firmware of one small network is built three times: with what it needs of the engine, which is what
-every network has, with all of it, and with all but protected parameters. Which functions come with a feature follows
-from the call graph of the last: those that are reached only through functions of that feature. What protection takes
-is the difference to the second, since it is in the midst of functions that others enter.
+Of every board the firmware of one small network is built several times, for speed and for size. Which functions come
+with a feature follows from the call graph of an engine of nearly all of them: those that are reached only through
+functions of that feature. What a feature takes that lies in the midst of functions which others enter is the difference
+that it makes. The rest of a firmware of typical features is what every network has.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from converters.c_header import c_header
 from zobnn_edge.audit.audit import Audit, Firmware, PartRow, audit_firmware
-from zobnn_edge.audit.features import FEATURES, masks
 from zobnn_edge.audit.prediction import SIZES, own_bytes
 from zobnn_edge.audit.stack import reached, worst_case
-from zobnn_edge.boards import board, boards
+from zobnn_edge.boards import Board, board, boards
 from zobnn_edge.encoding import Float32
+from zobnn_edge.features import FEATURES, masks
 from zobnn_edge.files import write_atomic
 from zobnn_edge.firmware import built_with
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Builder
 from zobnn_edge.operations import Affine
+from zobnn_edge.plan import Preference
 
 
-def least_model() -> Model:
+def least_model(prefer: Preference) -> Model:
     """A network of one operation."""
     b = Builder("sketch", (1, 1, 4))
     bias = b.parameter("bias", "bias", "bias", np.ones(4), Float32())
-    return Model.of(b.network(b.add(Affine("affine", b.input, "affine", None, bias))))
+    return Model.of(b.network(b.add(Affine("affine", b.input, "affine", None, bias))), prefer=prefer)
 
 
 _BYTES = ("code_conv", "sign_conv")
@@ -50,6 +51,13 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_block_of_codes": ("code_conv",),
     "zob_decides": _BYTES,
     "zob_find_intervals": _BYTES,
+    "sum_codes": ("code_sums",),
+    "search_limits": ("searched_limits",),
+    "zob_add_halves": ("halves",),
+    "zob_copy": ("copy",),
+    "zob_fp_prelu": ("prelu",),
+    "zob_fp_below": ("threshold",),
+    "zob_fp_low": ("low_bit",),
     "read_int8": ("int8", *_BYTES),
     "decode_codes": ("codes",),
     **{f"unpack_{bits}": (f"codes_{bits}",) for bits in (4, 8, 12, 16)},
@@ -59,7 +67,7 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_put_bits": ("count",),
     "zob_int8": ("int8",),
     "zob_pool_binary": ("max_pool",),
-    "zob_pool_real": ("max_pool", "average_pool"),
+    "zob_pool_real": ("real_pool",),
     "zob_softmax": ("softmax",),
     "zob_thermometer": ("thermometer",),
     "zob_dynamic_range": ("dynamic_range",),
@@ -68,16 +76,33 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
 }
 """Functions of the engine that are entered only for networks with one of some features (ZOB_HAS in its sources). Tests
 hold it against the firmware of each core (tests/audit/checks.py)."""
-NEEDS = {"table": "count", "gated_conv": "count", "coded_limits": "count"}
+NEEDS = {
+    "table": "count",
+    "halves": "table",
+    "gated_conv": "count",
+    "coded_limits": "count",
+    "searched_limits": "count",
+    "code_sums": "code_conv",
+    **{f"codes_{bits}": "codes" for bits in (4, 8, 12, 16)},
+}
 """A feature that comes with another."""
 EVERYTHING = frozenset(FEATURES)
 UNPROTECTED = EVERYTHING - {"protected"}
+AMONG_OTHERS = ("prelu", "clip", "add", "mul", "threshold", "low_bit", "gated_conv")
+"""Features in the midst of functions that others enter."""
+FAST = frozenset({"table", "halves", *(f"codes_{bits}" for bits in (4, 8, 12, 16))})
+"""Features that no network has which prefers size."""
+BARE: dict[Preference, frozenset[str]] = {
+    "speed": UNPROTECTED - frozenset(AMONG_OTHERS),
+    "size": UNPROTECTED - frozenset(AMONG_OTHERS) - FAST,
+}
+TYPICAL = frozenset({"conv", "affine", "sign", "count", "real_conv"})
 
 
-def header(wanted: frozenset[str] | None = None) -> str:
-    """The C header of the small network; `wanted`: with these features of the engine, not with what it needs."""
-    text = c_header(least_model())
-    for name, mask in zip(("OPS", "KERNELS"), masks(wanted), strict=True) if wanted is not None else ():
+def header(wanted: frozenset[str], prefer: Preference = "speed") -> str:
+    """The C header of the small network with features of the engine other than what it needs."""
+    text = c_header(least_model(prefer))
+    for name, mask in zip(("OPS", "KERNELS"), masks(wanted), strict=True):
         text = re.sub(rf"(MODEL_{name}) 0x[0-9A-F]+u", rf"\1 0x{mask:X}u", text)
     return text
 
@@ -88,12 +113,29 @@ def without(wanted: frozenset[str]) -> frozenset[str]:
 
 
 def measure(name: str) -> dict[str, Any]:
-    """Sizes of one board."""
-    model, target = least_model(), board(name)
-    least, plain, whole = (Firmware.read(built_with(header(f), target)) for f in (None, UNPROTECTED, EVERYTHING))
-    audits = [audit_firmware(f, target, model) for f in (least, plain, whole)]
-    own = [_own(audit, model) for audit in audits]
-    groups = _groups(plain, audits[1], model) | {(): own[0], ("protected",): own[2] - own[1]}
+    """Sizes of one board by what is preferred."""
+    return {prefer: _measure(board(name), prefer) for prefer in get_args(Preference)}
+
+
+def _measure(target: Board, prefer: Preference) -> dict[str, Any]:
+    model = least_model(prefer)
+
+    def own(wanted: frozenset[str]) -> Counter[str]:
+        """What firmware with these features takes beside the network's own bytes."""
+        return _own(audit_firmware(firmware(wanted), target, model), model)
+
+    def firmware(wanted: frozenset[str]) -> Firmware:
+        return Firmware.read(built_with(header(wanted, prefer), target))
+
+    most = BARE[prefer]
+    bare, whole = firmware(most), firmware(EVERYTHING)
+    groups = _groups(bare, audit_firmware(bare, target, model), model, most)
+    groups |= {(feature,): own(most | {feature}) - own(most) for feature in AMONG_OTHERS}
+    groups[("protected",)] = own(EVERYTHING) - own(UNPROTECTED)
+    groups[()] = own(TYPICAL)
+    for when, taken in groups.items():
+        if TYPICAL & set(when):
+            groups[()].subtract(taken)
     listed = [{"when": list(when), "bytes": dict(sorted(n.items()))} for when, n in sorted(groups.items())]
     return {"groups": listed, "stack": _stacks(whole)}
 
@@ -111,7 +153,7 @@ def _stacks(whole: Firmware) -> dict[str, Any]:
 
 def _alone(feature: str) -> frozenset[str]:
     """A feature with what it needs."""
-    return frozenset({feature, NEEDS.get(feature, feature)})
+    return frozenset({feature}) | (_alone(NEEDS[feature]) if feature in NEEDS else frozenset())
 
 
 def _others(audit: Audit, model: Model) -> Iterator[PartRow]:
@@ -131,10 +173,10 @@ def _own(audit: Audit, model: Model) -> Counter[str]:
     return sums
 
 
-def _groups(firmware: Firmware, audit: Audit, model: Model) -> dict[tuple[str, ...], Counter[str]]:
-    """Bytes by region and role of what comes with some features; padding goes with what lies before it."""
+def _groups(firmware: Firmware, audit: Audit, model: Model, of: frozenset[str]) -> dict[tuple[str, ...], Counter[str]]:
+    """Bytes by region and role of what comes with some features `of` a firmware; padding goes with what is before it."""
     everything, always = input_sections(firmware), input_sections(firmware, without(frozenset()))
-    by_feature = {f: input_sections(firmware, without(_alone(f))) for f in FEATURES if f in UNPROTECTED}
+    by_feature = {f: input_sections(firmware, without(_alone(f))) for f in FEATURES if f in of}
     sums: dict[tuple[str, ...], Counter[str]] = {}
     before: int | None = None
     for p in _others(audit, model):

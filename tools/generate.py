@@ -46,6 +46,7 @@ def format_header() -> str:
     out += "#ifndef ZOB_FORMAT_H\n#define ZOB_FORMAT_H\n\n#include <stdint.h>\n\n"
     out += f"#define ZOB_PLAN_MAGIC 0x{fmt.PLAN_MAGIC:08X}u\n#define ZOB_VERSION {fmt.VERSION}u\n"
     out += f"#define ZOB_NONE 0x{fmt.NONE:08X}u\n#define ZOB_FLAG_FUSED {fmt.FLAG_FUSED}u\n"
+    out += f"#define ZOB_FLAG_SMALL {fmt.FLAG_SMALL}u\n"
     for limit in ("MAX_TENSORS", "MAX_OPS", "MAX_PARAMETERS", "MAX_DIM", "MAX_STEPS", "ALIGN"):
         out += f"#define ZOB_{limit} {getattr(fmt, limit)}u\n"
     for prefix, table in (

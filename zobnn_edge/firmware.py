@@ -30,7 +30,7 @@ _INSTALL = {
     "cmake": "install cmake",
 }
 _EXECUTABLE = 0o777
-_KEPT = re.compile(r"^#define \w+_(?:OPS|KERNELS) .*$", re.MULTILINE)
+_KEPT = re.compile(r"^#define \w+_(?:OPS|KERNELS|SMALL) .*$", re.MULTILINE)
 _PLAN_IN_RAM = "#define MODEL_PLAN_IN_RAM\n"
 
 COMPANIONS = (".map", ".ci")
@@ -91,7 +91,7 @@ def cache_folder() -> Path:
 
 def _key(header: str | list[str], target: Board) -> str:
     """SHA-256 of all that decides what the ELF contains; or, of the lines of the header that say which operations and
-    kernels are kept, of what decides the engine's code."""
+    kernels are kept, and whether size is preferred, of what decides the engine's code."""
     digest = hashlib.sha256()
     folder = firmware_folder()
     for file in sorted(folder.rglob("*")):

@@ -66,12 +66,19 @@ KERNELS = {
     "codes_8": 1024,
     "codes_12": 2048,
     "codes_16": 4096,
+    "searched_limits": 8192,
+    "halves": 16384,
+    "code_sums": 32768,
+    "real_pool": 65536,
+    "copy": 131072,
 }
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
 bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");
-plain codes; those of thresholds of sums of bits; and plain codes of so many bits, which are unpacked by eights."""
+plain codes; those of thresholds of sums of bits; plain codes of so many bits, which are unpacked by eights; limits of
+sums of bits that are found by trial; tables of taps of at most 16 channels; sums over int8 of codes that are not bytes,
+or that integers do not decide; pools over floats; groups that begin with an operation that works element by element."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
-FLAG_FUSED = 1
+FLAG_FUSED, FLAG_SMALL = 1, 2
 
 FILE_HEADER = Record(
     "file_header",
@@ -155,7 +162,11 @@ OP = Record(
     "One operation; fields it does not use are 0 (indices 0xFFFFFFFF).",
     (
         Field("opcode", "u16", "see the table of operations"),
-        Field("flags", "u16", "bit 0: fused, continues the operation before it on the same element"),
+        Field(
+            "flags",
+            "u16",
+            "bit 0: fused, continues the operation before it on the same element; bit 1: size is preferred",
+        ),
         Field("input", "u32", "index of the tensor read"),
         Field("other", "u32", "add, mul, concat, add_int8: index of the second tensor"),
         Field("output", "u32", "index of the tensor written"),

@@ -25,13 +25,20 @@ class Model:
     image: ParameterImage
 
     @staticmethod
-    def of(net: Network, arena_limit: int | None = None) -> Model:
+    def of(net: Network, arena_limit: int | None = None, prefer: planner.Preference = "speed") -> Model:
         """Lay out a network; raises ModelError when it is inconsistent or too large for the format.
 
         `arena_limit`: bytes of arena up to which binary convolutions may trade memory for speed (`layout.choose`).
+        `prefer`: "size" has firmware compiled for few bytes of code, and convolutions work in the least arena.
         """
         image = ParameterImage.of(net.validate())
-        return Model(net, planner.encode(net, image, choose(net, arena_limit)), image)
+        work = choose(net, 0 if prefer == "size" else arena_limit)
+        return Model(net, planner.encode(net, image, work, prefer), image)
+
+    @property
+    def prefer(self) -> planner.Preference:
+        """Whether firmware is to be fast or small."""
+        return planner.preference(self.plan)
 
     @property
     def work(self) -> dict[str, Work]:
@@ -70,9 +77,9 @@ class Model:
             raise ModelError(f"{where}: not a usable model file: {error}") from None
 
 
-def save(net: Network, path: Path, arena_limit: int | None = None) -> Model:
-    """Write a network as a .zob file, whole or not at all; returns the model. `arena_limit`: as in `Model.of`."""
-    model = Model.of(net, arena_limit)
+def save(net: Network, path: Path, arena_limit: int | None = None, prefer: planner.Preference = "speed") -> Model:
+    """Write a network as a .zob file, whole or not at all; returns the model. Options are those of `Model.of`."""
+    model = Model.of(net, arena_limit, prefer)
     write_atomic(path, model.to_bytes())
     return model
 
@@ -106,7 +113,7 @@ def _parse(data: bytes) -> Model:
     names = planner.Names.decode(sections["names"], *planner.counts(sections["plan"]))
     network = planner.decode(sections["plan"], names, sections["image"])
     image = ParameterImage.of(network)
-    work = planner.work(sections["plan"], names)
-    if image.data != sections["image"] or planner.encode(network, image, work) != sections["plan"]:
+    work, prefer = planner.work(sections["plan"], names), planner.preference(sections["plan"])
+    if image.data != sections["image"] or planner.encode(network, image, work, prefer) != sections["plan"]:
         raise ValueError("plan and image contradict each other")
     return Model(network, sections["plan"], image)

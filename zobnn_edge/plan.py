@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -90,12 +90,27 @@ _OPCODE_OF: dict[type, int] = {
     LowBit: fmt.OPCODES["low_bit"],
     GatedConv: fmt.OPCODES["gated_conv"],
 }
+Preference = Literal["speed", "size"]
+"""Whether firmware is to be fast or small, where it cannot be both."""
+
+_NAMES = {code: name for name, code in fmt.OPCODES.items()}
 
 
-def encode(net: Network, image: ParameterImage | None = None, work: Mapping[str, Work] | None = None) -> bytes:
+def opcode(op: Op) -> str:
+    """The name of an operation's code."""
+    return _NAMES[_OPCODE_OF[type(op)]]
+
+
+def encode(
+    net: Network,
+    image: ParameterImage | None = None,
+    work: Mapping[str, Work] | None = None,
+    prefer: Preference = "speed",
+) -> bytes:
     """The plan of a network as bytes (docs/spec.md, "Plan").
 
-    `work`: how binary convolutions are computed, by name; by default what `layout.choose` chooses.
+    `work`: how binary convolutions are computed, by name; by default what `layout.choose` chooses. `prefer`: what
+    firmware is compiled for.
     """
     image = image or ParameterImage.of(net)
     layout = lay_out(net, work)
@@ -117,7 +132,8 @@ def encode(net: Network, image: ParameterImage | None = None, work: Mapping[str,
     for group in layout.groups:
         for place, op in enumerate(group):
             how = layout.work.get(op.name)
-            records += _op_record(net, op, place > 0, layout.scratch[op.name], how, index, parameter)
+            flags = (fmt.FLAG_FUSED if place else 0) | (fmt.FLAG_SMALL if prefer == "size" else 0)
+            records += _op_record(net, op, flags, layout.scratch[op.name], how, index, parameter)
     header = fmt.PLAN_HEADER.pack(
         magic=fmt.PLAN_MAGIC,
         version=fmt.VERSION,
@@ -176,7 +192,7 @@ def _parameter_record(region: Region) -> bytes:
 def _op_record(
     net: Network,
     op: Op,
-    fused: bool,
+    flags: int,
     scratch: int,
     work: Work | None,
     index: dict[str, int],
@@ -184,7 +200,7 @@ def _op_record(
 ) -> bytes:
     f: dict[str, Any] = {
         "opcode": _OPCODE_OF[type(op)],
-        "flags": fmt.FLAG_FUSED if fused else 0,
+        "flags": flags,
         "input": index[op.input],
         "other": fmt.NONE,
         "output": index[op.output],
@@ -342,39 +358,9 @@ def _op_records(data: bytes) -> list[dict[str, Any]]:
     return [fmt.OP.unpack(data, at + i * fmt.OP.size) for i in range(n_ops)]
 
 
-def needs(data: bytes) -> tuple[int, int]:
-    """What a plan needs of an engine: a bit for each opcode, and the sum of its `format.KERNELS`."""
-    tensors, parameters = fmt.PLAN_HEADER.size, fmt.PLAN_HEADER.size + counts(data)[0] * fmt.TENSOR.size
-    kinds = {code: name for name, code in fmt.KINDS.items()}
-    ops, kernels = 0, set()
-    records = [fmt.PARAMETER.unpack(data, parameters + i * fmt.PARAMETER.size) for i in range(counts(data)[1])]
-    if any(p["protection"] or p["scales"] or p["encoding"] > fmt.ENCODINGS["int32"] for p in records):
-        kernels.add("protected")
-    coded = [p["encoding"] == fmt.ENCODINGS["uniform"] and not (p["protection"] or p["scales"]) for p in records]
-    if any(coded):
-        kernels.add("codes")
-    by_eights = {f"codes_{p['bits']}" for p, is_coded in zip(records, coded, strict=True) if is_coded}
-    kernels |= by_eights & set(fmt.KERNELS)
-    limits = {fmt.OPCODES["threshold"]: "parameter", fmt.OPCODES["gated_conv"]: "bias"}
-    for op in _op_records(data):
-        ops |= 1 << op["opcode"]
-        if op["opcode"] in limits and coded[op[limits[op["opcode"]]]]:
-            kernels.add("coded_limits")
-        source, target = (
-            kinds[fmt.TENSOR.unpack(data, tensors + op[end] * fmt.TENSOR.size)["kind"]] for end in ("input", "output")
-        )
-        if target == "int8":
-            kernels.add("int8")
-        elif op["algorithm"]:
-            kernels |= {"count", "table"} if op["algorithm"] == fmt.ALGORITHMS["table"] else {"count"}
-        elif op["opcode"] == fmt.OPCODES["conv"] and source == "real":
-            kernels.add("real_conv")
-        elif op["opcode"] == fmt.OPCODES["conv"]:
-            weight = records[op["parameter"]]
-            kernels.add("sign_conv" if weight["encoding"] == fmt.ENCODINGS["binary"] else "code_conv")
-    if "count" not in kernels:
-        kernels.discard("coded_limits")
-    return ops, sum(fmt.KERNELS[kernel] for kernel in kernels)
+def preference(data: bytes) -> Preference:
+    """What a plan's firmware is compiled for."""
+    return "size" if all(r["flags"] & fmt.FLAG_SMALL for r in _op_records(data)) else "speed"
 
 
 def work(data: bytes, names: Names) -> dict[str, Work]:

@@ -3,8 +3,11 @@ set(common ${boards}/common)
 math(EXPR vectors "${BOARD_uart_irq} + 1")
 set_property(SOURCE ${common}/vectors.S PROPERTY COMPILE_DEFINITIONS UART_VECTORS=${vectors})
 target_sources(firmware PRIVATE
-  ${common}/vectors.S ${common}/startup.c ${common}/fault.c ${common}/counter.c ${common}/uart.c
+  ${common}/vectors.S ${common}/startup.c ${common}/memory.c ${common}/fault.c ${common}/counter.c ${common}/uart.c
   ${common}/uart_${BOARD_uart}.c)
+# Loops that copy must not become calls of what they are in.
+set_source_files_properties(${common}/memory.c PROPERTIES COMPILE_OPTIONS
+  "-O2;-fno-tree-loop-distribute-patterns")
 if(BOARD_chip)
   target_sources(firmware PRIVATE ${common}/chip_${BOARD_chip}.c)
 endif()

@@ -38,6 +38,9 @@ typedef struct {
 void zob_block_count(const zob_block *b);
 int zob_block_table(const zob_block *b);
 
+/* What becomes of sums of tables at `pixels` pixels, from output pixel `pixel` on, where `missing` products are missing. */
+void zob_put_counts(const zob_block *b, uint32_t pixel, uint32_t pixels, uint32_t missing, const uint32_t *sums);
+
 /* How many bits of x and w, `words` words each, differ. */
 uint32_t zob_count_differing(const uint32_t *x, const uint32_t *w, uint32_t words);
 

@@ -3,11 +3,19 @@
  *   r0 next bytes        r3, r12 even and odd codes, 16 bits each       lr run
  *   r1 next taps         r4-r7   taps of two pixels
  *   r2 rounds left       r8-r11  sums of the four pixels */
+#include "zob_core.h"
+
 #if defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
     .syntax unified
     .thumb
 
     .equ ENTRY, 12
+#if ZOB_SMALL
+    .equ ROUND_LOG, 0       /* quads that a round is unrolled to: 2^ROUND_LOG */
+#else
+    .equ ROUND_LOG, 3
+#endif
+    .equ ROUND, 1 << ROUND_LOG
     .equ INTERVALS, 32
 
 /* A quad of codes at four pixels: 13 instructions for 16 products. All of them have 4 bytes. */
@@ -42,21 +50,21 @@
 zob_decide_bytes:
     push    {r4-r11, lr}
     mov     lr, r0
-    ldr     r2, [lr, #8]        /* rounds of 8 quads, the first one entered where as many are left as it has */
+    ldr     r2, [lr, #8]        /* rounds of quads, the first one entered where as many are left as it has */
     rsb     r1, r2, #0
-    and     r1, r1, #7
+    and     r1, r1, #(ROUND - 1)
     mov     r0, #QUAD_BYTES
     adr     r3, 2f
     mla     r3, r1, r0, r3
     orr     r3, r3, #1
-    add     r2, r2, #7
-    lsr     r2, r2, #3
+    add     r2, r2, #(ROUND - 1)
+    lsr     r2, r2, #ROUND_LOG
     strd    r2, r3, [lr, #8]
 1:  /* a filter */
     ldmia   lr, {r0-r3, r8-r11}
     bx      r3
     .balign 4
-2:  .rept   8
+2:  .rept   ROUND
     quad
     .endr
     subs    r2, r2, #1

@@ -112,7 +112,7 @@ static void ceilings(const limit_source *s, const uint8_t *image, uint32_t first
 }
 
 /* The limits of a block by trial; 0 if one of its filters has none. */
-static int search_limits(zob_block *b, int32_t products) {
+static ZOB_NOINLINE int search_limits(zob_block *b, int32_t products) {
     const int32_t reach = (int32_t)(2u * 32u * b->taps * b->words) - products; /* bits that fill up rows count, too */
     for (uint32_t f = 0; f < b->filters; f++) {
         zob_limit limit;
@@ -143,7 +143,7 @@ static void set_decided(zob_block *b) {
 static void set_limits(zob_block *b, const limit_source *thresholds) {
     const int32_t products = (int32_t)(b->taps * b->channels);
     b->inverted = 0u;
-    if (b->searched) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_SEARCHED_LIMITS) && b->searched) {
         b->decided = search_limits(b, products);
     } else if (b->decided) {
         ceilings(thresholds, b->c->image, b->first, b->filters, b->limits);
@@ -197,7 +197,8 @@ static uint32_t next_block(zob_block *b, uint32_t group, uint32_t done) {
     const uint32_t *weights =
         (const uint32_t *)(const void *)(b->c->image + b->c->model->parameters[op->parameter].offset);
     const uint32_t filters = b->c->out->channels / op->groups;
-    const uint32_t most = op->algorithm == ZOB_ALGORITHM_TABLE ? ZOB_BLOCK : ZOB_MAX_BLOCK;
+    const int by_table = ZOB_HAS_KERNEL(ZOB_KERNEL_TABLE) && op->algorithm == ZOB_ALGORITHM_TABLE;
+    const uint32_t most = by_table ? ZOB_BLOCK : ZOB_MAX_BLOCK;
     b->input = group * b->words;
     b->first = group * filters + done;
     b->filters = filters - done < most ? filters - done : most;

@@ -2,12 +2,15 @@
  * storing what comes out. */
 #include "zob_bytes.h"
 
-/* memcpy for a few bytes: whole words, the last one over the one before. */
-static inline void copy_bytes(int8_t *to, const int8_t *from, uint32_t n) {
+/* memcpy for a few bytes: whole words, the last one first and over what lies before it. */
+static ZOB_INLINE void copy_bytes(int8_t *to, const int8_t *from, uint32_t n) {
     if (n >= 4u) {
         int8_t *const last = to + n - 4u;
         memcpy(last, from + n - 4u, 4u);
-        for (; to < last; to += 4, from += 4) memcpy(to, from, 4u);
+        do {
+            memcpy(to, from, 4u);
+            to += 4, from += 4;
+        } while (to < last);
     } else {
         for (; n > 0u; n--) *to++ = *from++;
     }

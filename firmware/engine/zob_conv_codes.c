@@ -219,35 +219,41 @@ static zob_bits decide_bytes(const zob_byte_conv *b, uint32_t begin, uint32_t en
     return run.bits;
 }
 
-void zob_block_of_codes(const zob_byte_conv *b, const zob_four *block, uint32_t group) {
-    uint32_t *x = (uint32_t *)(void *)b->scratch, *w = x + 8u * b->quads;
-    const uint32_t first = group * b->filters, end = first + b->filters;
+/* The same of any codes, one by one; bits, or sums where integers do not decide. */
+static ZOB_NOINLINE zob_bits sum_codes(const zob_byte_conv *b, const zob_four *block, uint32_t begin, uint32_t end,
+                                       uint32_t *x, zob_sums start) {
     const zob_interval *intervals = b->sink->intervals;
     const int words = are_words(b, end);
-    const quad_range whole = {0u, b->quads}, q = words && intervals ? quads_inside(b, block) : whole;
+    uint32_t *w = x + 8u * b->quads;
+    zob_bits bits = {{0, 0, 0, 0}};
+    for (uint32_t o = end; o > begin;) {
+        zob_sums sums = start;
+        o--;
+        if (words) {
+            dot_bytes(b->codes + o * b->taps, x, b->quads, &sums);
+        } else {
+            decode_filter(b, o, w);
+            dot_codes(w, x, b->quads, &sums);
+        }
+        if (intervals) {
+            zob_decide(intervals[o], &sums, &bits);
+        } else {
+            zob_emit_sums(b, block, o, sums);
+        }
+    }
+    return bits;
+}
+
+void zob_block_of_codes(const zob_byte_conv *b, const zob_four *block, uint32_t group) {
+    uint32_t *x = (uint32_t *)(void *)b->scratch;
+    const uint32_t first = group * b->filters, end = first + b->filters;
+    const int bytes = !ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_SUMS) || (b->sink->intervals && are_words(b, end));
+    const quad_range whole = {0u, b->quads}, q = bytes ? quads_inside(b, block) : whole;
     const zob_sums start = prepare(b, block, group, q, x);
-    for (uint32_t o = end; o > first;) {
-        const uint32_t begin = zob_word_begin(first, o);
-        zob_bits bits = {{0, 0, 0, 0}};
-        if (words && intervals) {
-            bits = decide_bytes(b, begin, o, q, x, start);
-            o = begin;
-        }
-        while (o > begin) {
-            zob_sums sums = start;
-            o--;
-            if (words) {
-                dot_bytes(b->codes + o * b->taps, x, b->quads, &sums);
-            } else {
-                decode_filter(b, o, w);
-                dot_codes(w, x, b->quads, &sums);
-            }
-            if (intervals) {
-                zob_decide(intervals[o], &sums, &bits);
-            } else {
-                zob_emit_sums(b, block, o, sums);
-            }
-        }
-        if (intervals) zob_put_pixel_bits(b, block, begin, bits);
+    for (uint32_t o = end, begin; o > first; o = begin) {
+        zob_bits bits;
+        begin = zob_word_begin(first, o);
+        bits = bytes ? decide_bytes(b, begin, o, q, x, start) : sum_codes(b, block, begin, o, x, start);
+        if (b->sink->intervals) zob_put_pixel_bits(b, block, begin, bits);
     }
 }

@@ -89,7 +89,7 @@ static void add_products(sums *s, const float *x, uint32_t apart, const float *w
 }
 
 /* Taps outside that read 1. */
-static void add_weights(sums *s, const float *w, uint32_t count) {
+static ZOB_NOINLINE void add_weights(sums *s, const float *w, uint32_t count) {
     for (uint32_t i = 0; i < s->count; i++) {
         for (uint32_t j = 0; j < count; j++) s->of[i] = s->of[i] + w[j];
     }

@@ -17,6 +17,9 @@
 #define ZOB_OPS 0xFFFFFFFFu
 #define ZOB_KERNELS 0xFFFFFFFFu
 #endif
+#ifndef ZOB_SMALL
+#define ZOB_SMALL 0 /* 1: of two ways to compute the same, the one with less code */
+#endif
 #define ZOB_HAS(opcode) ((ZOB_OPS >> (opcode)) & 1u)
 #define ZOB_HAS_KERNEL(kernel) ((ZOB_KERNELS & (kernel)) != 0u)
 

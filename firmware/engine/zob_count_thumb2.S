@@ -71,7 +71,12 @@ zob_count_differing:
     blo     3f
 1:  mov     r12, #0
     mov     lr, #0
-    .rept 6                         /* so many triples fit counts of eight bits */
+#if ZOB_SMALL
+    .equ TRIPLES, 1                 /* that are added before a flush: at most six fit counts of eight bits */
+#else
+    .equ TRIPLES, 3
+#endif
+    .rept TRIPLES
     triple
     subs    r2, r2, #3
     blo     2f

@@ -8,6 +8,7 @@
 #define ZOB_VERSION 4u
 #define ZOB_NONE 0xFFFFFFFFu
 #define ZOB_FLAG_FUSED 1u
+#define ZOB_FLAG_SMALL 2u
 #define ZOB_MAX_TENSORS 4096u
 #define ZOB_MAX_OPS 4096u
 #define ZOB_MAX_PARAMETERS 4096u
@@ -78,6 +79,11 @@
 #define ZOB_KERNEL_CODES_8 1024u
 #define ZOB_KERNEL_CODES_12 2048u
 #define ZOB_KERNEL_CODES_16 4096u
+#define ZOB_KERNEL_SEARCHED_LIMITS 8192u
+#define ZOB_KERNEL_HALVES 16384u
+#define ZOB_KERNEL_CODE_SUMS 32768u
+#define ZOB_KERNEL_REAL_POOL 65536u
+#define ZOB_KERNEL_COPY 131072u
 
 #define ZOB_INPUT_FLOAT32 0u
 #define ZOB_INPUT_UINT8 1u
@@ -131,7 +137,7 @@ typedef char zob_parameter_size_check[sizeof(struct zob_parameter) == 52 ? 1 : -
 
 struct zob_op {
     uint16_t opcode; /* see the table of operations */
-    uint16_t flags; /* bit 0: fused, continues the operation before it on the same element */
+    uint16_t flags; /* bit 0: fused, continues the operation before it on the same element; bit 1: size is preferred */
     uint32_t input; /* index of the tensor read */
     uint32_t other; /* add, mul, concat, add_int8: index of the second tensor */
     uint32_t output; /* index of the tensor written */

@@ -37,6 +37,7 @@ FUNCTION zob_fp_scale_shift
     subs  r3, r3, #8
     bne   1b
     bx    lr
+    .size zob_fp_scale_shift, . - zob_fp_scale_shift
 
 .macro BINARY name, op
 FUNCTION \name
@@ -47,6 +48,7 @@ FUNCTION \name
     subs  r2, r2, #8
     bne   1b
     bx    lr
+    .size \name, . - \name
 .endm
     BINARY zob_fp_mul, vmul.f32
     BINARY zob_fp_add, vadd.f32
@@ -72,6 +74,7 @@ FUNCTION zob_fp_prelu
     subs  r2, r2, #8
     bne   1b
     bx    lr
+    .size zob_fp_prelu, . - zob_fp_prelu
 
 FUNCTION zob_fp_of_int
 1:  vldmia r1!, {s0-s7}
@@ -82,6 +85,7 @@ FUNCTION zob_fp_of_int
     subs  r2, r2, #8
     bne   1b
     bx    lr
+    .size zob_fp_of_int, . - zob_fp_of_int
 
 /* Eight whole numbers in s0 to s7, times s8. */
 .macro VALUES_OF_STEPS
@@ -106,6 +110,7 @@ FUNCTION zob_fp_of_steps
     subs  r1, r1, #8
     bne   1b
     bx    lr
+    .size zob_fp_of_steps, . - zob_fp_of_steps
 
 /* Codes of as many bits less the zero point, eight after another into r4 to r11. r1: where they lie; r2: the zero point
  * with its sign turned. */
@@ -179,6 +184,7 @@ FUNCTION zob_fp_of_codes_\bits
     bne   1b
     pop   {r4-r11}
     bx    lr
+    .size zob_fp_of_codes_\bits, . - zob_fp_of_codes_\bits
 .endm
     OF_CODES 4
     OF_CODES 8
@@ -191,6 +197,7 @@ FUNCTION zob_fp_copy
     subs  r2, r2, #8
     bne   1b
     bx    lr
+    .size zob_fp_copy, . - zob_fp_copy
 
 /* The result is complete but for its place: r3 has "not below" of the last element in bit 31; r12 elements in all. */
 .macro FINISH
@@ -219,6 +226,7 @@ FUNCTION zob_fp_below
     subs  r2, r2, #8
     bne   1b
     FINISH
+    .size zob_fp_below, . - zob_fp_below
 
 FUNCTION zob_fp_negative
     mov   r12, r1
@@ -229,6 +237,7 @@ FUNCTION zob_fp_negative
     subs  r1, r1, #8
     bne   1b
     FINISH
+    .size zob_fp_negative, . - zob_fp_negative
 
 /* The bound with the sign of x: below it, or not. */
 .macro LOW x
@@ -251,4 +260,5 @@ FUNCTION zob_fp_low
     subs  r2, r2, #8
     bne   1b
     FINISH
+    .size zob_fp_low, . - zob_fp_low
 #endif

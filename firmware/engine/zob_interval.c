@@ -49,16 +49,22 @@ int zob_decides(const zob_model *m, const zob_op *op, const zob_op *end) {
            m->tensors[op->input].kind == ZOB_KIND_INT8 && zob_splits(m, op, end);
 }
 
+/* A channel's value of a parameter, put to `to`; null where an operation has none. */
+static ZOB_NOINLINE const float *decode_value(const zob_context *c, uint32_t parameter, uint32_t channel, float *to) {
+    if (parameter == ZOB_NONE) return NULL;
+    zob_decode(&c->model->parameters[parameter], c->image, channel, 1u, to);
+    return to;
+}
+
 static void decode_channel(const zob_context *c, const zob_op *op, const zob_op *end, uint32_t channel, channel_steps *to) {
     zob_step *step = &to->steps[0];
     float(*values)[2] = to->values;
     for (op++; op < end; op++, step++, values++) {
-        const int gain = op->opcode == ZOB_OP_AFFINE && op->parameter == ZOB_NONE, biased = op->bias != ZOB_NONE;
-        const zob_step made = {op->opcode, gain ? NULL : &(*values)[0], biased ? &(*values)[1] : NULL, op->low, op->high, 0u};
-        (*values)[0] = 0.0f;
-        if (op->parameter != ZOB_NONE) zob_decode(&c->model->parameters[op->parameter], c->image, channel, 1u, *values);
-        if (biased) zob_decode(&c->model->parameters[op->bias], c->image, channel, 1u, &(*values)[1]);
-        *step = made;
+        step->opcode = op->opcode;
+        step->table = decode_value(c, op->parameter, channel, &(*values)[0]);
+        step->bias = decode_value(c, op->bias, channel, &(*values)[1]);
+        step->low = op->low;
+        step->high = op->high;
     }
 }
 
@@ -95,21 +101,33 @@ static int32_t change(const decision *d, int32_t low, int32_t high) {
     return high;
 }
 
+/* Where the bits of the numbers from -reach to reach change: at most twice. */
+typedef struct {
+    int first; /* the bit of -reach */
+    uint32_t count;
+    int32_t at[3];
+} changes;
+
+static ZOB_NOINLINE changes find_changes(const decision *d, int32_t reach) {
+    const int32_t sides[4] = {-reach, -1, 0, reach};
+    changes found = {bit_of(d, -reach), 0u, {0, 0, 0}};
+    int bit = found.first;
+    for (uint32_t i = 1; i < 4u; i++) {
+        if (bit_of(d, sides[i]) == bit) continue;
+        found.at[found.count++] = change(d, sides[i - 1u], sides[i]);
+        bit = !bit;
+    }
+    return found;
+}
+
 /* The numbers from -reach to reach that give +1. */
 static zob_interval interval_of(const decision *d, int32_t reach) {
-    const int first = bit_of(d, -reach), before = bit_of(d, -1), zero = bit_of(d, 0), last = bit_of(d, reach);
-    int32_t edges[4] = {reach + 1, reach + 2, 0, 0}; /* where the bit changes: at most twice */
-    uint32_t n = 0;
-    zob_interval inside, outside;
-    if (first != before) edges[n++] = change(d, -reach, -1);
-    if (before != zero) edges[n++] = 0;
-    if (zero != last) edges[n++] = change(d, 0, reach);
-    if (n == 1u) edges[1] = reach + 2;
-    inside.first = (uint32_t)edges[0];
-    inside.width = (uint32_t)edges[1] - (uint32_t)edges[0];
-    outside.first = (uint32_t)edges[1];
-    outside.width = (uint32_t)edges[0] - (uint32_t)edges[1];
-    return first ? inside : outside;
+    const changes found = find_changes(d, reach);
+    const uint32_t begin = (uint32_t)(found.count > 0u ? found.at[0] : reach + 1);
+    const uint32_t end = (uint32_t)(found.count > 1u ? found.at[1] : reach + 2);
+    zob_interval v = {begin, end - begin};
+    if (!found.first) v.first = end, v.width = begin - end;
+    return v;
 }
 
 const zob_interval *zob_find_intervals(const zob_context *c, const zob_op *op, const zob_op *end) {
@@ -126,18 +144,9 @@ const zob_interval *zob_find_intervals(const zob_context *c, const zob_op *op, c
 
 int zob_find_limit(const zob_sink *sink, uint32_t channel, int32_t reach, zob_limit *limit) {
     const decision d = {sink->steps, sink->count, channel, 1.0f};
-    const int first = bit_of(&d, -reach), before = bit_of(&d, -1), zero = bit_of(&d, 0), last = bit_of(&d, reach);
-    const int changes = (first != before) + (before != zero) + (zero != last);
-    if (changes > 1) return 0;
-    limit->otherwise = changes == 1 && last;
-    if (first != before) {
-        limit->below = change(&d, -reach, -1);
-    } else if (before != zero) {
-        limit->below = 0;
-    } else if (zero != last) {
-        limit->below = change(&d, 0, reach);
-    } else {
-        limit->below = first ? reach + 1 : -reach;
-    }
+    const changes found = find_changes(&d, reach);
+    if (found.count > 1u) return 0;
+    limit->below = found.count ? found.at[0] : found.first ? reach + 1 : -reach;
+    limit->otherwise = found.count && !found.first;
     return 1;
 }

@@ -329,7 +329,7 @@ static int is_written(const zob_model *m, uint32_t tensor, uint32_t before) {
 
 static zob_status check_order(const zob_model *m, uint32_t index, uint32_t head) {
     const zob_op *op = &m->ops[index];
-    if (op->flags & ~ZOB_FLAG_FUSED) return ZOB_E_ORDER;
+    if (op->flags & ~(ZOB_FLAG_FUSED | ZOB_FLAG_SMALL)) return ZOB_E_ORDER;
     if (is_fused(m, index)) {
         if (index == 0u || index - head >= ZOB_MAX_STEPS || !is_step(op->opcode)) return ZOB_E_ORDER;
         if (op->input != m->ops[index - 1u].output || !takes_steps(m, &m->ops[index - 1u])) return ZOB_E_ORDER;
@@ -421,15 +421,42 @@ static zob_status check_memory(const zob_model *m, uint32_t head, uint32_t end) 
     return ZOB_OK;
 }
 
-/* The kernels that an operation needs. */
-static uint32_t kernel_of(const zob_model *m, const zob_op *op) {
-    if (m->tensors[op->output].kind == ZOB_KIND_INT8) return ZOB_KERNEL_INT8;
-    if (op->algorithm != ZOB_ALGORITHM_NONE) {
-        return op->algorithm == ZOB_ALGORITHM_TABLE ? ZOB_KERNEL_COUNT | ZOB_KERNEL_TABLE : ZOB_KERNEL_COUNT;
+/* Whether an int8 convolution's weights are bytes that can be read four at a time, and integers decide its bits. */
+static int decides_bytes(const zob_model *m, const zob_op *op, const zob_op *end) {
+    const zob_parameter *w = &m->parameters[op->parameter];
+    return zob_decides(m, op, end) && zob_is_plain(w) && w->bits == 8u &&
+           (uint64_t)w->offset + w->count + 3u <= m->header->image_bytes;
+}
+
+/* The kernels that a binary convolution, the head of the group [op, end), needs. */
+static uint32_t kernels_of_bits(const zob_model *m, const zob_op *op, const zob_op *end) {
+    uint32_t kernels = ZOB_KERNEL_COUNT;
+    if (op->algorithm == ZOB_ALGORITHM_TABLE) kernels |= ZOB_KERNEL_TABLE;
+    if (op->algorithm == ZOB_ALGORITHM_TABLE && m->parameters[op->parameter].dims[3] <= 16u) kernels |= ZOB_KERNEL_HALVES;
+    if (op->opcode == ZOB_OP_CONV && end - op > 2 && m->tensors[end[-1].output].kind == ZOB_KIND_BINARY) {
+        kernels |= ZOB_KERNEL_SEARCHED_LIMITS;
     }
+    return kernels;
+}
+
+/* The kernels that the group [op, end) needs. */
+static uint32_t kernels_of(const zob_model *m, const zob_op *op, const zob_op *end) {
+    const uint32_t kind = m->tensors[op->input].kind;
+    if (m->tensors[op->output].kind == ZOB_KIND_INT8) return ZOB_KERNEL_INT8;
+    if (op->algorithm != ZOB_ALGORITHM_NONE) return kernels_of_bits(m, op, end);
+    if (op->opcode == ZOB_OP_MAX_POOL || op->opcode == ZOB_OP_AVERAGE_POOL) {
+        return kind == ZOB_KIND_REAL ? ZOB_KERNEL_REAL_POOL : 0u;
+    }
+    if (is_step(op->opcode) || op->opcode == ZOB_OP_UNPACK || op->opcode == ZOB_OP_DEQUANTIZE) return ZOB_KERNEL_COPY;
     if (op->opcode != ZOB_OP_CONV) return 0u;
-    if (m->tensors[op->input].kind == ZOB_KIND_REAL) return ZOB_KERNEL_REAL_CONV;
-    return m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY ? ZOB_KERNEL_SIGN_CONV : ZOB_KERNEL_CODE_CONV;
+    if (kind == ZOB_KIND_REAL) return ZOB_KERNEL_REAL_CONV;
+    if (m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY) return ZOB_KERNEL_SIGN_CONV;
+    return decides_bytes(m, op, end) ? ZOB_KERNEL_CODE_CONV : ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_CODE_SUMS;
+}
+
+static zob_status check_group(const zob_model *m, uint32_t head, uint32_t end) {
+    if (kernels_of(m, &m->ops[head], m->ops + end) & ~ZOB_KERNELS) return ZOB_E_OPCODE;
+    return check_memory(m, head, end);
 }
 
 static zob_status check_ops(const zob_model *m, uint32_t *where) {
@@ -441,10 +468,9 @@ static zob_status check_ops(const zob_model *m, uint32_t *where) {
         if (!ZOB_HAS(m->ops[i].opcode)) return ZOB_E_OPCODE;
         if (!unused_ok(&m->ops[i]) || !operands_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
         if (!algorithm_ok(m, &m->ops[i])) return ZOB_E_OPERAND;
-        if (kernel_of(m, &m->ops[i]) & ~ZOB_KERNELS) return ZOB_E_OPCODE;
         if (!is_fused(m, i)) head = i;
         status = check_order(m, i, head);
-        if (status == ZOB_OK && !is_fused(m, i + 1u)) status = check_memory(m, head, i + 1u);
+        if (status == ZOB_OK && !is_fused(m, i + 1u)) status = check_group(m, head, i + 1u);
         if (status != ZOB_OK) return status;
     }
     return ZOB_OK;

@@ -1,4 +1,5 @@
 /* Building tables of counts, and the portable kernel that adds their rows up. */
+#include "zob_internal.h"
 #include "zob_rows.h"
 
 #define NIBBLES 0x11111111u
@@ -6,7 +7,7 @@
 #define HALVES 0x00FF00FFu
 
 /* Exchange the fields of `a` that `mask` << shift covers with those of `b` that `mask` covers. */
-static inline void exchange(uint32_t *a, uint32_t *b, uint32_t shift, uint32_t mask) {
+static ZOB_INLINE void exchange(uint32_t *a, uint32_t *b, uint32_t shift, uint32_t mask) {
     const uint32_t differing = ((*a >> shift) ^ *b) & mask;
     *b ^= differing;
     *a ^= differing << shift;

@@ -20,6 +20,7 @@
 #define ZOB_ROW_WORDS (ZOB_BLOCK / 8u)
 #define ZOB_GROUP_WORDS (16u * ZOB_ROW_WORDS)
 #define ZOB_SUM_WORDS (ZOB_BLOCK / 2u) /* the sums of a block at one pixel: sixteen bits a filter */
+#define ZOB_BIAS 0x8000u /* where sums begin, less the limit: then their highest bits are the results */
 
 /* Counts are of eight bits at first, and widened to sixteen after at most so many words of 32 (or 16) bits. */
 #define ZOB_WIDEN_WORDS 6u

@@ -95,7 +95,7 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
         break;
     case ZOB_OP_MAX_POOL:
     case ZOB_OP_AVERAGE_POOL:
-        if (ZOB_HAS(ZOB_OP_MAX_POOL) || ZOB_HAS(ZOB_OP_AVERAGE_POOL)) zob_pool_real(c, sink);
+        if (ZOB_HAS_KERNEL(ZOB_KERNEL_REAL_POOL)) zob_pool_real(c, sink);
         break;
     case ZOB_OP_CONCAT:
         if (ZOB_HAS(ZOB_OP_CONCAT)) zob_concat(c, sink);
@@ -107,7 +107,7 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
         if (ZOB_HAS(ZOB_OP_DYNAMIC_RANGE)) zob_dynamic_range(c, sink);
         break;
     default:
-        zob_copy(c, sink);
+        if (ZOB_HAS_KERNEL(ZOB_KERNEL_COPY)) zob_copy(c, sink);
         break;
     }
 }

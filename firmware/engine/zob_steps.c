@@ -77,28 +77,32 @@ static void affine(const zob_step *s, uint32_t channel, float *x, uint32_t count
 
 /* Bit i of the result: element i becomes -1. */
 static uint32_t bits_of(const zob_step *s, uint32_t channel, const float *x, uint32_t count) {
+    const int threshold = ZOB_HAS(ZOB_OP_THRESHOLD) && s->opcode == ZOB_OP_THRESHOLD;
+    const int low = ZOB_HAS(ZOB_OP_LOW_BIT) && s->opcode == ZOB_OP_LOW_BIT;
     uint32_t bits = 0, i = fast(count);
 #ifdef ZOB_FP
     if (i) {
-        bits = s->opcode == ZOB_OP_THRESHOLD ? zob_fp_below(x, s->table + channel, i)
-               : s->opcode == ZOB_OP_LOW_BIT ? zob_fp_low(x, &s->low, i)
-                                             : zob_fp_negative(x, i);
+        bits = threshold ? zob_fp_below(x, s->table + channel, i) : low ? zob_fp_low(x, &s->low, i) : zob_fp_negative(x, i);
     }
 #endif
     for (; i < count; i++) {
         float limit = 0.0f;
-        if (s->opcode == ZOB_OP_THRESHOLD) limit = s->table[channel + i];
-        if (s->opcode == ZOB_OP_LOW_BIT) limit = x[i] < 0.0f ? -s->low : s->low;
+        if (threshold) limit = s->table[channel + i];
+        if (low) limit = x[i] < 0.0f ? -s->low : s->low;
         bits |= (uint32_t)(x[i] < limit) << i;
     }
     return bits;
 }
 
-void zob_put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits) {
+static ZOB_INLINE void put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits) {
     uint32_t *word = sink->binary + pixel * sink->words + channel / 32u;
     const uint32_t shift = channel % 32u;
     word[0] |= bits << shift;
     if (shift + count > 32u) word[1] |= bits >> (32u - shift);
+}
+
+void zob_put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits) {
+    put_bits(sink, pixel, channel, count, bits);
 }
 
 /* One step that leaves reals. `x` are `count` channels of a pixel, from `channel` on, the tensor's `element`th. */
@@ -108,16 +112,16 @@ static void take(const zob_step *s, uint32_t element, uint32_t channel, float *x
         affine(s, channel, x, count);
         break;
     case ZOB_OP_PRELU:
-        prelu(x, s->table + (s->by_element ? element : channel), count);
+        if (ZOB_HAS(ZOB_OP_PRELU)) prelu(x, s->table + (s->by_element ? element : channel), count);
         break;
     case ZOB_OP_CLIP:
-        clip(x, s->low, s->high, count);
+        if (ZOB_HAS(ZOB_OP_CLIP)) clip(x, s->low, s->high, count);
         break;
     case ZOB_OP_ADD:
-        add(x, s->table + element, count);
+        if (ZOB_HAS(ZOB_OP_ADD)) add(x, s->table + element, count);
         break;
     default:
-        mul(x, s->table + (s->by_element ? element : channel), count);
+        if (ZOB_HAS(ZOB_OP_MUL)) mul(x, s->table + (s->by_element ? element : channel), count);
         break;
     }
 }
@@ -127,7 +131,7 @@ void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32
     const uint32_t element = pixel * sink->channels + channel;
     for (uint32_t i = 0; i < reals; i++) take(&sink->steps[i], element, channel, x, count);
     if (sink->binary) {
-        zob_put_bits(sink, pixel, channel, count, bits_of(&sink->steps[reals], channel, x, count));
+        put_bits(sink, pixel, channel, count, bits_of(&sink->steps[reals], channel, x, count));
     } else {
         float *to = sink->real + element;
         if (to != x) copy(to, x, count);

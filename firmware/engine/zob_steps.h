@@ -3,14 +3,14 @@
 #ifndef ZOB_STEPS_H
 #define ZOB_STEPS_H
 
-#if defined(__ARM_FP) && (__ARM_FP & 4) && defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
+#include "zob_core.h"
+
+#if !ZOB_SMALL && defined(__ARM_FP) && (__ARM_FP & 4) && defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
 #define ZOB_FP 1 /* zob_fp.S: loads of many registers, and bits from flags */
 #endif
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
-
-#include "zob_core.h"
 
 #define ZOB_FP_ROW 8u /* the functions below take rows of a multiple of so many elements, at least one */
 

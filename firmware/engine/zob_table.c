@@ -5,7 +5,6 @@
 #include "zob_rows.h"
 
 #define MAX_COUNT 32767u   /* sums have sixteen bits: a bias of 2^15 and the count */
-#define BIAS 0x8000u       /* sums begin here, less the limit: then their highest bits are the results */
 #define TWICE 0x00010001u  /* times a number: the number in both halves of a word */
 #define WORD_COST 700u     /* instructions that the tables of a word take to build */
 #define PIXEL_COST 60u     /* and that a pixel takes beside the looking up, for each window */
@@ -175,7 +174,7 @@ static void set_start(tables *t) {
     for (uint32_t odd = 0; odd < 2u; odd++) {
         memset(t->start[odd], 0, sizeof t->start[odd]);
         for (uint32_t f = 0; f < t->b->filters; f++) {
-            const uint32_t start = BIAS - (t->b->decided ? limit(t->b->limits[f], (int32_t)odd) : 0u);
+            const uint32_t start = ZOB_BIAS - (t->b->decided ? limit(t->b->limits[f], (int32_t)odd) : 0u);
             t->start[odd][zob_sum_of(f) / 2u] |= start << (16u * (zob_sum_of(f) % 2u));
         }
     }
@@ -224,7 +223,7 @@ static zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_
 }
 
 static void add_rows(const tables *t, const zob_pixel_run *run) {
-    if (t->groups == 8u) {
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_HALVES) || t->groups == 8u) {
         zob_add_words(run);
     } else {
         zob_add_halves(run);
@@ -257,56 +256,6 @@ static void add_outside(const tables *t, zob_span v, zob_span h, uint32_t *sums)
     for (uint32_t tap = 0; tap < t->b->taps; tap++) {
         const uint32_t ky = tap / columns, kx = tap % columns;
         if (ky < v.begin || ky >= v.end || kx < h.begin || kx >= h.end) add_sums(sums, t->zeros + tap * ZOB_SUM_WORDS);
-    }
-}
-
-/* Bits that fill a word, or half of one. */
-static void put_whole(const tables *t, uint32_t pixel, uint32_t pixels, const uint32_t *sums) {
-    const size_t line = 4u * (size_t)t->b->sink->words;
-    uint8_t *to = (uint8_t *)t->b->sink->binary + pixel * line + t->b->first / 8u;
-    for (; pixels > 0u; pixels--, to += line, sums += ZOB_SUM_WORDS) {
-        const uint32_t bits = zob_signs(sums) ^ t->b->inverted;
-        memcpy(to, &bits, ZOB_BLOCK / 8u);
-    }
-}
-
-/* Keep the sums of the high plane as they are; or let them decide which of the low plane's count. */
-static void put_gated(const tables *t, uint32_t pixel, uint32_t pixels, int32_t most, const uint32_t *sums) {
-    const zob_block *b = t->b;
-    const uint32_t words = b->filters <= 16u ? 8u : 16u;
-    uint32_t *high = (uint32_t *)(void *)b->high + pixel * words;
-    for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS, high += words) {
-        int32_t results[ZOB_MAX_BLOCK];
-        if (b->gate == ZOB_HIGH_PLANE) {
-            memcpy(high, sums, 4u * (size_t)words);
-        } else {
-            zob_unpack_gated(results, high, sums, most, b->limits, words);
-            zob_emit_block(b->sink, pixel, b->first, b->filters, results);
-        }
-    }
-}
-
-/* The results of `pixels` pixels whose sums are complete, from output pixel `pixel` on. */
-static void finish(const tables *t, uint32_t pixel, uint32_t pixels, uint32_t missing, const uint32_t *sums) {
-    const int32_t products = (int32_t)(t->b->taps * t->b->channels - missing);
-    if (t->b->decided && t->b->filters == ZOB_BLOCK && t->b->first % ZOB_BLOCK == 0u) {
-        put_whole(t, pixel, pixels, sums);
-        return;
-    }
-    if (t->b->decided) {
-        for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS) {
-            zob_put_bits(t->b->sink, pixel, t->b->first, t->b->filters, zob_signs(sums) ^ t->b->inverted);
-        }
-        return;
-    }
-    if (ZOB_HAS(ZOB_OP_GATED_CONV) && t->b->gate != ZOB_NO_GATE) {
-        put_gated(t, pixel, pixels, products + 2 * (int32_t)BIAS, sums);
-        return;
-    }
-    for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS) {
-        int32_t results[ZOB_BLOCK];
-        zob_unpack(results, sums, products + 2 * (int32_t)BIAS);
-        zob_emit_block(t->b->sink, pixel, t->b->first, t->b->filters, results);
     }
 }
 
@@ -355,7 +304,7 @@ static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, positio
         } else if (w->first) {
             fill(run.sums, start, run.pixels);
         }
-        if (w->last) finish(t, at, run.pixels, missing, run.sums);
+        if (w->last) zob_put_counts(t->b, at, run.pixels, missing, run.sums);
         run.input += 4u * c->op->stride[0] * t->width;
         run.sums += t->line;
     }

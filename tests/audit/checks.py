@@ -10,9 +10,9 @@ from elftools.elf.elffile import ELFFile
 
 from tools.engine_sizes import EVERYTHING, UNPROTECTED, header, input_sections, without
 from zobnn_edge.audit.audit import Audit, Firmware
-from zobnn_edge.audit.features import features
 from zobnn_edge.boards import Board
 from zobnn_edge.errors import ToolError
+from zobnn_edge.features import features
 from zobnn_edge.firmware import built_with
 from zobnn_edge.model_file import Model
 
@@ -83,7 +83,9 @@ def engine_is_what_features_need(firmware: Firmware, model: Model, target: Board
     features; returns how many."""
     wanted = features(model)
     linked = _engine(firmware, frozenset(s.address for s in firmware.map.sections))
-    whole = Firmware.read(built_with(header(EVERYTHING if "protected" in wanted else UNPROTECTED), target))
+    whole = Firmware.read(
+        built_with(header(EVERYTHING if "protected" in wanted else UNPROTECTED, model.prefer), target)
+    )
     expected = _engine(whole, input_sections(whole, without(wanted)))
     assert linked == expected, f"{target.name}: ENTERED_BY of tools/engine_sizes.py is not true: {linked ^ expected}"
     return len(linked)

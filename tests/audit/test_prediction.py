@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 
@@ -11,16 +12,17 @@ from tests.audit.conftest import CORTEX_M
 from tests.boards.conftest import small
 from tests.networks import NETWORKS, Author, bytes_in, residual
 from zobnn_edge.audit.audit import Firmware, audit_firmware
-from zobnn_edge.audit.features import FEATURES, features
 from zobnn_edge.audit.policies import compare_policies, usual_policies
 from zobnn_edge.audit.prediction import predict, sizes
 from zobnn_edge.audit.vulnerability import Mission
 from zobnn_edge.boards import board, boards
 from zobnn_edge.errors import InputError, ToolError
+from zobnn_edge.features import FEATURES, features
 from zobnn_edge.firmware import built
 from zobnn_edge.harden import harden
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network
+from zobnn_edge.plan import Preference
 from zobnn_edge.policy import Policy
 
 
@@ -42,8 +44,9 @@ OTHERS = [pytest.param(name, marks=pytest.mark.study) for name in NETWORKS if na
 
 @pytest.mark.parametrize("name", [*FEW, *OTHERS])
 def test_networks_of_every_operation_are_predicted(name: str) -> None:
-    model = Model.of(NETWORKS[name]())
-    engine_is_what_features_need(check(model, "mps2-an386"), model, board("mps2-an386"))
+    for prefer in get_args(Preference):
+        model = Model.of(NETWORKS[name](), prefer=prefer)
+        engine_is_what_features_need(check(model, "mps2-an386"), model, board("mps2-an386"))
 
 
 PROTECTED = [("hamming", residual), ("secded", bytes_in), ("voted:3", residual)]
@@ -64,8 +67,9 @@ def test_the_engine_of_every_core_has_what_its_network_enters(name: str, model: 
 
 def test_sizes_are_stored_for_every_board_and_feature() -> None:
     assert set(sizes()["boards"]) == set(CORTEX_M)
-    known = set(next(iter(sizes()["boards"].values()))["stack"]["main"])
-    assert known == set(FEATURES)
+    for stored in sizes()["boards"].values():
+        assert set(stored) == {"speed", "size"}
+        assert all(set(s["stack"]["main"]) == set(FEATURES) for s in stored.values())
 
 
 def test_a_network_too_large_is_predicted_not_to_fit() -> None:
@@ -95,7 +99,7 @@ def test_policies_side_by_side_are_the_predictions_of_each() -> None:
     assert rows["8 bit"]["arena"] == eight.arena_bytes
     bits = sum(r.count * r.encoding.bits for r in eight.image.regions)
     assert rows["8 bit"]["upsets"] == pytest.approx(1000 * bits / 2**20 * 100 / 1e9)
-    assert features(Model.of(net)) <= set(sizes()["boards"]["mps2-an386"]["stack"]["main"])
+    assert features(Model.of(net)) <= set(sizes()["boards"]["mps2-an386"]["speed"]["stack"]["main"])
 
 
 def test_the_smallest_board_runs_the_tests_network() -> None:

@@ -190,6 +190,17 @@ def test_every_network_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "Softmax" in capsys.readouterr().out
 
 
+def test_size_is_preferred_where_it_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["harden", "net.zob", "-o", "few.zob", "--prefer", "size"]) == 0
+    assert model_file.load(folder / "few.zob").prefer == "size"
+    assert "size preferred" in capsys.readouterr().out
+    assert run(["show", "few.zob", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["prefer"] == "size"
+    assert run(["harden", "net.zob", "-o", "x.zob", "--prefer", "size", "--arena", "9000"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+    assert not (folder / "x.zob").exists()
+
+
 def test_more_arena_buys_fewer_instructions_and_is_kept_in_the_file(folder: Path) -> None:
     net = Author((12, 12, 64), 0).sign().conv(64, 3, padding="same").affine().sign().dense(4).network()
     model_file.save(net, folder / "wide.zob")

@@ -54,6 +54,15 @@ def test_other_boards_on_few_inputs(name: str, board: str) -> None:
     assert_board_agrees(board, Model.of(NETWORKS[name]()), 5, 6)
 
 
+SMALL_CODE = ("residual-hardened-12", "thresholds-hardened-8", "two_bits-hardened-8", "bytes_in-hardened-8")
+REST = (pytest.param(name, marks=pytest.mark.study) for name in NETWORKS if name not in SMALL_CODE)
+
+
+@pytest.mark.parametrize("name", [*SMALL_CODE, *REST])
+def test_boards_where_size_is_preferred(name: str) -> None:
+    assert_board_agrees("mps2-an386", Model.of(NETWORKS[name](), prefer="size"), 20, 12)
+
+
 def assert_board_agrees(board: str, model: Model, inputs: int, faults: int) -> None:
     """Scores of so many inputs, and of a few of them under so many fault sets, are the bits of the reference's."""
     x = dyadic_inputs(model.network, inputs)

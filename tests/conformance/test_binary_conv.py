@@ -147,10 +147,23 @@ def awkward() -> Network:
 )
 def test_every_core(core: str, limit: int) -> None:
     """One firmware with awkward convolutions, by counting and in little and more memory, also under flips."""
-    net = awkward()
-    model = Model.of(net, limit)
+    model = Model.of(awkward(), limit)
     algorithms = {work.algorithm for work in model.work.values()}
     assert algorithms == ({"count"} if limit == 0 else {"count", "table"})
+    assert_core_agrees(core, model)
+
+
+@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4", "cortex-m55"])
+def test_every_core_where_size_is_preferred(core: str) -> None:
+    """The same by the kernels of least code."""
+    model = Model.of(awkward(), prefer="size")
+    assert {work.algorithm for work in model.work.values()} == {"count"}
+    assert_core_agrees(core, model)
+
+
+def assert_core_agrees(core: str, model: Model) -> None:
+    """Scores of an emulated core are the bits of the reference's, also under flips."""
+    net = model.network
     pixels = np.random.default_rng(0).integers(0, 256, (3, *net.input_shape), np.uint8)
     with open_target(f"qemu:{ONE_A_CORE[core]}", model) as target:
         target.put_inputs(pixels)
@@ -187,6 +200,9 @@ def test_a_choice_survives_the_file() -> None:
     assert again.plan == model.plan
     assert again.work == model.work
     assert again.plan != Model.of(awkward()).plan
+    small = Model.from_bytes(Model.of(awkward(), prefer="size").to_bytes())
+    assert (again.prefer, small.prefer) == ("speed", "size")
+    assert small.plan != Model.of(awkward(), 0).plan
 
 
 def test_plans_that_do_not_fit_are_refused() -> None:

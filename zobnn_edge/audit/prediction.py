@@ -1,8 +1,8 @@
 """The audit of a network for a board before there is firmware: no compiler, stored sizes of the engine instead.
 
-`sizes.json` (made by tools/engine_sizes.py) holds for every board what firmware takes beside the network's own bytes,
-in groups: one that is always linked, and those that are linked where a network has one of some features. What the
-network adds follows from its plan, as the linker script lays it out.
+`sizes.json` (made by tools/engine_sizes.py) holds for every board, and for speed and size preferred, what firmware
+takes beside the network's own bytes, in groups: one that is always linked, and those that are linked where a network
+has one of some features. What the network adds follows from its plan, as the linker script lays it out.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 from zobnn_edge.audit.audit import Audit, PartRow, RegionRow, StackRow
 from zobnn_edge.audit.elf import PADDING
-from zobnn_edge.audit.features import features
 from zobnn_edge.audit.network import contents
 from zobnn_edge.boards import Board
 from zobnn_edge.errors import InputError
+from zobnn_edge.features import features
 from zobnn_edge.model_file import Model
 
 SIZES = Path(__file__).with_name("sizes.json")
@@ -32,7 +32,7 @@ def predict(model: Model, board: Board) -> Audit:
 
     Raises InputError for a board, or a feature of the network, of which no sizes are stored.
     """
-    stored = sizes().get("boards", {}).get(board.name)
+    stored = sizes().get("boards", {}).get(board.name, {}).get(model.prefer)
     if stored is None:
         raise InputError(f"{board.name}: no sizes are stored for it; run tools/engine_sizes.py, or audit its firmware")
     wanted = features(model)

@@ -149,7 +149,7 @@ class _Graph:
             waiting += [callee for callee, _ in self._callees(i)]
             named = (self._object(word) for word in self.flows[i].words)
             objects |= {found.address for found in named if found is not None}
-            waiting += [f for f in self._taken(i) if self._name(f) not in self.excluded]
+            waiting += [f for f in self._taken(i) if not self._is_excluded(f)]
         return frozenset({self.starts[i] for i in seen} | objects)
 
     @property
@@ -163,6 +163,9 @@ class _Graph:
 
     def _name(self, i: int) -> str:
         return self.functions[i].name
+
+    def _is_excluded(self, i: int) -> bool:
+        return _without_clone(self._name(i)) in self.excluded
 
     def _frame(self, i: int) -> int:
         """The deepest that a function goes itself."""
@@ -204,7 +207,7 @@ class _Graph:
             if not reached:
                 self.unresolved.add(i)
             out += [(callee, max(own.indirect)) for callee in sorted(reached)]
-        return [(callee, depth) for callee, depth in out if self._name(callee) not in self.excluded]
+        return [(callee, depth) for callee, depth in out if not self._is_excluded(callee)]
 
     def _reachable(self, i: int, seen: set[int]) -> set[int]:
         """Functions that a pointer which function i calls may hold."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -42,6 +42,10 @@ def register(app: typer.Typer) -> None:
         app.command()(verb)
 
 
+PreferOption = Annotated[
+    Literal["speed", "size"],
+    typer.Option(help="What firmware is compiled for: speed, or few bytes of code (and the least arena)."),
+]
 ArenaOption = Annotated[
     int | None,
     typer.Option(
@@ -52,6 +56,11 @@ ArenaOption = Annotated[
 ]
 
 
+def _check_arena(arena: int | None, prefer: str) -> None:
+    if arena is not None and prefer == "size":
+        raise InputError("--arena trades memory for speed, --prefer size takes the least of it; give one of them")
+
+
 def import_(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A .keras, .h5 or .tflite file, a SavedModel, zoo:NAME.")
@@ -59,9 +68,11 @@ def import_(
     output: ZobOption,
     pixels: PixelsOption = None,
     arena: ArenaOption = None,
+    prefer: PreferOption = "speed",
 ) -> None:
     """Import a Keras/Larq model or a .tflite file into a .zob file."""
-    saved = model_file.save(import_network(model, parse_pixels(pixels)), output, arena)
+    _check_arena(arena, prefer)
+    saved = model_file.save(import_network(model, parse_pixels(pixels)), output, arena, prefer)
     typer.echo(f"{output}: {_summary(saved)}")
 
 
@@ -122,6 +133,7 @@ def harden(
         typer.Option(help="kept (default), or ranked: a factor that all scores share at the end is left out."),
     ] = None,
     arena: ArenaOption = None,
+    prefer: PreferOption = "speed",
 ) -> None:
     """Harden real-valued parameters after ZOBNN.
 
@@ -130,6 +142,7 @@ def harden(
     from zobnn_edge import policy as policies
     from zobnn_edge.harden import harden as apply
 
+    _check_arena(arena, prefer)
     before = read_model(net)
     if suggest:
         _suggest(before.network, fault_rate, memory, dataset, images, output)
@@ -149,7 +162,7 @@ def harden(
     }
     base = policies.load(policy) if policy else policies.Policy()
     chosen = replace(base, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
-    after = model_file.save(apply(before.network, chosen), output, arena)
+    after = model_file.save(apply(before.network, chosen), output, arena, prefer)
     saved = 100 * (1 - len(after.image.data) / max(1, len(before.image.data)))
     typer.echo(f"{output}: {_summary(after)}; {saved:.1f} % fewer bytes of parameters")
 
@@ -255,6 +268,7 @@ def describe(model: Model) -> dict[str, Any]:
         "fault_bits": model.image.bits,
         "arena_bytes": model.arena_bytes,
         "macs": sum(net.macs(op) for op in net.ops),
+        "prefer": model.prefer,
         "operations": [
             {
                 "name": op.name,
@@ -291,6 +305,7 @@ def _summary(model: Model) -> str:
     return (
         f"input {shape}, {net.outputs} scores, parameters {len(model.image.data):,} bytes, "
         f"arena {model.arena_bytes:,} bytes, {sum(net.macs(op) for op in net.ops):,} MACs"
+        + (", size preferred" if model.prefer == "size" else "")
     )
 
 

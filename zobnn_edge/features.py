@@ -1,0 +1,112 @@
+"""Which parts of the engine a network needs: its *features*, the operations of its plan and the kernels for them.
+
+Firmware is compiled for these alone (ZOB_OPS, ZOB_KERNELS), and its sizes are stored by them (`audit.prediction`).
+"""
+
+from __future__ import annotations
+
+from zobnn_edge import format as fmt
+from zobnn_edge import plan as planner
+from zobnn_edge.encoding import Binary, Encoding, Float32, Int32, Uniform
+from zobnn_edge.image import ParameterImage
+from zobnn_edge.layout import decides, fuse
+from zobnn_edge.model_file import Model
+from zobnn_edge.network import Network
+from zobnn_edge.operations import (
+    Add,
+    Affine,
+    AveragePool,
+    Clip,
+    Conv,
+    Dequantize,
+    GatedConv,
+    LowBit,
+    MaxPool,
+    Mul,
+    Op,
+    PRelu,
+    Sign,
+    Threshold,
+    Unpack,
+)
+from zobnn_edge.work import Work
+
+FEATURES = (*fmt.OPCODES, *fmt.KERNELS)
+_COPIED = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul, Unpack, Dequantize)
+_HALF_WORD = 16
+
+
+def features(model: Model) -> frozenset[str]:
+    """What a network needs of the engine."""
+    net, work = model.network, model.work
+    found = {planner.opcode(op) for op in net.ops} | _of_parameters(net, model.prefer)
+    for group in fuse(net):
+        found |= _of_group(net, group, work.get(group[0].name), model.image)
+    return frozenset(found)
+
+
+def masks(wanted: frozenset[str]) -> tuple[int, int]:
+    """The masks of operations and of kernels (ZOB_OPS, ZOB_KERNELS) that stand for features."""
+    ops = sum(1 << code for name, code in fmt.OPCODES.items() if name in wanted)
+    return ops, sum(bit for name, bit in fmt.KERNELS.items() if name in wanted)
+
+
+def _is_plain(encoding: Encoding) -> bool:
+    """Whether codes are decoded without corrections, and with a scale that lies in the plan."""
+    return isinstance(encoding, (Float32, Binary, Int32)) or _is_coded(encoding)
+
+
+def _is_coded(encoding: Encoding) -> bool:
+    return isinstance(encoding, Uniform) and encoding.scales == "flash"
+
+
+def _of_parameters(net: Network, prefer: planner.Preference) -> set[str]:
+    encodings = [p.encoding for p in net.parameters.values()]
+    coded = [encoding for encoding in encodings if _is_coded(encoding)]
+    found = {"codes"} if coded else set()
+    if prefer == "speed":
+        found |= {f"codes_{encoding.bits}" for encoding in coded} & set(fmt.KERNELS)
+    return found if all(map(_is_plain, encodings)) else found | {"protected"}
+
+
+def _of_group(net: Network, group: tuple[Op, ...], work: Work | None, image: ParameterImage) -> set[str]:
+    """The kernels that compute a group of fused operations; `work`: of a binary convolution."""
+    head = group[0]
+    source, target = (net.tensors[name].kind for name in (head.input, head.output))
+    if target == "int8":
+        return {"int8"}
+    if work:
+        return _of_bits(net, group, work)
+    if isinstance(head, (MaxPool, AveragePool)):
+        return {"real_pool"} if source == "real" else set()
+    if not isinstance(head, Conv):
+        return {"copy"} if isinstance(head, _COPIED) else set()
+    if source == "real":
+        return {"real_conv"}
+    if isinstance(net.parameters[head.weight].encoding, Binary):
+        return {"sign_conv"}
+    return {"code_conv"} if decides(net, group) and _are_bytes(image, head.weight) else {"code_conv", "code_sums"}
+
+
+def _are_bytes(image: ParameterImage, weight: str) -> bool:
+    """Whether weights are plain bytes that can be read four at a time from any one on."""
+    region = image.region(weight)
+    plain = _is_coded(region.encoding) and region.encoding.bits == 8
+    return plain and region.offset + region.count + 3 <= len(image.data)
+
+
+def _of_bits(net: Network, group: tuple[Op, ...], work: Work) -> set[str]:
+    """The kernels of a binary convolution."""
+    head, *steps = group
+    found = {"count"}
+    if work.algorithm == "table":
+        assert isinstance(head, (Conv, GatedConv))
+        found |= {"table", "halves"} if net.parameters[head.weight].shape[3] <= _HALF_WORD else {"table"}
+    limits = (
+        [head.threshold] if isinstance(head, GatedConv) else [s.threshold for s in steps if isinstance(s, Threshold)]
+    )
+    if any(_is_coded(net.parameters[name].encoding) for name in limits):
+        found.add("coded_limits")
+    if isinstance(head, Conv) and len(steps) > 1 and net.tensors[group[-1].output].kind == "binary":
+        found.add("searched_limits")
+    return found
