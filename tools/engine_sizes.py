@@ -174,7 +174,7 @@ def _own(audit: Audit, model: Model) -> Counter[str]:
 
 
 def _groups(firmware: Firmware, audit: Audit, model: Model, of: frozenset[str]) -> dict[tuple[str, ...], Counter[str]]:
-    """Bytes by region and role of what comes with some features `of` a firmware; padding goes with what is before it."""
+    """Bytes by region and role of what comes with some features `of` a firmware; padding goes with what it follows."""
     everything, always = input_sections(firmware), input_sections(firmware, without(frozenset()))
     by_feature = {f: input_sections(firmware, without(_alone(f))) for f in FEATURES if f in of}
     sums: dict[tuple[str, ...], Counter[str]] = {}
