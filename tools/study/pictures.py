@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -69,14 +70,12 @@ def critical(bits: Bits, path: Path) -> None:
 def costs(points: Sequence[tuple[str, float, float]], what: str, path: Path) -> None:
     """Accuracy at a high fault rate, called `what`, against the bytes of all parameters: (label, bytes, accuracy)."""
     figure, axes = plt.subplots(figsize=(8, 4))
-    for i, (label, size, accuracy) in enumerate(sorted(points, key=lambda point: point[1:])):
-        axes.plot(size / 1024, accuracy, "o", color="#4c72b0")
-        axes.annotate(
-            label, (size / 1024, accuracy), xytext=(5, 4 if i % 2 else -11), textcoords="offset points", fontsize=8.5
-        )
+    for (label, size, accuracy), marker in zip(points, cycle("osD^vP"), strict=False):
+        axes.plot(size / 1024, accuracy, marker, markersize=8, linestyle="none", label=label)
     axes.set(xlabel="all parameters, KiB", ylabel=what)
-    axes.margins(0.15)
+    axes.margins(0.05)
     axes.grid(alpha=0.25)
+    figure.legend(loc="outside right upper", fontsize=8.5)
     _save(figure, path)
 
 
