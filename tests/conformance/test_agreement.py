@@ -26,7 +26,7 @@ INPUTS, FAULT_SETS, FAULTY_INPUTS = 200, 100, 3
 RATES = (1e-4, 1e-3, 1e-2)
 EMULATED = [name for name, board in boards().items() if board.emulator]
 ALWAYS = ("mps2-an386", "netduinoplus2")
-SMALL = ("microbit", "stm32vldiscovery")
+SMALL = ("microbit", "nrf51-dk", "stm32vldiscovery")
 OTHERS = ["native", *(name for name in EMULATED if name not in ALWAYS)]
 
 
