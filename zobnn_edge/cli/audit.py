@@ -154,9 +154,11 @@ def _is_elf(subject: str) -> bool:
 
 
 def _mission(fit: float | None, hours: float) -> Mission | None:
-    from zobnn_edge.audit.vulnerability import Mission
+    if fit is None:
+        return None
+    from zobnn_edge.audit.vulnerability import Mission  # loads scipy, which takes longer than an audit
 
-    return None if fit is None else Mission(fit, hours)
+    return Mission(fit, hours)
 
 
 def _with_policies(
