@@ -63,24 +63,34 @@ static inline reals whole(words x) { return _mm256_cvtepi32_ps(x); }
 /* y, plus x where the mask is clear. */
 static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
 
-/* Bits that differ, each byte: at most 8 a step. */
+/* Bits that differ, and how many they are in each byte: at most 8 a step. */
 #define SETTLE_EVERY 31
-static inline words count_differing(words count, words x, words w) {
+static inline words differing(words x, words w) { return _mm256_xor_si256(x, w); }
+static inline words count_nibbles(words count, words x, __m256i of_each) {
     const __m256i nibble = _mm256_set1_epi8(15);
-    const __m256i ones = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
-    const __m256i d = _mm256_xor_si256(x, w);
-    const __m256i low = _mm256_shuffle_epi8(ones, _mm256_and_si256(d, nibble));
-    const __m256i high = _mm256_shuffle_epi8(ones, _mm256_and_si256(_mm256_srli_epi16(d, 4), nibble));
+    const __m256i low = _mm256_shuffle_epi8(of_each, _mm256_and_si256(x, nibble));
+    const __m256i high = _mm256_shuffle_epi8(of_each, _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble));
     return _mm256_add_epi8(count, _mm256_add_epi8(low, high));
 }
-static inline words settle(words sum, words count) {
-    const __m256i pairs = _mm256_maddubs_epi16(count, _mm256_set1_epi8(1));
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+#define OF_EACH(one)                                                                                                   \
+    _mm256_broadcastsi128_si256(_mm_setr_epi8(0, (one), (one), 2 * (one), (one), 2 * (one), 2 * (one), 3 * (one),      \
+                                              (one), 2 * (one), 2 * (one), 3 * (one), 2 * (one), 3 * (one), 3 * (one), \
+                                              4 * (one)))
+static inline words count_once(words count, words x) { return count_nibbles(count, x, OF_EACH(1)); }
+static inline words count_twice(words count, words x) { return count_nibbles(count, x, OF_EACH(2)); }
+static inline words count_ones(words count, words x, int twins) {
+    (void)twins;
+    return count_once(count, x);
 }
-/* The same of both halves of each lane. */
-static inline words count_twins(words count, words x, words w) { return count_differing(count, x, w); }
-static inline words settle_twins(words sum, words count) {
-    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(count, _mm256_set1_epi8(1)));
+/* sum ^ next ? sum : x */
+static inline words carried(words x, words sum, words next) {
+    const words apart = _mm256_xor_si256(sum, next);
+    return _mm256_or_si256(_mm256_and_si256(apart, sum), _mm256_andnot_si256(apart, x));
+}
+static inline words settle(words sum, words count, int twins) {
+    const __m256i halves = _mm256_maddubs_epi16(count, _mm256_set1_epi8(1));
+    if (twins) return _mm256_add_epi16(sum, halves);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(halves, _mm256_set1_epi16(1)));
 }
 /* -4 times the upper half, and, where x is not more than `most`, -2 times the lower one. Halves are signed. */
 static inline words gated(words x, words most) {
@@ -98,5 +108,8 @@ static inline words add_words(words x, words y) { return _mm256_add_epi32(x, y);
 static inline words add_byte_products(words sum, words x, words w) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
 }
+
+#define MAPPED_AT_ONCE 1u
+static inline void map_some(const uint8_t *table, const uint8_t *from, uint8_t *to) { *to = table[*from]; }
 
 #endif

@@ -1,4 +1,4 @@
-/* Sixteen lanes of AVX-512, with VPOPCNTDQ and BITALG to count bits and VNNI to add up bytes. */
+/* Sixteen lanes of AVX-512, with VPOPCNTDQ and BITALG to count bits, VNNI to add up bytes and VBMI to look them up. */
 #ifndef ZOB_LANES_H
 #define ZOB_LANES_H
 
@@ -61,20 +61,38 @@ static inline reals whole(words x) { return _mm512_cvtepi32_ps(x); }
 /* y, plus x where the mask is clear. */
 static inline reals add_where_clear(mask m, reals x, reals y) { return _mm512_mask_add_ps(y, (mask)~m, x, y); }
 
-/* Bits that differ, each lane. Other instruction sets count in bytes: after so many `settle` adds up those of each lane. */
+/* sum + the four products of unsigned bytes of x and signed bytes of w, each lane. */
+static inline words add_byte_products(words sum, words x, words w) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+    return sum;
+}
+
+/* Bits that differ, and how many they are in each lane, or in both halves of each for `twins`. Other instruction sets count
+ * in bytes: after so many `settle` adds up those of each lane. */
 #define SETTLE_EVERY 0
-static inline words count_differing(words count, words x, words w) {
-    const words differing = _mm512_popcnt_epi32(_mm512_xor_si512(x, w));
-    /* count += differing, in place: of the intrinsic GCC makes an addition and a move. */
-    __asm__("vpaddd %1, %0, %0" : "+v"(count) : "v"(differing));
+static inline words differing(words x, words w) { return _mm512_xor_si512(x, w); }
+/* In place, as in what follows: of the intrinsic GCC makes an addition and a move. */
+static inline words count_ones(words count, words x, int twins) {
+    if (twins) {
+        __asm__("vpaddw %1, %0, %0" : "+v"(count) : "v"(_mm512_popcnt_epi16(x)));
+    } else {
+        __asm__("vpaddd %1, %0, %0" : "+v"(count) : "v"(_mm512_popcnt_epi32(x)));
+    }
     return count;
 }
-static inline words settle(words sum, words count) { return _mm512_add_epi32(sum, count); }
-/* The same of both halves of each lane. */
-static inline words count_twins(words count, words x, words w) {
-    const words differing = _mm512_popcnt_epi16(_mm512_xor_si512(x, w));
-    __asm__("vpaddw %1, %0, %0" : "+v"(count) : "v"(differing));
-    return count;
+/* sum ^ next ? sum : x */
+static inline words carried(words x, words sum, words next) {
+    __asm__("vpternlogd $0xD4, %2, %1, %0" : "+v"(x) : "v"(sum), "v"(next));
+    return x;
+}
+static inline words count_once(words count, words x) {
+    return add_byte_products(count, _mm512_popcnt_epi8(x), _mm512_set1_epi8(1));
+}
+static inline words count_twice(words count, words x) {
+    return add_byte_products(count, _mm512_popcnt_epi8(x), _mm512_set1_epi8(2));
+}
+static inline words settle(words sum, words count, int twins) {
+    return twins ? _mm512_add_epi16(sum, count) : _mm512_add_epi32(sum, count);
 }
 /* -4 times the upper half, and, where x is not more than `most`, -2 times the lower one. Halves are signed. */
 static inline words gated(words x, words most) {
@@ -85,13 +103,19 @@ static inline words gated(words x, words most) {
 /* A byte a lane: x plus those at p; as words. */
 static inline bytes no_bytes(void) { return _mm_setzero_si128(); }
 static inline bytes add_bytes(bytes x, const void *p) {
-    __asm__("vpaddb %1, %0, %0" : "+v"(x) : "m"(*(const __m128i_u *)p)); /* in place, as in count_differing */
+    __asm__("vpaddb %1, %0, %0" : "+v"(x) : "m"(*(const __m128i_u *)p)); /* in place, as in count_ones */
     return x;
 }
 static inline words widened(bytes x) { return _mm512_cvtepu8_epi32(x); }
 static inline words add_words(words x, words y) { return _mm512_add_epi32(x, y); }
 
-/* sum + the four products of unsigned bytes of x and signed bytes of w, each lane. */
-static inline words add_byte_products(words sum, words x, words w) { return _mm512_dpbusd_epi32(sum, x, w); }
+/* 64 bytes at a time: entries of both halves of the table, of which the top bit chooses. */
+#define MAPPED_AT_ONCE 64u
+static inline void map_some(const uint8_t *table, const uint8_t *from, uint8_t *to) {
+    const __m512i x = _mm512_loadu_si512(from);
+    const __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(table), x, _mm512_loadu_si512(table + 64));
+    const __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), x, _mm512_loadu_si512(table + 192));
+    _mm512_storeu_si512(to, _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high));
+}
 
 #endif

@@ -90,24 +90,28 @@ static inline reals less_twice(reals base, words count) { return add(base, multi
 /* y, plus x where the mask is clear. */
 static inline reals add_where_clear(mask m, reals x, reals y) { return choose(m, y, add(x, y)); }
 
-/* Bits that differ, each byte: at most 8 a step. */
+/* Bits that differ, and how many they are in each byte: at most 8 a step. */
 #define SETTLE_EVERY 31
-static inline words count_differing(words count, words x, words w) {
-    return (words){vaddq_u8(count.low, vcntq_u8(veorq_u8(x.low, w.low))),
-                   vaddq_u8(count.high, vcntq_u8(veorq_u8(x.high, w.high)))};
+static inline words differing(words x, words w) { return (words){veorq_u8(x.low, w.low), veorq_u8(x.high, w.high)}; }
+static inline words count_ones(words count, words x, int twins) {
+    (void)twins;
+    return (words){vaddq_u8(count.low, vcntq_u8(x.low)), vaddq_u8(count.high, vcntq_u8(x.high))};
 }
+/* sum ^ next ? sum : x */
+static inline words carried(words x, words sum, words next) {
+    return (words){vbslq_u8(veorq_u8(sum.low, next.low), sum.low, x.low),
+                   vbslq_u8(veorq_u8(sum.high, next.high), sum.high, x.high)};
+}
+static inline words count_once(words count, words x) { return count_ones(count, x, 0); }
+static inline words count_twice(words count, words x) { return count_once(count_once(count, x), x); }
 static inline uint8x16_t settle_half(uint8x16_t sum, uint8x16_t count) {
     return vreinterpretq_u8_u32(vpadalq_u16(vreinterpretq_u32_u8(sum), vpaddlq_u8(count)));
 }
-static inline words settle(words sum, words count) {
-    return (words){settle_half(sum.low, count.low), settle_half(sum.high, count.high)};
-}
-/* The same of both halves of each lane. */
-static inline words count_twins(words count, words x, words w) { return count_differing(count, x, w); }
 static inline uint8x16_t settle_twins_half(uint8x16_t sum, uint8x16_t count) {
     return vreinterpretq_u8_u16(vpadalq_u8(vreinterpretq_u16_u8(sum), count));
 }
-static inline words settle_twins(words sum, words count) {
+static inline words settle(words sum, words count, int twins) {
+    if (!twins) return (words){settle_half(sum.low, count.low), settle_half(sum.high, count.high)};
     return (words){settle_twins_half(sum.low, count.low), settle_twins_half(sum.high, count.high)};
 }
 /* -4 times the upper half, and, where x is not more than `most`, -2 times the lower one. Halves are signed. */
@@ -146,5 +150,8 @@ static inline uint8x16_t add_products_half(uint8x16_t sum, uint8x16_t x, uint8x1
 static inline words add_byte_products(words sum, words x, words w) {
     return (words){add_products_half(sum.low, x.low, w.low), add_products_half(sum.high, x.high, w.high)};
 }
+
+#define MAPPED_AT_ONCE 1u
+static inline void map_some(const uint8_t *table, const uint8_t *from, uint8_t *to) { *to = table[*from]; }
 
 #endif

@@ -105,15 +105,14 @@ namespace {
 
 // Rows of bytes from rows of input elements, in a border.
 template <class T, class F>
-Action read_rows(const zob_tensor &t, uint8_t border, const Place &to, F byte_of) {
+Action read_rows(const zob_tensor &t, uint8_t border, const Place &to, F read_row) {
     return [=](const Block &b) {
         const T *x = static_cast<const T *>(b.inputs);
         for (size_t image = 0; image < b.images; image++) {
             uint8_t *first = b.arena + to.offset + image * to.image_bytes();
             if (to.bordered()) std::memset(first, border, to.image_bytes());
             for (uint32_t y = 0; y < t.height; y++) {
-                uint8_t *row = first + to.at(y, 0);
-                for (uint32_t i = 0; i < t.width * t.channels; i++) row[i] = byte_of(x[i]);
+                read_row(b, x, first + to.at(y, 0), t.width * t.channels);
                 x += t.width * t.channels;
             }
         }
@@ -123,7 +122,9 @@ Action read_rows(const zob_tensor &t, uint8_t border, const Place &to, F byte_of
 }  // namespace
 
 Action read_bytes(const zob_tensor &t, const ByteTable &table, uint8_t border, const Place &to) {
-    return read_rows<uint8_t>(t, border, to, [table](uint8_t p) { return table[p]; });
+    return read_rows<uint8_t>(t, border, to, [table](const Block &b, const uint8_t *x, uint8_t *row, uint32_t n) {
+        b.kernels->map_bytes(table.data(), x, row, n);
+    });
 }
 
 Action read_levels(const zob_op &thermometer, const zob_tensor &t, uint32_t planes, const PixelTable &table,
@@ -149,8 +150,10 @@ Action read_levels(const zob_op &thermometer, const zob_tensor &t, uint32_t plan
 }
 
 Action read_code_bytes(const zob_tensor &t, const Place &to) {
-    const auto byte_of = [t](float x) { return static_cast<uint8_t>(128 + code_of(t, x)); };
-    return read_rows<float>(t, static_cast<uint8_t>(128 + t.zero_point), to, byte_of);
+    const auto read_row = [t](const Block &, const float *x, uint8_t *row, uint32_t n) {
+        for (uint32_t i = 0; i < n; i++) row[i] = static_cast<uint8_t>(128 + code_of(t, x[i]));
+    };
+    return read_rows<float>(t, static_cast<uint8_t>(128 + t.zero_point), to, read_row);
 }
 
 Action write_scores(const zob_tensor &t, const Place &from) {

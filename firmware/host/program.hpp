@@ -50,7 +50,7 @@ struct ProgramStage {
 
 // Tables that kernels point to; their addresses stay.
 struct WindowTables {
-    std::vector<int32_t> starts, offsets, groups;
+    std::vector<int32_t> starts, offsets, links, loose, groups;
     std::vector<uint16_t> classes;
     std::vector<uint32_t> borders;
     std::vector<zob_cover> covers;

@@ -6,6 +6,16 @@
  * lie as in docs/spec.md, within a border of zero pixels as wide as those who read them need. Two planes of bits that
  * are written and read together lie as twins: half words of 16 channels, those of the first plane above the second's.
  *
+ * Bits are counted in *chains* (carry-save addition, whose sums cost nothing): of words that differ from their weights in
+ * x0, x1, x2 ... the exclusive-or of the first three has its ones counted once, and what three bits carry, twice. That
+ * exclusive-or is one of words and weights, each made of three beforehand. So a chain's links 2, 4, 6 ... hold all words up
+ * to theirs in one, and two words take five operations instead of six:
+ *
+ *     s2 = words[2] ^ weights[2];  x1 = words[1] ^ weights[1];  twice += ones((s0 ^ s2) ? s0 : x1)
+ *
+ * and so on from s2; of the last s the ones count once. Windows of nine taps are counted so, where a tap has enough words
+ * for that to make up for the exclusive-or of words.
+ *
  * Offsets are in bytes: `arena` of the thread's working memory, `table` and `bias` of the prepared parameters.
  */
 #ifndef ZOB_TILE_H
@@ -23,6 +33,8 @@ extern "C" {
 #define ZOB_MAX_MASKS 16u
 #define ZOB_NO_MASK 0xFFFFFFFFu
 #define ZOB_MAX_PACKED 31u /* terms: what bytes can count */
+#define ZOB_LINKS 9u       /* of a chain; odd */
+#define ZOB_MAX_CHAINS 16u
 
 typedef enum {
     /* Heads: compute the tile anew from what a window covers. */
@@ -82,6 +94,10 @@ typedef struct {
     uint32_t source, image_bytes;  /* the tensor read: in the arena; from image to image */
     uint32_t step;                 /* from output pixel to output pixel of a row */
     uint32_t slot, taps;           /* bits: taps that fill `slot` bits of their word are packed, several to a term; or 0 */
+    uint32_t chains;               /* bits: a tap's words, each with those of the other taps a chain; or 0 */
+    const int32_t *link_offsets;   /* each link, from the window's first cell; then from the first of gathered ones */
+    uint32_t loose;                /* bytes: the last terms, of bytes that do not lie side by side */
+    const int32_t *loose_offsets;  /* each of their bytes */
     const int32_t *starts;         /* each output pixel: its window's first cell, from the image's first; may be outside */
     const uint16_t *classes;       /* each output pixel: its place in `covers` */
     const zob_cover *covers;       /* class 0 is a window wholly inside */
@@ -123,6 +139,8 @@ typedef struct {
      * `parameters` are aligned to 64 bytes. */
     void (*run_pass)(const zob_pass *pass, uint8_t *arena, const uint8_t *parameters, uint32_t images, uint32_t first,
                      uint32_t end);
+    /* Each of n bytes replaced by its entry in a table of 256. */
+    void (*map_bytes)(const uint8_t *table, const uint8_t *from, uint8_t *to, uint32_t n);
 } zob_kernels;
 
 /* Those that were compiled in; null for those of other machines. */

@@ -7,6 +7,8 @@ INLINED void count_bits(words *count, const tile *t, const zob_tile_step *s, uin
     const uint8_t *weights = weights_at(t, s, w, channel);
     if (w->slot) {
         count_packed(count, (const uint32_t(*)[ZOB_TILE])t->packed[window], w, weights);
+    } else if (w->chains) {
+        FOR_BITS(t, window, count_chains, count, t->chains[window], t->links[window], w, weights);
     } else if (w->read == ZOB_READ_SHARED) {
         FOR_BITS(t, window, count_tile, count, w, weights, w->groups[channel]);
     } else {
@@ -37,6 +39,7 @@ INLINED void sum_products(words *sum, const tile *t, const zob_tile_step *s, uin
     const words base = load_words(t->parameters + s->bias + 4u * (size_t)channel);
     EACH(i) sum[i] = base;
     FOR_STEP(t, s->window, 3, sum_bytes, sum, w, weights_at(t, s, w, channel));
+    if (w->loose) sum_loose(sum, (const uint32_t(*)[ZOB_TILE])t->packed[s->window], w, weights_at(t, s, w, channel));
 }
 
 /* What counts begin with: a row for each way a window lies over the border. */
@@ -330,9 +333,17 @@ static take_tile *sequence_of(const zob_pass *pass) {
     return take_any;
 }
 
+/* Where tiles begin anew with each row of a pass and the last one of a row repeats positions of the one before: lying side
+ * by side makes up for that many. */
+static uint32_t begins_rows(uint32_t width) {
+    const uint32_t repeated = (ZOB_TILE - width % ZOB_TILE) % ZOB_TILE;
+    return width > ZOB_TILE && 12u * repeated <= width;
+}
+
 static void run_pass(const zob_pass *pass, uint8_t *arena, const uint8_t *parameters, uint32_t images, uint32_t first,
                      uint32_t end) {
     const uint32_t positions = images * pass->pixels, end_channel = end < pass->channels ? end : pass->channels;
+    const uint32_t by_rows = begins_rows(pass->width);
     uint32_t image = 0, pixel = 0, x = 0;
     take_tile *const take = sequence_of(pass);
     tile t;
@@ -340,14 +351,28 @@ static void run_pass(const zob_pass *pass, uint8_t *arena, const uint8_t *parame
     t.arena = arena;
     t.parameters = parameters;
     for (t.first = 0; t.first < positions; t.first += ZOB_TILE) {
+        if (by_rows && x + ZOB_TILE > pass->width) {
+            const uint32_t back = x + ZOB_TILE - pass->width;
+            t.first -= back;
+            pixel -= back;
+            x -= back;
+        }
         t.valid = positions - t.first < ZOB_TILE ? positions - t.first : ZOB_TILE;
         place_positions(&t, image, pixel, x);
         for (uint32_t k = 0; k < pass->window_count; k++) {
             place_window(&t, &pass->windows[k], k);
             if (pass->windows[k].slot) pack_window(&t, &pass->windows[k], k);
+            if (pass->windows[k].chains) chain_window(&t, &pass->windows[k], k);
+            if (pass->windows[k].loose) gather_loose(&t, &pass->windows[k], k);
         }
         take(&t, first, end_channel);
         for (pixel += ZOB_TILE; pixel >= pass->pixels; pixel -= pass->pixels) image++;
         for (x += ZOB_TILE; x >= pass->width; x -= pass->width) {}
     }
+}
+
+static void map_bytes(const uint8_t *table, const uint8_t *from, uint8_t *to, uint32_t n) {
+    uint32_t i = 0;
+    for (; i + MAPPED_AT_ONCE <= n; i += MAPPED_AT_ONCE) map_some(table, from + i, to + i);
+    for (; i < n; i++) to[i] = table[from[i]];
 }

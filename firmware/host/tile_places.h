@@ -7,6 +7,9 @@
 
 #define OUTLINED static __attribute__((noinline))
 
+typedef uint32_t word_tile __attribute__((vector_size(4u * ZOB_TILE)));
+typedef uint32_t pair_tile __attribute__((vector_size(8u * ZOB_TILE)));
+
 /* A tile's positions. Those past the last one repeat it: computed alike, stored where nobody reads. */
 typedef struct {
     const zob_pass *pass;
@@ -20,11 +23,12 @@ typedef struct {
     uint32_t inside[ZOB_MAX_WINDOWS];                /* all of them wholly inside */
     const uint32_t *border[ZOB_MAX_WINDOWS];         /* else: the row that each one's sums begin with, in bytes */
     uint32_t borders[ZOB_MAX_WINDOWS][ZOB_TILE];     /* those that do not lie side by side */
+    const int32_t *links[ZOB_MAX_WINDOWS];           /* of chains: where odd links are read */
     uint32_t packed[ZOB_MAX_WINDOWS][ZOB_MAX_PACKED][ZOB_TILE];
     mask masks[ZOB_MAX_MASKS][ZOB_TILE];
+    /* Even links, all words up to theirs in one; where gathered, odd ones, too. Of each the words of position after position. */
+    _Alignas(64) uint8_t chains[ZOB_MAX_WINDOWS][ZOB_LINKS * ZOB_MAX_CHAINS * 4u * ZOB_TILE];
 } tile;
-
-typedef uint32_t word_tile __attribute__((vector_size(4u * ZOB_TILE)));
 
 /* The positions from `image`, `pixel` on, in column `x`. */
 static void place_positions(tile *t, uint32_t image, uint32_t pixel, uint32_t x) {
@@ -95,6 +99,69 @@ static void pack_window(tile *t, const zob_window *w, uint32_t k) {
     } else {
         pack_taps(t, w, k, 0);
     }
+}
+
+/* Put bytes that do not lie side by side together. */
+static void gather_loose(tile *t, const zob_window *w, uint32_t k) {
+    const int32_t *at = w->loose_offsets;
+    for (uint32_t term = 0; term < w->loose; term++, at += 4) {
+        for (uint32_t i = 0; i < ZOB_TILE; i++) {
+            const uint8_t *x = start_of(t, k, i);
+            t->packed[k][term][i] =
+                x[at[0]] | (uint32_t)x[at[1]] << 8 | (uint32_t)x[at[2]] << 16 | (uint32_t)x[at[3]] << 24;
+        }
+    }
+}
+
+#define EACH_LINK(l) _Pragma("GCC unroll 9") for (uint32_t l = 0; l < ZOB_LINKS; l++)
+
+/* The links of a chain, whose even ones are of all words up to theirs; of windows that lie side by side without a gap, the
+ * even ones, as odd ones are read in place. */
+INLINED void chain_in_place(tile *t, uint32_t k, uint32_t link) {
+    const int32_t *offset = t->links[k];
+    for (uint32_t at = 0; at < link; at += sizeof(pair_tile)) {
+        const uint8_t *from = t->start[k][0] + at;
+        uint8_t *to = t->chains[k] + at;
+        pair_tile sum, word;
+        memcpy(&sum, from + offset[0], sizeof sum);
+        EACH_LINK(l) {
+            if (l == 0) continue;
+            memcpy(&word, from + offset[l], sizeof word);
+            sum ^= word;
+            if (l % 2u == 0u) memcpy(to + (size_t)l * link, &sum, sizeof sum);
+        }
+    }
+}
+
+/* All links of windows that lie anywhere, which are then read here. */
+INLINED void chain_gathered(tile *t, uint32_t k, uint32_t link) {
+    const int32_t *offset = t->links[k];
+    const uint32_t bytes = link / ZOB_TILE;
+    for (uint32_t i = 0; i < ZOB_TILE; i++) {
+        for (uint32_t at = 0; at < bytes; at += 8u) {
+            const uint8_t *from = start_of(t, k, i) + at;
+            uint8_t *to = t->chains[k] + i * bytes + at;
+            uint64_t sum = 0, word[ZOB_LINKS];
+            EACH_LINK(l) memcpy(&word[l], from + offset[l], 8);
+            EACH_LINK(l) {
+                sum ^= word[l];
+                memcpy(to + (size_t)l * link, l % 2u ? &word[l] : &sum, 8);
+            }
+        }
+    }
+}
+
+static void chain_window(tile *t, const zob_window *w, uint32_t k) {
+    const uint32_t bytes = 4u * w->chains, link = ZOB_TILE * bytes;
+    t->links[k] = w->link_offsets;
+    if (t->apart[k] == bytes) {
+        chain_in_place(t, k, link);
+        return;
+    }
+    chain_gathered(t, k, link);
+    t->links[k] += ZOB_LINKS;
+    t->apart[k] = bytes;
+    for (uint32_t i = 0; i < ZOB_TILE; i++) t->start[k][i] = t->chains[k] + i * bytes;
 }
 
 /* Position i's window, `at` bytes on, where windows begin at `start`: `apart` bytes from each other, or anywhere for 0. */

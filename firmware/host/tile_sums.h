@@ -8,11 +8,7 @@ INLINED void count_terms(words *count, const uint8_t *const *x, const int32_t *o
     for (; offsets < end; offsets++, weights += NEXT_WEIGHTS) {
         const words filter = load_words(weights);
         const ptrdiff_t at = *offsets;
-        if (twins) {
-            EACH(i) count[i] = count_twins(count[i], all_words(spot(x, apart, i, at)), filter);
-        } else {
-            EACH(i) count[i] = count_differing(count[i], all_words(spot(x, apart, i, at)), filter);
-        }
+        EACH(i) count[i] = count_ones(count[i], differing(all_words(spot(x, apart, i, at)), filter), twins);
     }
 }
 
@@ -27,11 +23,7 @@ INLINED void count_any(words *sum, const uint8_t *const *x, const zob_window *w,
         EACH(i) count[i] = no_words();
         const int32_t *some = end - offsets < SETTLE_EVERY ? end : offsets + SETTLE_EVERY;
         count_terms(count, x, offsets, some, weights, twins, apart);
-        if (twins) {
-            EACH(i) sum[i] = settle_twins(sum[i], count[i]);
-        } else {
-            EACH(i) sum[i] = settle(sum[i], count[i]);
-        }
+        EACH(i) sum[i] = settle(sum[i], count[i], twins);
     }
 #endif
 }
@@ -47,15 +39,56 @@ INLINED void count_pairs(const uint8_t *const *x, words *sum, const zob_window *
     count_any(sum, x, w, weights, 1, apart);
 }
 
+/* The same of chains (tile.h), those of words [begin, end) of a tap. */
+INLINED void count_links(words *count, const uint8_t *const *x, const uint8_t *even, const int32_t *offsets,
+                         const zob_window *w, uint32_t begin, uint32_t end, const uint8_t *weights, uint32_t apart) {
+    const uint32_t cell = apart ? apart : 4u * w->chains, link = ZOB_TILE * cell;
+    weights += (size_t)begin * ZOB_LINKS * NEXT_WEIGHTS;
+    for (uint32_t j = begin; j < end; j++, weights += NEXT_WEIGHTS) {
+        const uint8_t *next = even + 4u * j + 2u * link;
+        ptrdiff_t at = offsets[0] + 4 * (ptrdiff_t)j;
+        words sum[ZOB_TILE], filter = load_words(weights);
+        EACH(i) sum[i] = differing(all_words(spot(x, apart, i, at)), filter);
+        _Pragma("GCC unroll 4") for (uint32_t l = 2; l < ZOB_LINKS; l += 2, next += 2u * link) {
+            filter = load_words(weights += NEXT_WEIGHTS);
+            const words next_filter = load_words(weights += NEXT_WEIGHTS);
+            at = offsets[l - 1u] + 4 * (ptrdiff_t)j;
+            EACH(i) {
+                const words one = differing(all_words(spot(x, apart, i, at)), filter);
+                const words all = differing(all_words(next + i * cell), next_filter);
+                count[i] = count_twice(count[i], carried(one, sum[i], all));
+                sum[i] = all;
+            }
+        }
+        EACH(i) count[i] = count_once(count[i], sum[i]);
+        __asm__ volatile("" ::: "memory"); /* else GCC keeps what the next round reads, too, and spills it */
+    }
+}
+
+INLINED void count_chains(const uint8_t *const *x, words *sum, const uint8_t *even, const int32_t *offsets,
+                          const zob_window *w, const uint8_t *weights, uint32_t apart) {
+#if SETTLE_EVERY == 0
+    count_links(sum, x, even, offsets, w, 0, w->chains, weights, apart);
+#else
+    const uint32_t some = SETTLE_EVERY / ZOB_LINKS;
+    for (uint32_t j = 0; j < w->chains; j += some) {
+        words count[ZOB_TILE];
+        EACH(i) count[i] = no_words();
+        count_links(count, x, even, offsets, w, j, w->chains - j < some ? w->chains : j + some, weights, apart);
+        EACH(i) sum[i] = settle(sum[i], count[i], 0);
+    }
+#endif
+}
+
 /* The same of packed taps; they are few. */
 INLINED void count_packed(words *sum, const uint32_t (*packed)[ZOB_TILE], const zob_window *w, const uint8_t *weights) {
     words count[ZOB_TILE];
     EACH(i) count[i] = no_words();
     for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
         const words filter = load_words(weights);
-        EACH(i) count[i] = count_differing(count[i], all_words((const uint8_t *)&packed[k][i]), filter);
+        EACH(i) count[i] = count_ones(count[i], differing(all_words((const uint8_t *)&packed[k][i]), filter), 0);
     }
-    EACH(i) sum[i] = settle(sum[i], count[i]);
+    EACH(i) sum[i] = settle(sum[i], count[i], 0);
 }
 
 OUTLINED void count_scattered(words *sum, const tile *t, uint32_t window, const uint8_t *weights, uint32_t channel) {
@@ -65,7 +98,8 @@ OUTLINED void count_scattered(words *sum, const tile *t, uint32_t window, const 
         const uint8_t *start = start_of(t, window, i);
         for (uint32_t k = 0; k < w->terms; k++) {
             const words filter = load_words(weights + (size_t)k * NEXT_WEIGHTS);
-            sum[i] = settle(sum[i], count_differing(no_words(), scattered(start + w->offsets[k], groups), filter));
+            const words x = differing(scattered(start + w->offsets[k], groups), filter);
+            sum[i] = settle(sum[i], count_ones(no_words(), x, 0), 0);
         }
     }
 }
@@ -107,10 +141,18 @@ INLINED void sum_levels(reals *sum, const tile *t, const zob_tile_step *s, uint3
 }
 
 INLINED void sum_bytes(const uint8_t *const *x, words *sum, const zob_window *w, const uint8_t *weights, uint32_t apart) {
-    for (uint32_t k = 0; k < w->terms; k++, weights += NEXT_WEIGHTS) {
+    for (uint32_t k = 0; k < w->terms - w->loose; k++, weights += NEXT_WEIGHTS) {
         const words filter = load_words(weights);
         const ptrdiff_t at = w->offsets[k];
         EACH(i) sum[i] = add_byte_products(sum[i], all_words(spot(x, apart, i, at)), filter);
+    }
+}
+
+INLINED void sum_loose(words *sum, const uint32_t (*gathered)[ZOB_TILE], const zob_window *w, const uint8_t *weights) {
+    weights += (size_t)(w->terms - w->loose) * NEXT_WEIGHTS;
+    for (uint32_t k = 0; k < w->loose; k++, weights += NEXT_WEIGHTS) {
+        const words filter = load_words(weights);
+        EACH(i) sum[i] = add_byte_products(sum[i], all_words((const uint8_t *)&gathered[k][i]), filter);
     }
 }
 

@@ -72,6 +72,17 @@ void write_bases(const BitWeights &w, uint32_t o, const SetBits &bits, uint8_t *
     }
 }
 
+// The terms of filter `o`, tap after tap; of chains one after the other.
+void put_terms(std::vector<uint32_t> &terms, uint32_t chains, uint32_t o, uint32_t *to) {
+    const uint32_t count = static_cast<uint32_t>(terms.size());
+    for (uint32_t l = 2; chains && l < ZOB_LINKS; l += 2) {
+        for (uint32_t k = l * chains; k < (l + 1) * chains; k++) terms[k] ^= terms[k - chains] ^ terms[k - 2 * chains];
+    }
+    for (uint32_t k = 0; k < count; k++) {
+        to[in_blocks(o, chains ? k % chains * ZOB_LINKS + k / chains : k, count)] = terms[k];
+    }
+}
+
 }  // namespace
 
 Preparation prepare_values(const zob_parameter &p, uint32_t channels, size_t at) {
@@ -167,7 +178,7 @@ Preparation prepare_bits(const BitWeights &w, size_t at, size_t base) {
                     }
                 }
             }
-            for (uint32_t k = 0; k < terms; k++) view<uint32_t>(parameters, at)[in_blocks(o, k, terms)] = packed[k];
+            put_terms(packed, w.chains, o, view<uint32_t>(parameters, at));
         }
     };
     const Table weights = table_of(at, 1, filters, terms), bases = table_of(base, w.covers.size(), filters);

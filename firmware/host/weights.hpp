@@ -35,6 +35,7 @@ struct BitWeights {
     zob_parameter weight;
     uint32_t words;  // of a tap and group; half words of twins
     uint32_t slot;
+    uint32_t chains;  // of a filter (tile.h); or 0
     Bases bases;
     uint32_t last;   // the bits of a tap's last word that kernels read
     bool read_outside;

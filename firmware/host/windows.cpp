@@ -42,6 +42,16 @@ uint32_t slot_of(const zob_model &m, const zob_op &o) {
     return (taps + 32 / slot - 1) / (32 / slot) <= ZOB_MAX_PACKED ? slot : 32;
 }
 
+uint32_t chains_of(const zob_op &o, uint32_t slot, uint32_t words) {
+    const bool pay = slot == 32 && words % 2 == 0 && words <= ZOB_MAX_CHAINS;
+    return pay && o.groups == 1 && uint32_t{o.kernel[0]} * o.kernel[1] == ZOB_LINKS ? words : 0;
+}
+
+void link_taps(uint32_t chains, WindowTables &t) {
+    for (uint32_t l = 0; l < ZOB_LINKS; l++) t.links.push_back(t.offsets[l * chains]);
+    for (uint32_t l = 0; l < ZOB_LINKS; l++) t.links.push_back(static_cast<int32_t>(l * 4 * ZOB_TILE * chains));
+}
+
 zob_read read_of(const zob_model &m, const zob_op &o) {
     const zob_parameter &weight = m.parameters[o.parameter];
     const uint32_t in_group = weight.dims[0] / o.groups;

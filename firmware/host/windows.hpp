@@ -12,6 +12,12 @@ size_t window_kinds(const zob_model &m, const zob_op &o);
 // Taps of a convolution over few channels are packed, several to a word: bits a tap, or 32.
 uint32_t slot_of(const zob_model &m, const zob_op &o);
 
+// The chains (tile.h) that the words of taps make, where that pays: a tap's words, or 0.
+uint32_t chains_of(const zob_op &o, uint32_t slot, uint32_t words);
+
+// Where links lie: in the tensor, and gathered.
+void link_taps(uint32_t chains, WindowTables &t);
+
 // How the input channels of a convolution's filters lie.
 zob_read read_of(const zob_model &m, const zob_op &o);
 

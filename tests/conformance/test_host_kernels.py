@@ -116,6 +116,41 @@ def test_convolutions_of_codes(seed, size, channels, kernel, same, weight, zero_
 @examples
 @given(
     seed=st.integers(0, 2**31),
+    width=st.sampled_from([3, 8, 12, 15, 23, 28, 30, 31]),
+    channels=st.sampled_from([(64, 16), (64, 33), (96, 16), (128, 64), (256, 16), (512, 16), (544, 16)]),
+    kernel=st.sampled_from([(3, 3), (3, 3), (9, 1), (1, 9), (5, 5)]),
+    stride=st.sampled_from([(1, 1), (1, 1), (2, 1), (1, 2)]),
+    same=st.booleans(),
+    decided=st.booleans(),
+)
+def test_chains(seed, width, channels, kernel, stride, same, decided) -> None:
+    """Windows of nine taps over many channels, and others; rows that end within a tile, or begin tiles anew."""
+    if not same:
+        width = max(width, kernel[1])
+    a = Author((max(4, kernel[0]), width, channels[0]), seed, Pixels(1 / 128, -1.0)).sign()
+    a.conv(channels[1], kernel, stride, "same" if same else "valid", 0, "binary")
+    check((a.sign().unpack() if decided else a.affine()).network())
+
+
+@examples
+@given(
+    seed=st.integers(0, 2**31),
+    width=st.sampled_from([7, 8, 15, 24, 30]),
+    kernel=st.sampled_from([(3, 3), (7, 7), (5, 5), (5, 1), (3, 2)]),
+    channels=st.sampled_from([1, 3, 5]),
+    filters=st.sampled_from([1, 16, 40]),
+    decided=st.booleans(),
+)
+def test_bytes_left_over(seed, width, kernel, channels, filters, decided) -> None:
+    """Rows of kernels over bytes that do not fill words: what is left is put together, or filled up."""
+    a = Author((9, width, channels), seed, Pixels(1.0, -128.0))
+    a.conv(filters, kernel, 1, "same", 0, "binary")
+    check((a.sign().unpack() if decided else a.affine()).network())
+
+
+@examples
+@given(
+    seed=st.integers(0, 2**31),
     size=st.tuples(st.integers(3, 12), st.integers(3, 19)),
     channels=st.tuples(CHANNELS, CHANNELS),
     stride=st.integers(1, 2),
