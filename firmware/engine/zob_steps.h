@@ -46,6 +46,12 @@ void zob_soft_of_steps(float *x, const zob_soft_scale *scale, uint32_t count);
 void zob_soft_of_bytes(float *x, const zob_soft_scale *scale, uint32_t count, const uint8_t *codes);
 #endif
 
+/* sums[i] * values[i], at least one; of sums from -2^24 to 2^24, and of values that are zeros or whose products with these
+ * are normal floats. */
+#ifdef ZOB_SOFT
+void zob_soft_of_sums(float *x, const int32_t *sums, const float *values, uint32_t count);
+#endif
+
 /* Bit i of the result: x[i] < limit[i]; x[i] < 0; x[i] < (x[i] < 0 ? -bound : bound). At most 32 elements. */
 uint32_t zob_fp_below(const float *x, const float *limit, uint32_t count);
 uint32_t zob_fp_negative(const float *x, uint32_t count);

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from tests.conformance.test_binary_conv import ONE_A_CORE
+from tests.networks import Author
 from zobnn_edge import reference
 from zobnn_edge.encoding import Uniform
 from zobnn_edge.engine import fault_set
@@ -50,13 +53,32 @@ def values_of_codes(channels: int) -> Network:
     return b.network(found)
 
 
+def products_with_codes(channels: int) -> Network:
+    """Sums of few bits, which are often 0, times the values of parameters, one of each encoding."""
+    a = Author((1, 1, 4))
+    stem, found = a.x, ""
+    for i, code in enumerate(CODES):
+        a.x = stem
+        if i % 2:
+            a.gated_conv(channels, 1, padding="valid", encoding=code)
+        else:
+            a.sign().conv(channels, 1)
+        a.affine(code)
+        if found:
+            a.x, found = found, a.x
+            a.concat(found)
+        found = a.x
+    return a.network()
+
+
 @pytest.mark.parametrize("core", ONE_A_CORE)
 @pytest.mark.parametrize("channels", [24, 13])
-def test_every_core(core: str, channels: int) -> None:
+@pytest.mark.parametrize("made", [values_of_codes, products_with_codes])
+def test_every_core(made: Callable[[int], Network], core: str, channels: int) -> None:
     """Random codes of every encoding; so many that rows begin and end within a kernel's turn, or do not."""
-    net = values_of_codes(channels)
+    net = made(channels)
     model = Model.of(net)
-    pixels = np.zeros((1, *net.input_shape), np.float32)
+    pixels = np.random.default_rng(channels).normal(size=(1, *net.input_shape)).astype(np.float32)
     with open_target(f"qemu:{ONE_A_CORE[core]}", model) as target:
         target.put_inputs(pixels)
         for seed in range(3):
