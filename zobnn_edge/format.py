@@ -72,6 +72,7 @@ KERNELS = {
     "real_pool": 65536,
     "copy": 131072,
     "coded_scales": 262144,
+    "codes_6": 524288,
 }
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
 bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");

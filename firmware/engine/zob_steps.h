@@ -24,8 +24,9 @@ void zob_fp_of_int(float *x, const int32_t *sums, uint32_t count);
 void zob_fp_copy(float *to, const float *x, uint32_t count);
 
 /* scale[0] * (code i - zero point), the zero point being the whole number that follows scale[0] in memory; codes of so
- * many bits, the first of which is a word's first bit. */
+ * many bits, the first of which is a byte's first bit. */
 void zob_fp_of_codes_4(float *x, const uint8_t *codes, const float *scale, uint32_t count);
+void zob_fp_of_codes_6(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 void zob_fp_of_codes_8(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 void zob_fp_of_codes_12(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 void zob_fp_of_codes_16(float *x, const uint8_t *codes, const float *scale, uint32_t count);

@@ -25,7 +25,7 @@ def _code(bits: int, scale: float, zero_point: int) -> Uniform:
 
 
 CODES = (
-    *(_code(bits, 2.0**-5 * 1.2345678, 1 << (bits - 1)) for bits in (2, 4, 5, 7, 8, 12, 15, 16)),
+    *(_code(bits, 2.0**-5 * 1.2345678, 1 << (bits - 1)) for bits in (2, 4, 5, 6, 7, 8, 12, 15, 16)),
     _code(8, 2.0**-20 * _FULL, 100),  # a mantissa of ones: rounding carries into the exponent
     _code(12, 2.0**30 * _FULL, -3),
     _code(8, 2.0**-3 * (1 + 2.0**-23), 0),  # products that lie half-way between floats
