@@ -71,9 +71,23 @@ def products_with_codes(channels: int) -> Network:
     return a.network()
 
 
+def filters_of_codes(channels: int) -> Network:
+    """Sums of the inputs times weights, one layer of each encoding: filters begin at any bit."""
+    a = Author((1, 1, channels))
+    stem, found = a.x, ""
+    for code in CODES:
+        a.x = stem
+        a.dense(9, weight=code)
+        if found:
+            a.x, found = found, a.x
+            a.concat(found)
+        found = a.x
+    return a.network()
+
+
 @pytest.mark.parametrize("core", ONE_A_CORE)
 @pytest.mark.parametrize("channels", [24, 13])
-@pytest.mark.parametrize("made", [values_of_codes, products_with_codes])
+@pytest.mark.parametrize("made", [values_of_codes, products_with_codes, filters_of_codes])
 def test_every_core(made: Callable[[int], Network], core: str, channels: int) -> None:
     """Random codes of every encoding; so many that rows begin and end within a kernel's turn, or do not."""
     net = made(channels)
