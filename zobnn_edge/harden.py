@@ -73,8 +73,9 @@ def fold_thresholds(net: Network) -> Network:
     positive slopes before the affine goes as well, as it keeps the order of numbers.
 
     Exact for binary convolutions: every possible sum is on the side of the threshold where float32 arithmetic puts it.
-    For one that reads the network's input the threshold is what PReLU makes `-bias / scale` of, pulled in to what sums
-    of 8-bit pixels can reach. Left alone are other real convolutions, tensors with other readers and weights shared with another operation.
+    For one that reads the network's input the threshold is the number of which PReLU makes `-bias / scale`, pulled in
+    to what sums of 8-bit pixels can reach. Left alone are other real convolutions, tensors with other readers and
+    weights shared with another operation.
     """
     ops: list[Op] = []
     parameters = dict(net.parameters)
