@@ -122,8 +122,12 @@ def compare(console: Console, cases: list[str], cores: list[str]) -> None:
                 except ZobnnError:
                     cells.append("too large")
                     continue
-                more = count - taken.setdefault(core, count)
-                cells.append(f"{count:,}" if what == "float32" else f"{more:+,} ({more / taken[core]:+.3%})")
+                if what == "float32":
+                    taken[core] = count
+                more = count - taken.get(core, 0)
+                cells.append(
+                    f"{more:+,} ({more / taken[core]:+.3%})" if what != "float32" and core in taken else f"{count:,}"
+                )
             console.print(f"{case:12}{what:30}" + "".join(f"{cell:>26}" for cell in cells), soft_wrap=True)
 
 
