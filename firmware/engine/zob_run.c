@@ -40,7 +40,8 @@ static uint32_t scales_sums(const zob_context *c, const zob_op *op, const zob_op
     const zob_parameter *p;
     uint32_t bits;
     if (c->in->kind != ZOB_KIND_BINARY || (op->opcode != ZOB_OP_CONV && op->opcode != ZOB_OP_GATED_CONV)) return 0u;
-    if (++op == end || op->opcode != ZOB_OP_AFFINE || op->parameter == ZOB_NONE || words > MOST_WORDS) return 0u;
+    op++;
+    if (op == end || op->opcode != ZOB_OP_AFFINE || op->parameter == ZOB_NONE || words > MOST_WORDS) return 0u;
     p = &c->model->parameters[op->parameter];
     memcpy(&bits, &p->scale, 4u);
     return zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM && (bits >> 23) - 1u < 254u - 32u - 24u;
