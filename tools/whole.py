@@ -112,6 +112,7 @@ def compare(console: Console, cases: list[str], cores: list[str]) -> None:
     """Print what codes take beside float32, on every core whose board has the memory."""
     boards = {core: layers.cores()[core] for core in cores}
     console.print("instructions of one inference, and what hardening adds to them", soft_wrap=True)
+    console.print(f"{'network':12}{'parameters':30}" + "".join(f"{core:>26}" for core in cores), soft_wrap=True)
     for case in cases:
         taken: dict[str, int] = {}
         for what, model in coded(case).items():
