@@ -61,9 +61,10 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "read_int8": ("int8", *_BYTES),
     "decode_codes": ("codes",),
     **{f"unpack_{bits}": (f"codes_{bits}",) for bits in (4, 8, 12, 16)},
-    **{f"zob_fp_of_codes_{bits}": (f"codes_{bits}",) for bits in (4, 8, 12, 16)},
+    **{f"zob_fp_of_codes_{bits}": (f"codes_{bits}",) for bits in (4, 6, 8, 12, 16)},
     "limits_of_codes": ("coded_limits",),
     "fixed_ceilings": ("coded_limits",),
+    "zob_soft_of_sums": ("coded_scales",),
     "zob_put_bits": ("count",),
     "zob_int8": ("int8",),
     "zob_pool_binary": ("max_pool",),
@@ -81,9 +82,10 @@ NEEDS = {
     "halves": "table",
     "gated_conv": "count",
     "coded_limits": "count",
+    "coded_scales": "count",
     "searched_limits": "count",
     "code_sums": "code_conv",
-    **{f"codes_{bits}": "codes" for bits in (4, 8, 12, 16)},
+    **{f"codes_{bits}": "codes" for bits in (4, 6, 8, 12, 16)},
 }
 """A feature that comes with another."""
 _DIVIDERS = ("zob_softmax", "zob_pool_real", "zob_int8", "zob_dynamic_range")
@@ -93,7 +95,7 @@ EVERYTHING = frozenset(FEATURES)
 UNPROTECTED = EVERYTHING - {"protected"}
 AMONG_OTHERS = ("prelu", "clip", "add", "mul", "threshold", "low_bit", "gated_conv")
 """Features in the midst of functions that others enter."""
-FAST = frozenset({"table", "halves", *(f"codes_{bits}" for bits in (4, 8, 12, 16))})
+FAST = frozenset({"table", "halves", *(f"codes_{bits}" for bits in (4, 6, 8, 12, 16))})
 """Features that no network has which prefers size."""
 BARE: dict[Preference, frozenset[str]] = {
     "speed": UNPROTECTED - frozenset(AMONG_OTHERS),

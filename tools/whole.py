@@ -1,7 +1,11 @@
-"""Whole networks on emulated cores: instructions of one inference, as trained and hardened, and bytes."""
+"""Whole networks on emulated cores: instructions of one inference, as trained and hardened, and bytes.
+
+python -m tools.whole [--networks ...] [--cores ...] prints what codes of each width take more or less than float32.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +44,8 @@ NETWORKS = {
     "digits": Whole(lambda: zoo.load("digits")),
 }
 """SmallCifar is not trained: what it takes does not depend on its weights."""
+WIDTHS = (4, 6, 8, 12, 16)
+"""Bits of codes that are unpacked several at a time."""
 
 
 def models(case: str) -> dict[str, Model]:
@@ -52,6 +58,16 @@ def models(case: str) -> dict[str, Model]:
         "hardened 8 bit": Model.of(hardened, whole.arena_limit),
         "hardened 8 bit, small": Model.of(hardened, prefer="size"),
     }
+
+
+def coded(case: str) -> dict[str, Model]:
+    """The network of a case as trained, and with codes of each width for which the engine has kernels."""
+    whole = NETWORKS[case]
+    net = whole.network()
+    policies = {"8 bits, range of least error": Policy(8)}
+    policies |= {f"{bits} bits, min-max": Policy(bits, "minmax") for bits in WIDTHS}
+    hardened = {what: Model.of(harden(net, policy), whole.arena_limit) for what, policy in policies.items()}
+    return {"float32": Model.of(net, whole.arena_limit), **hardened}
 
 
 def instructions(variant: tuple[str, str, Model], board: Board) -> Record:
@@ -90,3 +106,40 @@ def _variants(console: Console) -> Iterator[tuple[str, str, Model]]:
             yield from ((case, what, model) for what, model in models(case).items())
         except ZobnnError as error:
             console.print(f"{case}: left out: {error}", soft_wrap=True)
+
+
+def compare(console: Console, cases: list[str], cores: list[str]) -> None:
+    """Print what codes take beside float32, on every core whose board has the memory."""
+    boards = {core: layers.cores()[core] for core in cores}
+    console.print("instructions of one inference, and what hardening adds to them", soft_wrap=True)
+    console.print(f"{'network':12}{'parameters':30}" + "".join(f"{core:>26}" for core in cores), soft_wrap=True)
+    for case in cases:
+        taken: dict[str, int] = {}
+        for what, model in coded(case).items():
+            cells = []
+            for core, board in boards.items():
+                try:
+                    count = layers.instructions(model, board)
+                except ZobnnError:
+                    cells.append("too large")
+                    continue
+                if what == "float32":
+                    taken[core] = count
+                more = count - taken.get(core, 0)
+                cells.append(
+                    f"{more:+,} ({more / taken[core]:+.3%})" if what != "float32" and core in taken else f"{count:,}"
+                )
+            console.print(f"{case:12}{what:30}" + "".join(f"{cell:>26}" for cell in cells), soft_wrap=True)
+
+
+def main() -> None:
+    """Compare codes with float32."""
+    parser = argparse.ArgumentParser(prog="python -m tools.whole", description=__doc__)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, metavar="NAME")
+    parser.add_argument("--cores", nargs="+", default=list(layers.cores()), choices=layers.cores(), metavar="CORE")
+    arguments = parser.parse_args()
+    compare(Console(), arguments.networks, arguments.cores)
+
+
+if __name__ == "__main__":
+    main()

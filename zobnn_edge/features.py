@@ -42,6 +42,8 @@ def features(model: Model) -> frozenset[str]:
     found = {planner.opcode(op) for op in net.ops} | _of_parameters(net, model.prefer)
     for group in fuse(net):
         found |= _of_group(net, group, work.get(group[0].name), model.image)
+        if model.prefer == "speed" and group[0].name in work and _scales_sums(net, group):
+            found.add("coded_scales")
     return frozenset(found)
 
 
@@ -86,6 +88,12 @@ def _of_group(net: Network, group: tuple[Op, ...], work: Work | None, image: Par
     if isinstance(net.parameters[head.weight].encoding, Binary):
         return {"sign_conv"}
     return {"code_conv"} if decides(net, group) and _are_bytes(image, head.weight) else {"code_conv", "code_sums"}
+
+
+def _scales_sums(net: Network, group: tuple[Op, ...]) -> bool:
+    """Whether the first thing done to a convolution's sums is a multiplication by values of codes."""
+    step = group[1] if len(group) > 1 else None
+    return isinstance(step, Affine) and step.scale is not None and _is_coded(net.parameters[step.scale].encoding)
 
 
 def _are_bytes(image: ParameterImage, weight: str) -> bool:

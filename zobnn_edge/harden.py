@@ -1,7 +1,8 @@
 """ZOBNN hardening: real-valued parameters become few-bit codes of a deliberately restricted range (docs/method.md).
 
 Reciprocity is carried out here, once, so that the plan has no work left for it:
-- batch norm before a sign becomes a threshold (`fold_thresholds`): one comparison, no multiplication;
+- batch norm before a sign becomes a threshold, with a rising PReLU before it (`fold_thresholds`): one comparison, no
+  multiplication;
 - filters of real weights get one size, so that their codes are equally fine; the factor moves into what follows;
 - the scale of coded weights moves into the affine or threshold behind them: weights are the integers `q - zero_point`;
 - a factor that all scores share at the end vanishes, if the policy lets their unit go (`scores = "ranked"`).
@@ -68,11 +69,13 @@ def coded(p: Parameter, coding: Coding) -> Parameter:
 
 
 def fold_thresholds(net: Network) -> Network:
-    """Replace convolution, affine, sign by convolution, threshold; filters of negative scales are negated.
+    """Replace convolution, affine, sign by convolution, threshold; filters of negative scales are negated. A PReLU of
+    positive slopes before the affine goes as well, as it keeps the order of numbers.
 
     Exact for binary convolutions: every possible sum is on the side of the threshold where float32 arithmetic puts it.
-    For one that reads the network's input the threshold is `-bias / scale`, pulled in to what sums of 8-bit pixels can
-    reach. Left alone are other real convolutions, tensors with other readers and weights shared with another operation.
+    For one that reads the network's input the threshold is the number of which PReLU makes `-bias / scale`, pulled in
+    to what sums of 8-bit pixels can reach. Left alone are other real convolutions, tensors with other readers and
+    weights shared with another operation.
     """
     ops: list[Op] = []
     parameters = dict(net.parameters)
@@ -84,25 +87,28 @@ def fold_thresholds(net: Network) -> Network:
         if chain is None:
             ops.append(op)
             continue
-        conv, affine, sign = chain
+        conv, prelu, affine, sign = chain
         scale, bias = _affine_values(net, affine)
+        slope = net.parameters[prelu.slope].values if prelu else np.ones_like(scale)
         weight = net.parameters[conv.weight]
         flip = np.where(scale < 0, np.float32(-1), np.float32(1))
         parameters[weight.name] = replace(weight, values=weight.values * flip[:, None, None, None])
         name = f"{affine.name}/threshold"
         layer = net.parameters[affine.parameters[0]].layer if affine.parameters else affine.name
-        values = _thresholds(net, conv, scale, bias)
+        values = _thresholds(net, conv, slope, scale, bias)
         parameters[name] = Parameter(name, layer, "threshold", values, Float32())
         ops += [conv, Threshold(affine.name, conv.output, sign.output, name)]
-        folded |= {affine.name, sign.name}
+        folded |= {step.name for step in (prelu, affine, sign) if step}
     return rebuilt(net, ops, parameters)
 
 
-def _affine_and_sign(net: Network, op: Op) -> tuple[Conv, Affine, Sign] | None:
-    """The chain convolution, affine, sign that begins with `op`, if it can be folded."""
+def _affine_and_sign(net: Network, op: Op) -> tuple[Conv, PRelu | None, Affine, Sign] | None:
+    """The chain convolution, PReLU or none, affine, sign that begins with `op`, if it can be folded."""
     if not isinstance(op, Conv) or sum(op.weight in other.parameters for other in net.ops) != 1:
         return None
-    affine = _only_reader(net, op.output)
+    affine = prelu = _only_reader(net, op.output)
+    if isinstance(prelu, PRelu) and _is_rising(net, prelu):
+        affine = _only_reader(net, prelu.output)
     if not isinstance(affine, Affine):
         return None
     sign = _only_reader(net, affine.output)
@@ -110,7 +116,15 @@ def _affine_and_sign(net: Network, op: Op) -> tuple[Conv, Affine, Sign] | None:
         return None
     if net.tensors[op.input].kind != "binary" and op.input != net.input:
         return None
-    return None if isinstance(net.parameters[op.weight].encoding, Uniform) else (op, affine, sign)
+    if isinstance(net.parameters[op.weight].encoding, Uniform):
+        return None
+    return op, prelu if isinstance(prelu, PRelu) else None, affine, sign
+
+
+def _is_rising(net: Network, op: PRelu) -> bool:
+    """Whether a PReLU has one slope a channel, all of them positive."""
+    slopes = net.parameters[op.slope].values
+    return slopes.shape == net.tensors[op.input].shape[2:] and bool((np.isfinite(slopes) & (slopes > 0)).all())
 
 
 def _only_reader(net: Network, tensor: str) -> Op | None:
@@ -126,22 +140,25 @@ def _affine_values(net: Network, op: Affine) -> tuple[FloatArray, FloatArray]:
     return scale, bias
 
 
-def _thresholds(net: Network, conv: Conv, scale: FloatArray, bias: FloatArray) -> FloatArray:
+def _thresholds(net: Network, conv: Conv, slope: FloatArray, scale: FloatArray, bias: FloatArray) -> FloatArray:
     """Per channel the threshold of the sums of its filter (negated where its scale is).
 
     For a binary convolution it lies half-way between the largest sum that gives -1 and the smallest that gives +1, so
     that a code which is off by less than half the distance of sums decides the same.
     """
     weights = net.parameters[conv.weight].values
+    flip = np.where(scale < 0, np.float32(-1), np.float32(1))
     if net.tensors[conv.input].kind != "binary":
         with np.errstate(divide="ignore", invalid="ignore"):
             exact = -bias.astype(np.float64) / np.abs(scale.astype(np.float64))
+            exact = np.where(exact * flip < 0, exact / slope, exact)
         pixels = net.pixels.apply(np.array([0, 255]))
         reach = np.abs(weights).sum(axis=(1, 2, 3), dtype=np.float64) * max(1.0, float(np.abs(pixels).max()))
         # 0 / 0: a channel whose scale and bias vanish is always +1.
         return np.clip(np.where(np.isnan(exact), -reach, exact), -reach, 1.01 * reach).astype(np.float32)
     sums, step = _sums(net, conv)
-    return _half_way(sums, step, ~(sums * np.where(scale < 0, -1, 1).astype(np.float32) * scale + bias < 0))
+    sloped = np.where(sums * flip < 0, sums * slope, sums)
+    return _half_way(sums, step, ~(sloped * flip * scale + bias < 0))
 
 
 def _equalised(net: Network, coding: Callable[[Parameter], Coding]) -> Network:

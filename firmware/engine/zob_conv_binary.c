@@ -70,7 +70,7 @@ static ZOB_NOINLINE limit_source limits_of_codes(const zob_parameter *p) {
         s.mantissa = (int32_t)(mantissa << (exponent - s.shift - 118u));
     } else {
         s.mantissa = (int32_t)(mantissa >> (118u - exponent));
-        s.near += MOST_STEPS;
+        s.near += (uint32_t)larger(zero_point, last - zero_point); /* the part of a mantissa that is lost, n times */
     }
     return s;
 }

@@ -6,9 +6,13 @@
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
 #define ZOB_MVE 1 /* zob_mve.c, zob_thumb2.S, zob_count_thumb2.S */
 #elif defined(__ARM_ARCH_7M__) || defined(__ARM_ARCH_7EM__) || defined(__ARM_ARCH_8M_MAIN__)
-#define ZOB_THUMB2 1 /* zob_thumb2.S, zob_count_thumb2.S, zob_soft_thumb2.S */
+#define ZOB_THUMB2 1 /* zob_thumb2.S, zob_count_thumb2.S */
 #elif defined(__ARM_ARCH_6M__)
 #define ZOB_THUMB1 1 /* zob_thumb1.S */
+#endif
+
+#if defined(ZOB_THUMB2) && !defined(__ARM_FP)
+#define ZOB_SOFT 1 /* zob_soft_thumb2.S */
 #endif
 
 /* Bit n of ZOB_OPS stands for opcode n, the bits of ZOB_KERNELS are ZOB_KERNEL_... (zob_format.h). What is not defined is

@@ -132,20 +132,28 @@ static void multiply(const zob_parameter *p, float *x, uint32_t count) {
     }
 }
 
-/* The values of codes from bit `bit` on, if a kernel makes them at once; else 0. */
-static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count, float *out) {
+/* Make the values of the first codes that a kernel makes at once; returns how many these are. */
+static uint32_t decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
 #ifdef ZOB_THUMB2
     zob_soft_scale scale;
-    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) || p->bits != 8u || !split(p, &scale)) return 0;
-    zob_soft_of_bytes(out, &scale, count, image + p->offset + bit / 8u);
-    return 1;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) || p->bits != 8u || !split(p, &scale)) return 0u;
+    zob_soft_of_bytes(out, &scale, count, image + p->offset + first);
+    return count;
 #else
-    (void)p, (void)image, (void)bit, (void)count, (void)out;
-    return 0;
+    (void)p, (void)image, (void)first, (void)count, (void)out;
+    return 0u;
 #endif
 }
 
+/* How many codes lie before the first at which such a row may begin. */
+static uint32_t before_rows(const zob_parameter *p, uint32_t first, uint32_t count) {
+    (void)p, (void)first, (void)count;
+    return 0u;
+}
+
 #elif defined(ZOB_FP)
+
+static int in_rows(uint32_t bits) { return by_eights(bits) || (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && bits == 6u); }
 
 static void multiply(const zob_parameter *p, float *x, uint32_t count) {
     uint32_t i = count - count % ZOB_FP_ROW;
@@ -153,14 +161,23 @@ static void multiply(const zob_parameter *p, float *x, uint32_t count) {
     for (; i < count; i++) x[i] = p->scale * (float)whole_at(x + i);
 }
 
-static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count, float *out) {
-    const uint8_t *codes = image + p->offset + bit / 8u;
-    if (bit % 32u || count % ZOB_FP_ROW || !by_eights(p->bits)) return 0;
+static uint32_t decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
+    const uint8_t *codes = image + p->offset + first * p->bits / 8u;
+    count -= count % ZOB_FP_ROW;
+    if (count == 0u || !in_rows(p->bits)) return 0u;
     if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) zob_fp_of_codes_4(out, codes, &p->scale, count);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && p->bits == 6u) zob_fp_of_codes_6(out, codes, &p->scale, count);
     if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) zob_fp_of_codes_8(out, codes, &p->scale, count);
     if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && p->bits == 12u) zob_fp_of_codes_12(out, codes, &p->scale, count);
     if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && p->bits == 16u) zob_fp_of_codes_16(out, codes, &p->scale, count);
-    return 1;
+    return count;
+}
+
+static uint32_t before_rows(const zob_parameter *p, uint32_t first, uint32_t count) {
+    uint32_t n = 0;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4 | ZOB_KERNEL_CODES_6 | ZOB_KERNEL_CODES_12) || !in_rows(p->bits)) return 0u;
+    while (n < count && (first + n) * p->bits % 8u) n++;
+    return n;
 }
 
 #else
@@ -169,19 +186,32 @@ static void multiply(const zob_parameter *p, float *x, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) x[i] = p->scale * (float)whole_at(x + i);
 }
 
-static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count, float *out) {
-    (void)p, (void)image, (void)bit, (void)count, (void)out;
-    return 0;
+static uint32_t decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
+    (void)p, (void)image, (void)first, (void)count, (void)out;
+    return 0u;
+}
+
+static uint32_t before_rows(const zob_parameter *p, uint32_t first, uint32_t count) {
+    (void)p, (void)first, (void)count;
+    return 0u;
 }
 
 #endif
 
-/* Values of uniform codes; where no kernel makes them at once, from whole numbers, which take their places first. */
-static ZOB_NOINLINE void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count,
-                                      float *out) {
-    if (decode_rows(p, image, first * p->bits, count, out)) return;
+/* Values from whole numbers, which take their places first. */
+static ZOB_NOINLINE void decode_few(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count,
+                                    float *out) {
     zob_decode_whole(p, image, first, count, (int32_t *)(void *)out);
     multiply(p, out, count);
+}
+
+/* Values of uniform codes, by kernels where there are some. */
+static ZOB_NOINLINE void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count,
+                                      float *out) {
+    uint32_t made = before_rows(p, first, count);
+    if (made > 0u) decode_few(p, image, first, made, out);
+    made += decode_rows(p, image, first + made, count - made, out + made);
+    if (made < count) decode_few(p, image, first + made, count - made, out + made);
 }
 
 /* Signs, or whole numbers of 32 bits. */

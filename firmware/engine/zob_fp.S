@@ -112,8 +112,8 @@ FUNCTION zob_fp_of_steps
     bx    lr
     .size zob_fp_of_steps, . - zob_fp_of_steps
 
-/* Codes of as many bits less the zero point, eight after another into r4 to r11. r1: where they lie; r2: the zero point
- * with its sign turned. */
+/* Codes of as many bits less the zero point, eight after another into r4 to r11. r1: where they lie, at any byte, so that
+ * they are loaded one word at a time; r2: the zero point with its sign turned. */
 .macro FIELD to, at, bits
     .if \at + \bits == 32
     add   \to, r2, r12, lsr #\at
@@ -132,6 +132,18 @@ FUNCTION zob_fp_of_steps
     FIELD r9, 20, 4
     FIELD r10, 24, 4
     FIELD r11, 28, 4
+.endm
+.macro EIGHT_OF_6                   /* five of four bytes, the others of the last four */
+    ldr   r12, [r1], #6
+    FIELD r4, 0, 6
+    FIELD r5, 6, 6
+    FIELD r6, 12, 6
+    FIELD r7, 18, 6
+    FIELD r8, 24, 6
+    ldr   r12, [r1, #-4]
+    FIELD r9, 14, 6
+    FIELD r10, 20, 6
+    FIELD r11, 26, 6
 .endm
 .macro FOUR_OF_8 a, b, c, d
     ldr   r12, [r1], #4
@@ -187,6 +199,7 @@ FUNCTION zob_fp_of_codes_\bits
     .size zob_fp_of_codes_\bits, . - zob_fp_of_codes_\bits
 .endm
     OF_CODES 4
+    OF_CODES 6
     OF_CODES 8
     OF_CODES 12
     OF_CODES 16

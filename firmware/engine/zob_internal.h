@@ -44,6 +44,9 @@ typedef struct {
     float *real;              /* one of the two is null */
     uint32_t *binary;         /* zeroed before the first element; then the last step is one to bits */
     const zob_interval *intervals; /* one a channel, instead of steps; or null */
+#ifdef ZOB_SOFT
+    uint32_t done; /* steps that zob_emit_block takes in its own way: 1 for an affine by values of codes, else 0 */
+#endif
 } zob_sink;
 
 /* One operation with its tensors resolved. */

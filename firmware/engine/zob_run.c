@@ -30,6 +30,24 @@ static zob_step make_step(const zob_context *c, const zob_op *op) {
     return s;
 }
 
+#ifdef ZOB_SOFT
+#define MOST_WORDS 65536u /* six times their bits, more than a gated sum with flipped weights, are less than 2^24 */
+
+/* Whether a group, of sums of bits that fit 24 bits, begins with an affine by values of codes of which no product with
+ * them is too large or too small for a normal float, whatever the codes hold: their scale lies in the plan. */
+static uint32_t scales_sums(const zob_context *c, const zob_op *op, const zob_op *end) {
+    const uint64_t words = (uint64_t)op->kernel[0] * op->kernel[1] * zob_words(c->in->channels);
+    const zob_parameter *p;
+    uint32_t bits;
+    if (c->in->kind != ZOB_KIND_BINARY || (op->opcode != ZOB_OP_CONV && op->opcode != ZOB_OP_GATED_CONV)) return 0u;
+    op++;
+    if (op == end || op->opcode != ZOB_OP_AFFINE || op->parameter == ZOB_NONE || words > MOST_WORDS) return 0u;
+    p = &c->model->parameters[op->parameter];
+    memcpy(&bits, &p->scale, 4u);
+    return zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM && (bits >> 23) - 1u < 254u - 32u - 24u;
+}
+#endif
+
 /* Operations that compute elements of their own; all others take the input's elements through steps. */
 static int is_head(uint32_t opcode) {
     switch (opcode) {
@@ -60,6 +78,9 @@ static void make_sink(const zob_context *c, const zob_op *op, const zob_op *end,
     sink->real = NULL;
     sink->binary = NULL;
     sink->intervals = NULL;
+#ifdef ZOB_SOFT
+    sink->done = ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_SCALES) ? scales_sums(c, op, end) : 0u;
+#endif
     if (out->kind == ZOB_KIND_REAL) {
         sink->real = (float *)(void *)(c->arena + out->offset);
     } else {

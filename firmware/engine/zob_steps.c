@@ -126,10 +126,19 @@ static void take(const zob_step *s, uint32_t element, uint32_t channel, float *x
     }
 }
 
+/* Steps that zob_emit_block has taken. */
+static ZOB_INLINE uint32_t done(const zob_sink *sink) {
+#ifdef ZOB_SOFT
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_SCALES)) return sink->done;
+#endif
+    (void)sink;
+    return 0u;
+}
+
 void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, float *x) {
     const uint32_t reals = sink->count - (sink->binary ? 1u : 0u);
     const uint32_t element = pixel * sink->channels + channel;
-    for (uint32_t i = 0; i < reals; i++) take(&sink->steps[i], element, channel, x, count);
+    for (uint32_t i = done(sink); i < reals; i++) take(&sink->steps[i], element, channel, x, count);
     if (sink->binary) {
         put_bits(sink, pixel, channel, count, bits_of(&sink->steps[reals], channel, x, count));
     } else {
@@ -143,6 +152,14 @@ void zob_emit_block(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint
     uint32_t i = fast(count);
 #ifdef ZOB_FP
     if (i) zob_fp_of_int(x, sums, i);
+#endif
+#ifdef ZOB_SOFT
+    if (done(sink)) {
+        const zob_step *s = sink->steps;
+        zob_soft_of_sums(x, sums, s->table + channel, count);
+        if (s->bias) add(x, s->bias + channel, count);
+        i = count;
+    }
 #endif
     for (; i < count; i++) x[i] = (float)sums[i];
     zob_emit_row(sink, pixel, channel, count, x);

@@ -24,8 +24,9 @@ void zob_fp_of_int(float *x, const int32_t *sums, uint32_t count);
 void zob_fp_copy(float *to, const float *x, uint32_t count);
 
 /* scale[0] * (code i - zero point), the zero point being the whole number that follows scale[0] in memory; codes of so
- * many bits, the first of which is a word's first bit. */
+ * many bits, the first of which is a byte's first bit. */
 void zob_fp_of_codes_4(float *x, const uint8_t *codes, const float *scale, uint32_t count);
+void zob_fp_of_codes_6(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 void zob_fp_of_codes_8(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 void zob_fp_of_codes_12(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 void zob_fp_of_codes_16(float *x, const uint8_t *codes, const float *scale, uint32_t count);
@@ -44,6 +45,12 @@ typedef struct {
 #ifdef ZOB_THUMB2
 void zob_soft_of_steps(float *x, const zob_soft_scale *scale, uint32_t count);
 void zob_soft_of_bytes(float *x, const zob_soft_scale *scale, uint32_t count, const uint8_t *codes);
+#endif
+
+/* sums[i] * values[i], at least one; of sums from -2^24 to 2^24, and of values that are zeros or whose products with these
+ * are normal floats. */
+#ifdef ZOB_SOFT
+void zob_soft_of_sums(float *x, const int32_t *sums, const float *values, uint32_t count);
 #endif
 
 /* Bit i of the result: x[i] < limit[i]; x[i] < 0; x[i] < (x[i] < 0 ? -bound : bound). At most 32 elements. */

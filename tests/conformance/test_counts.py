@@ -22,22 +22,39 @@ def test_no_more_instructions(core: str, case: str) -> None:
     assert counted <= ALLOWED * BASELINE[core][case], f"{counted} instructions; make it faster or the baseline anew"
 
 
-def assert_hardening_is_free(case: str, core: str) -> None:
-    taken = {what: layers.instructions(model, layers.cores()[core]) for what, model in whole.models(case).items()}
-    assert taken["hardened 8 bit"] <= taken["float32"], f"{case}, {core}: {taken}"
+def assert_hardening_is_free(case: str, core: str, widths: tuple[int, ...] = whole.WIDTHS) -> None:
+    wanted = ("float32", *(f"{bits} bits" for bits in widths))
+    models = {what: model for what, model in whole.coded(case).items() if what.startswith(wanted)}
+    taken = {what: layers.instructions(model, layers.cores()[core]) for what, model in models.items()}
+    assert len(taken) > len(widths)
+    assert max(taken.values()) == taken["float32"], f"{case}, {core}: {taken}"
 
 
-def test_hardening_is_free() -> None:
+@pytest.mark.parametrize(
+    ("case", "core", "widths"),
+    [
+        ("digits", "cortex-m4", (6, 8)),
+        ("digits", "cortex-m3", (16,)),
+        ("digits", "cortex-m0", (12,)),
+        ("SmallCifar", "cortex-m4", (12,)),
+        ("SmallCifar", "cortex-m3", (12,)),
+    ],
+)
+def test_hardening_is_free(case: str, core: str, widths: tuple[int, ...]) -> None:
     """Codes take no instruction more than float32 parameters."""
-    assert_hardening_is_free("digits", "cortex-m4")
+    assert_hardening_is_free(case, core, widths)
 
 
 @pytest.mark.study
-@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m7", "cortex-m33", "cortex-m3"])
-@pytest.mark.parametrize("case", ["FracBNN", "CNV", "SmallCifar", "cifar10_bnn", "mnist_bnn"])
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "cortex-m3"])
+@pytest.mark.parametrize("case", ["FracBNN", "CNV", "SmallCifar", "cifar10_bnn", "mnist_bnn", "digits"])
 def test_hardening_is_free_for_whole_networks(case: str, core: str) -> None:
-    """The same of the networks of `make bench`."""
-    assert_hardening_is_free(case, core)
+    """The same of the networks of `make bench`, and of all widths.
+
+    But one: cifar10_bnn's first layer needs floats for weights of 12 and 16 bits, and nothing is folded behind it; with
+    a floating-point unit decoding then takes .05 to .18 % more than a copy.
+    """
+    assert_hardening_is_free(case, core, (4, 6, 8) if case == "cifar10_bnn" else whole.WIDTHS)
 
 
 MOST_CODE = 16 << 10

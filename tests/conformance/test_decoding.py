@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from tests.conformance.test_binary_conv import ONE_A_CORE
+from tests.networks import Author
 from zobnn_edge import reference
 from zobnn_edge.encoding import Uniform
 from zobnn_edge.engine import fault_set
@@ -22,7 +25,7 @@ def _code(bits: int, scale: float, zero_point: int) -> Uniform:
 
 
 CODES = (
-    *(_code(bits, 2.0**-5 * 1.2345678, 1 << (bits - 1)) for bits in (2, 4, 5, 7, 8, 12, 15, 16)),
+    *(_code(bits, 2.0**-5 * 1.2345678, 1 << (bits - 1)) for bits in (2, 4, 5, 6, 7, 8, 12, 15, 16)),
     _code(8, 2.0**-20 * _FULL, 100),  # a mantissa of ones: rounding carries into the exponent
     _code(12, 2.0**30 * _FULL, -3),
     _code(8, 2.0**-3 * (1 + 2.0**-23), 0),  # products that lie half-way between floats
@@ -50,13 +53,46 @@ def values_of_codes(channels: int) -> Network:
     return b.network(found)
 
 
+def products_with_codes(channels: int) -> Network:
+    """Sums of few bits, which are often 0, times the values of parameters, one of each encoding."""
+    a = Author((1, 1, 4))
+    stem, found = a.x, ""
+    for i, code in enumerate(CODES):
+        a.x = stem
+        if i % 2:
+            a.gated_conv(channels, 1, padding="valid", encoding=code)
+        else:
+            a.sign().conv(channels, 1)
+        a.affine(code)
+        if found:
+            a.x, found = found, a.x
+            a.concat(found)
+        found = a.x
+    return a.network()
+
+
+def filters_of_codes(channels: int) -> Network:
+    """Sums of the inputs times weights, one layer of each encoding: filters begin at any bit."""
+    a = Author((1, 1, channels))
+    stem, found = a.x, ""
+    for code in CODES:
+        a.x = stem
+        a.dense(9, weight=code)
+        if found:
+            a.x, found = found, a.x
+            a.concat(found)
+        found = a.x
+    return a.network()
+
+
 @pytest.mark.parametrize("core", ONE_A_CORE)
 @pytest.mark.parametrize("channels", [24, 13])
-def test_every_core(core: str, channels: int) -> None:
+@pytest.mark.parametrize("made", [values_of_codes, products_with_codes, filters_of_codes])
+def test_every_core(made: Callable[[int], Network], core: str, channels: int) -> None:
     """Random codes of every encoding; so many that rows begin and end within a kernel's turn, or do not."""
-    net = values_of_codes(channels)
+    net = made(channels)
     model = Model.of(net)
-    pixels = np.zeros((1, *net.input_shape), np.float32)
+    pixels = np.random.default_rng(channels).normal(size=(1, *net.input_shape)).astype(np.float32)
     with open_target(f"qemu:{ONE_A_CORE[core]}", model) as target:
         target.put_inputs(pixels)
         for seed in range(3):

@@ -17,7 +17,7 @@ from zobnn_edge.harden import fold_thresholds, harden
 from zobnn_edge.image import ParameterImage
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Network, Pixels, rebuilt
-from zobnn_edge.operations import Affine, Conv, Sign, Threshold
+from zobnn_edge.operations import Affine, Conv, PRelu, Sign, Threshold
 from zobnn_edge.policy import Policy
 
 
@@ -197,3 +197,16 @@ def test_values_of_one_sign_have_a_range(sign: int, spread: float) -> None:
     net = rebuilt(net, list(net.ops), {n: replace(p, values=values) for n, p in net.parameters.items()})
     for p in harden(net, Policy(8)).parameters.values():
         np.testing.assert_allclose(p.values, values, atol=0.01)
+
+
+def test_slopes_before_a_sign_go_into_thresholds() -> None:
+    """Where all are positive: sums of bits decide as before, pixels but for rounding."""
+    a = Author((5, 5, 4), 2).conv(9, 3, weight=None).prelu(values=np.linspace(0.1, 2.0, 9)).affine(spread=0.3).sign()
+    a.conv(16, 2, padding="same").prelu(values=np.linspace(0.05, 1.5, 16)).affine(spread=0.7).sign()
+    net = a.conv(6, 2).prelu(values=np.array([0.5, 1, 2, -1, 1, 1.0])).affine().sign().unpack().network()
+    folded = fold_thresholds(net)
+    assert [type(op) for op in folded.ops].count(Threshold) == 2
+    kept = [op.name for op in folded.ops if isinstance(op, PRelu)]
+    assert kept == [op.name for op in net.ops if isinstance(op, PRelu)][-1:]
+    x = np.random.default_rng(0).normal(size=(40, 5, 5, 4)).astype(np.float32)
+    np.testing.assert_array_equal(reference.run(folded, x), reference.run(net, x))
