@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from converters import lce, lce_interpreter
-from tools import layers, whole
+from tools import emulation, layers, whole
 from zobnn_edge import datasets, reference, zoo
 from zobnn_edge.engine import Engine
 from zobnn_edge.files import write_atomic
@@ -110,6 +110,7 @@ def main() -> None:
     if sys.argv[1:] == ["--baseline"]:
         write_baseline()
         return
+    emulation.one_thread()
     console = Console()
     records: list[Record] = []
     OUTPUT.parent.mkdir(exist_ok=True)
