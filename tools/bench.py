@@ -111,7 +111,7 @@ def main() -> None:
         write_baseline()
         return
     emulation.one_thread()
-    console = Console()
+    console = Console(width=120)
     records: list[Record] = []
     OUTPUT.parent.mkdir(exist_ok=True)
     for part in (binary_layers, whole.measure, digits_on_host, networks_on_host):
