@@ -31,6 +31,7 @@ TURNS = 12
 IMAGES = 200
 """A turn of the float libraries."""
 PEERS = {"LCE, fastest": "of LCE", "TensorFlow": "of TensorFlow", "PyTorch": "of PyTorch"}
+"""Whom the others are compared with, and the heads of the columns of ratios."""
 Record = dict[str, Any]
 Run = Callable[[InputArray], object]
 
@@ -102,13 +103,14 @@ def agree(name: str, images: int = 16) -> bool:
 
 
 def show(records: list[Record], console: Console) -> None:
-    """The records as a table, with ratios to the peers."""
+    """The records as a table, with ratios to those peers that took part."""
+    peers = [peer for peer in PEERS if any(r["with"] == peer for r in records)]
     table = Table(title="this machine, one core", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("network", "with", "images a second", *PEERS.values()):
+    for column in ("network", "with", "images a second", *(PEERS[peer] for peer in peers)):
         table.add_column(column, justify="left" if column in ("network", "with") else "right")
     rates = {(r["case"], r["with"]): r["images_per_second"] for r in records}
     for (case, contender), rate in rates.items():
-        ratios = (f"{rate / rates[case, peer]:.2f}" if (case, peer) in rates else "" for peer in PEERS)
+        ratios = (f"{rate / rates[case, peer]:.2f}" for peer in peers)
         table.add_row(case, contender, f"{rate:,.0f}", *ratios)
     console.print(table)
 
