@@ -4,8 +4,8 @@ bits.
 Bits are +1.0 and -1.0, parameters variables that take what an image decodes to: the same network, flips included but
 those of bits that only fill up rows, up to the order of sums. Either library has it as is fast there: TensorFlow as one
 compiled graph with oneDNN's kernels, PyTorch operation by operation, in memory channels last, comparisons written as
-floats. (`torch.compile` is left out: it takes half a minute a network, and was worth little where convolutions are
-large.)
+floats. (`torch.compile` is left out: on a busy machine it took 13 to 51 s a network, and won half again on FracBNN,
+next to nothing on CNV.)
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ Border = tuple[tuple[int, int], tuple[int, int]]
 """Rows (above, below) and columns (left, right)."""
 Run = Callable[[InputArray], FloatArray]
 BATCHES = (40, 200)
+"""Sizes that are tried; the float libraries get 200 images at a time."""
 
 
 class Emulation(ABC):
