@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from converters import lce, lce_interpreter
-from tools import layers, whole
+from tools import emulation, layers, whole
 from zobnn_edge import datasets, reference, zoo
 from zobnn_edge.engine import Engine
 from zobnn_edge.files import write_atomic
@@ -110,7 +110,8 @@ def main() -> None:
     if sys.argv[1:] == ["--baseline"]:
         write_baseline()
         return
-    console = Console()
+    emulation.one_thread()
+    console = Console(width=120)
     records: list[Record] = []
     OUTPUT.parent.mkdir(exist_ok=True)
     for part in (binary_layers, whole.measure, digits_on_host, networks_on_host):

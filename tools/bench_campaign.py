@@ -1,11 +1,11 @@
-"""Speed of fault campaigns on the host: trials a second, beside a float emulation that does the same trials; what each
-way of computing less is worth; and what the journal costs.
+"""Speed of fault campaigns on the host: trials a second, beside float emulations that do the same trials; what each way
+of computing less is worth; and what the journal costs.
 
     python tools/bench_campaign.py NET.zob DATASET
 
 A trial is a fault set drawn anew and 200 images. Contenders take turns, so that what else the machine does falls on
-everybody; one core is measured in processor time, all cores by the clock. The emulation (emulation.py, TensorFlow) gets
-its best batch size and takes over only those parameters that changed. PyTorch is not measured.
+everybody; one core is measured in processor time, all cores by the clock. The emulations (emulation.py; TensorFlow and,
+where it is installed, PyTorch) get their best batch sizes and take over only those parameters that changed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
-from bench_host import one_thread
-from emulation import Emulation
 
+from tools.emulation import Emulation, emulations, fastest, one_thread
 from zobnn_edge import datasets, model_file
 from zobnn_edge.campaign.bench import Bench
 from zobnn_edge.campaign.journal import Journal
@@ -36,7 +35,6 @@ from zobnn_edge.targets import RunResult
 
 IMAGES = 200
 TURNS = 3
-BATCHES = (25, IMAGES)
 RATES = {1e-6: 80, 1e-5: 20, 1e-4: 12, 1e-3: 8}
 """Trials a turn: at low rates most have no fault, or one."""
 Contender = Callable[[Sequence[Trial]], object]
@@ -45,31 +43,21 @@ _ready: Barrier
 
 
 class Emulated:
-    """Trials on the emulation."""
+    """Trials on an emulation."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, library: type[Emulation]) -> None:
         one_thread()
         self._job = job
-        self._emulation = Emulation(job.model.network)
+        self._emulation = library(job.model.network)
         self._inputs, _ = job.images(0)
-        self._batch = max(BATCHES, key=self._pace)
+        self._scores = fastest([self._emulation.run], self._inputs)
 
     def run(self, trials: Sequence[Trial]) -> None:
         """Scores of all images, trial by trial."""
         for trial in trials:
             addresses = trial.faults.addresses(self._job.space)
             self._emulation.put(self._job.model.image.flipped(addresses.tolist()))
-            self._score(self._batch)
-
-    def _score(self, batch: int) -> None:
-        for first in range(0, IMAGES, batch):
-            self._emulation.run(self._inputs[first : first + batch])
-
-    def _pace(self, batch: int) -> float:
-        self._score(batch)  # the first run compiles
-        started = time.process_time()
-        self._score(batch)
-        return -(time.process_time() - started)
+            self._scores(self._inputs)
 
 
 class Ways(Bench):
@@ -104,39 +92,44 @@ def per_second(contender: Contender, trials: Sequence[Trial], clock: Callable[[]
 def on_one_core(job: Job) -> None:
     """A table: a line a rate, a column a contender, in trials a second of processor time."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    libraries = emulations()
+    emulated = [Emulated(job, library).run for library in libraries.values()]
     ways = [Ways(job, i).run for i in range(len(Ways.NAMES))]
-    emulation = Emulated(job).run
-    print("one core      emulation" + "".join(f"{name:>20}" for name in Ways.NAMES) + "   of the emulation")
+    _line("one core", [*libraries, *Ways.NAMES, *(f"of {library}" for library in libraries)])
     for rate, a_turn in RATES.items():
         plan = Plan((rate,), 1 + TURNS * a_turn)
         for contender in ways:
             contender([plan.trial(0, 0)])  # makes the golden run
-        rates = np.zeros((TURNS, 1 + len(ways)))
+        floats, engine = np.zeros((TURNS, len(emulated))), np.zeros((TURNS, len(ways)))
         for turn in range(TURNS):
             trials = [plan.trial(0, 1 + turn * a_turn + i) for i in range(a_turn)]
-            rates[turn, 0] = per_second(emulation, trials[:2], time.process_time)
-            rates[turn, 1:] = [per_second(contender, trials, time.process_time) for contender in ways]
-        mean = 1 / (1 / rates).mean(axis=0)
-        mean[0] = rates[:, 0].max()
-        print(
-            f"rate {rate:<8g} {mean[0]:9.2f}" + "".join(f"{x:20.1f}" for x in mean[1:]) + f"{mean[-1] / mean[0]:19.1f}"
-        )
+            floats[turn] = [per_second(contender, trials[:2], time.process_time) for contender in emulated]
+            engine[turn] = [per_second(contender, trials, time.process_time) for contender in ways]
+        best, mean = floats.max(axis=0), 1 / (1 / engine).mean(axis=0)
+        _line(f"rate {rate:g}", [*best, *mean, *mean[-1] / best])
 
 
 def on_every_core(job: Job) -> None:
     """A line a rate: trials a second by the clock, one process a core, all at once."""
     cores = sorted(os.sched_getaffinity(0))
     spawn = multiprocessing.get_context("spawn")
-    print(f"{len(cores)} cores       emulation              engine   of the emulation")
+    libraries = emulations()
+    _line(f"{len(cores)} cores", [*libraries, "engine", *(f"of {library}" for library in libraries)])
     for rate, a_turn in RATES.items():
         sums = []
-        for engine in (False, True):
+        for library in (*libraries.values(), None):
             ready = spawn.Barrier(len(cores))
             with ProcessPoolExecutor(len(cores), spawn, initializer=_meet, initargs=(ready,)) as pool:
-                trials = TURNS * a_turn if engine else TURNS
-                each = [pool.submit(_on_core, job, core, rate, trials, engine) for core in cores]
+                trials = TURNS if library else TURNS * a_turn
+                each = [pool.submit(_on_core, job, core, rate, trials, library) for core in cores]
                 sums.append(sum(future.result() for future in each))
-        print(f"rate {rate:<8g} {sums[0]:9.2f}{sums[1]:20.1f}{sums[1] / sums[0]:19.1f}")
+        _line(f"rate {rate:g}", [*sums, *(sums[-1] / peer for peer in sums[:-1])])
+
+
+def _line(head: str, cells: Sequence[str | float]) -> None:
+    """A line of a table."""
+    texts = (cell if isinstance(cell, str) else f"{cell:.2f}" if cell < 10 else f"{cell:.1f}" for cell in cells)
+    print(f"{head:12}" + "".join(f"{text:>19}" for text in texts), flush=True)
 
 
 def _meet(ready: Barrier) -> None:
@@ -144,10 +137,10 @@ def _meet(ready: Barrier) -> None:
     _ready = ready
 
 
-def _on_core(job: Job, core: int, rate: float, count: int, engine: bool) -> float:
-    """What one of the processes does: trials a second on its core, while the others run theirs."""
+def _on_core(job: Job, core: int, rate: float, count: int, library: type[Emulation] | None) -> float:
+    """What one of the processes does: trials a second on its core, emulated or by the engine, while the others run."""
     os.sched_setaffinity(0, {core})
-    contender = Bench(job, "host").run if engine else Emulated(job).run
+    contender = Emulated(job, library).run if library else Bench(job, "host").run
     plan = Plan((rate,), 1 + count, seed=core)
     contender([plan.trial(0, 0)])
     _ready.wait()

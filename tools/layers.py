@@ -19,7 +19,7 @@ from elftools.elf.elffile import ELFFile
 from zobnn_edge import zoo
 from zobnn_edge.boards import Board, boards
 from zobnn_edge.encoding import Binary, Float32, Uniform
-from zobnn_edge.errors import ZobnnError
+from zobnn_edge.errors import TargetError, ZobnnError
 from zobnn_edge.firmware import built
 from zobnn_edge.model_file import Model
 from zobnn_edge.network import Builder, Network, Pixels
@@ -118,7 +118,8 @@ def code_bytes(model: Model, board: Board) -> int:
 
 
 def on_cores(measure: Callable[[T, Board], Record], cases: Iterable[T]) -> Iterator[tuple[T, list[Record | None]]]:
-    """What `measure` gives for each case on every core, case after case; None where a network does not fit.
+    """What `measure` gives for each case on every core, case after case; None where a network does not fit,
+    or where the board fails, which a line says.
 
     As many are built and emulated side by side as this machine has cores; counts do not depend on it.
     """
@@ -126,8 +127,11 @@ def on_cores(measure: Callable[[T, Board], Record], cases: Iterable[T]) -> Itera
     def attempt(case: T, board: Board) -> Record | None:
         try:
             return measure(case, board)
+        except TargetError as error:  # no matter of size
+            print(f"{board.name}: {error}", flush=True)
         except ZobnnError:
-            return None
+            pass
+        return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = [(case, [pool.submit(attempt, case, board) for board in cores().values()]) for case in cases]
