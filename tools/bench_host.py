@@ -43,7 +43,7 @@ def measure(names: tuple[str, ...] = NETWORKS, turns: int = TURNS) -> list[Recor
     for name in names:
         try:
             network = zoo.load(name)
-            pixels = datasets.load(zoo.dataset(name), "test").x[:512]
+            pixels = datasets.load(zoo.dataset(name), "test").x[:4096]
         except ZobnnError as error:
             print(f"skipped {name}: {error}")
             continue
@@ -58,7 +58,7 @@ def contenders(name: str, network: Network, pixels: InputArray) -> dict[str, tup
     found: dict[str, tuple[Run, int]] = {}
     for instructions in instruction_sets():
         engine = Engine(model.plan, instructions)
-        images = 16 if instructions == "portable" else 512
+        images = 16 if instructions == "portable" else 4096  # parameters are laid out anew for every run
         found[f"engine, {instructions}"] = (lambda x, e=engine: e.run(model.image.data, x, threads=1), images)
     for kernel, fastest in (("LCE", False), ("LCE, fastest", True)):
         interpreter = lce_interpreter.Interpreter(blob, exact=False, fastest=fastest)
