@@ -29,6 +29,7 @@ from zobnn_edge.operations import (
     Threshold,
     Unpack,
 )
+from zobnn_edge.shapes import window_geometry
 from zobnn_edge.work import Work
 
 FEATURES = (*fmt.OPCODES, *fmt.KERNELS)
@@ -82,10 +83,19 @@ def _of_group(net: Network, group: tuple[Op, ...], work: Work | None, image: Par
     if not isinstance(head, Conv):
         return {"copy"} if isinstance(head, _COPIED) else set()
     if source == "real":
-        return {"real_conv"}
+        return {"dense"} if _is_dense(net, head) else {"real_conv"}
     if isinstance(net.parameters[head.weight].encoding, Binary):
         return {"sign_conv"}
     return {"code_conv"} if decides(net, group) and _are_bytes(image, head.weight) else {"code_conv", "code_sums"}
+
+
+def _is_dense(net: Network, op: Conv) -> bool:
+    """Whether a convolution has one output pixel, for which every filter reads all of the input."""
+    _, *kernel, _ = net.parameters[op.weight].shape
+    (height, width, _), out = net.tensors[op.input].shape, net.tensors[op.output].shape
+    _, pad = window_geometry((height, width), (height, width), op.stride, op.padding)
+    covers = kernel == [height, width] and op.groups == 1 and op.dilation == (1, 1)
+    return covers and pad == (0, 0) and out[:2] == (1, 1)
 
 
 def _are_bytes(image: ParameterImage, weight: str) -> bool:
@@ -102,6 +112,8 @@ def _of_bits(net: Network, group: tuple[Op, ...], work: Work) -> set[str]:
     if work.algorithm == "table":
         assert isinstance(head, (Conv, GatedConv))
         found |= {"table", "halves"} if net.parameters[head.weight].shape[3] <= _HALF_WORD else {"table"}
+        if isinstance(head, Conv) and head.pad_value:
+            found.add("ones_outside")
     limits = (
         [head.threshold] if isinstance(head, GatedConv) else [s.threshold for s in steps if isinstance(s, Threshold)]
     )

@@ -71,12 +71,16 @@ KERNELS = {
     "code_sums": 32768,
     "real_pool": 65536,
     "copy": 131072,
+    "dense": 262144,
+    "ones_outside": 524288,
 }
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
 bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");
 plain codes; those of thresholds of sums of bits; plain codes of so many bits, which are unpacked by eights; limits of
 sums of bits that are found by trial; tables of taps of at most 16 channels; sums over int8 of codes that are not bytes,
-or that integers do not decide; pools over floats; groups that begin with an operation that works element by element."""
+or that integers do not decide; pools over floats; groups that begin with an operation that works element by element;
+convolutions over floats with one output pixel, every filter of which reads all of the input; tables of convolutions that
+read +1 outside their input."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED, FLAG_SMALL = 1, 2
 

@@ -167,6 +167,7 @@ static inline uint64_t zob_corrected_bytes(const zob_parameter *p) {
 void zob_conv_binary(const zob_context *c, const zob_sink *sink);
 void zob_conv_gated(const zob_context *c, const zob_sink *sink);
 void zob_conv_real(const zob_context *c, const zob_sink *sink);
+void zob_dense(const zob_context *c, const zob_sink *sink); /* what zob_conv_real does, where zob_is_dense */
 void zob_conv_bytes(const zob_context *c, const zob_sink *sink); /* int8 with whole weights, of one bit or more */
 void zob_pool_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_binary(const zob_context *c);
@@ -185,6 +186,13 @@ int zob_compares(const zob_model *m, const zob_op *op, const zob_op *end);
  * most; and whether these are the sums of integers that an int8 convolution compares with a channel's interval. */
 int zob_splits(const zob_model *m, const zob_op *op, const zob_op *end);
 int zob_decides(const zob_model *m, const zob_op *op, const zob_op *end);
+
+/* Whether a convolution has one output pixel, for which every filter reads all of the input. */
+static inline int zob_is_dense(const zob_model *m, const zob_op *op) {
+    const zob_tensor *in = &m->tensors[op->input];
+    return op->kernel[0] == in->height && op->kernel[1] == in->width && op->pad[0] + op->pad[1] == 0u && op->groups == 1u &&
+           op->dilation[0] == 1u && op->dilation[1] == 1u && zob_pixels(&m->tensors[op->output]) == 1u;
+}
 
 /* The intervals of a group that `zob_decides`, made in the scratch of its head. */
 const zob_interval *zob_find_intervals(const zob_context *c, const zob_op *op, const zob_op *end);

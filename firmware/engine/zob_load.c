@@ -433,6 +433,7 @@ static uint32_t kernels_of_bits(const zob_model *m, const zob_op *op, const zob_
     uint32_t kernels = ZOB_KERNEL_COUNT;
     if (op->algorithm == ZOB_ALGORITHM_TABLE) kernels |= ZOB_KERNEL_TABLE;
     if (op->algorithm == ZOB_ALGORITHM_TABLE && m->parameters[op->parameter].dims[3] <= 16u) kernels |= ZOB_KERNEL_HALVES;
+    if (op->algorithm == ZOB_ALGORITHM_TABLE && op->pad_value) kernels |= ZOB_KERNEL_ONES_OUTSIDE;
     if (op->opcode == ZOB_OP_CONV && end - op > 2 && m->tensors[end[-1].output].kind == ZOB_KIND_BINARY) {
         kernels |= ZOB_KERNEL_SEARCHED_LIMITS;
     }
@@ -449,7 +450,7 @@ static uint32_t kernels_of(const zob_model *m, const zob_op *op, const zob_op *e
     }
     if (is_step(op->opcode) || op->opcode == ZOB_OP_UNPACK || op->opcode == ZOB_OP_DEQUANTIZE) return ZOB_KERNEL_COPY;
     if (op->opcode != ZOB_OP_CONV) return 0u;
-    if (kind == ZOB_KIND_REAL) return ZOB_KERNEL_REAL_CONV;
+    if (kind == ZOB_KIND_REAL) return zob_is_dense(m, op) ? ZOB_KERNEL_DENSE : ZOB_KERNEL_REAL_CONV;
     if (m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY) return ZOB_KERNEL_SIGN_CONV;
     return decides_bytes(m, op, end) ? ZOB_KERNEL_CODE_CONV : ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_CODE_SUMS;
 }

@@ -86,8 +86,10 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_COUNT)) zob_conv_binary(c, sink);
         } else if (c->in->kind == ZOB_KIND_INT8) {
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_SIGN_CONV)) zob_conv_bytes(c, sink);
+        } else if (ZOB_HAS_KERNEL(ZOB_KERNEL_REAL_CONV) && (!ZOB_HAS_KERNEL(ZOB_KERNEL_DENSE) || !zob_is_dense(c->model, c->op))) {
+            zob_conv_real(c, sink);
         } else {
-            if (ZOB_HAS_KERNEL(ZOB_KERNEL_REAL_CONV)) zob_conv_real(c, sink);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_DENSE)) zob_dense(c, sink);
         }
         break;
     case ZOB_OP_GATED_CONV:
