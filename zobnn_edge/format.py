@@ -71,8 +71,8 @@ KERNELS = {
     "code_sums": 32768,
     "real_pool": 65536,
     "copy": 131072,
-    "dense": 262144,
-    "ones_outside": 524288,
+    "dense": 524288,
+    "ones_outside": 1048576,
 }
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
 bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");

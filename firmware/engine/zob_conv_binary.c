@@ -15,7 +15,17 @@
 #endif
 
 /* The least whole number that is not less than t, between -2 and 2 times MAX_COUNT. Of NaN, which no sum is less than,
- * it is the least. In integers, as many cores have no others. */
+ * it is the least. */
+#if defined(__ARM_FP)
+static ZOB_INLINE int32_t ceiling(float t) {
+    int32_t whole;
+    if (!(t > -(float)MAX_COUNT)) return -2 * MAX_COUNT;
+    if (t >= (float)MAX_COUNT) return 2 * MAX_COUNT;
+    whole = (int32_t)t;
+    return whole + ((float)whole < t);
+}
+#else
+/* In integers, as these cores have no others. */
 static ZOB_INLINE int32_t ceiling(float t) {
     uint32_t bits, exponent, mantissa, below, whole = 0, fraction;
     memcpy(&bits, &t, 4u);
@@ -30,6 +40,14 @@ static ZOB_INLINE int32_t ceiling(float t) {
     }
     return bits >> 31 ? -(int32_t)whole : (int32_t)(whole + fraction);
 }
+#endif
+
+/* Whether the limits of codes are worth ways of their own: a core that has floats finds as many ceilings in the time. */
+#if defined(__ARM_FP)
+#define CODED_LIMITS 0
+#else
+#define CODED_LIMITS ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_LIMITS)
+#endif
 
 /* How the ceilings of a parameter's values are found. Those of codes are monotone in the code. */
 typedef struct {
@@ -76,7 +94,7 @@ static ZOB_NOINLINE limit_source limits_of_codes(const zob_parameter *p) {
 }
 
 static limit_source limits_of(const zob_parameter *p) {
-    const int codes = ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_LIMITS) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM;
+    const int codes = CODED_LIMITS && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM;
     const limit_source others = {p, ONE_BY_ONE, 0, 0, 0u, 0u};
     return codes ? limits_of_codes(p) : others;
 }
@@ -103,7 +121,7 @@ static void ceilings(const limit_source *s, const uint8_t *image, uint32_t first
         do {
             *to++ = least;
         } while (--count > 0u);
-    } else if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_LIMITS) && s->how == FIXED_POINT) {
+    } else if (CODED_LIMITS && s->how == FIXED_POINT) {
         fixed_ceilings(s, image, first, count, to);
     } else {
         zob_decode(s->p, image, first, count, values);

@@ -147,20 +147,25 @@ static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bi
 
 #elif defined(ZOB_FP)
 
-static void multiply(const zob_parameter *p, float *x, uint32_t count) {
-    uint32_t i = count - count % ZOB_FP_ROW;
-    if (i) zob_fp_of_steps(x, p->scale, i);
-    for (; i < count; i++) x[i] = p->scale * (float)whole_at(x + i);
+/* Whole numbers take the values' places first. */
+static ZOB_NOINLINE void multiply_rest(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count,
+                                       float *out) {
+    unpack_codes((const uint32_t *)(const void *)(image + p->offset), bit, p, count, (int32_t *)(void *)out);
+    for (; count > 0u; count--, out++) *out = p->scale * (float)whole_at(out);
 }
 
-static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count, float *out) {
+/* Values of codes: rows of them at once, and what a row does not take one by one. */
+static void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
+    const uint32_t bit = first * p->bits, row = bit % 32u == 0u && by_eights(p->bits) ? count - count % ZOB_FP_ROW : 0u;
     const uint8_t *codes = image + p->offset + bit / 8u;
-    if (bit % 32u || count % ZOB_FP_ROW || !by_eights(p->bits)) return 0;
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) zob_fp_of_codes_4(out, codes, &p->scale, count);
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) zob_fp_of_codes_8(out, codes, &p->scale, count);
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && p->bits == 12u) zob_fp_of_codes_12(out, codes, &p->scale, count);
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && p->bits == 16u) zob_fp_of_codes_16(out, codes, &p->scale, count);
-    return 1;
+    if (row > 0u) {
+        if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) zob_fp_of_codes_4(out, codes, &p->scale, row);
+        if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) zob_fp_of_codes_8(out, codes, &p->scale, row);
+        if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && p->bits == 12u) zob_fp_of_codes_12(out, codes, &p->scale, row);
+        if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && p->bits == 16u) zob_fp_of_codes_16(out, codes, &p->scale, row);
+        if (row == count) return;
+    }
+    multiply_rest(p, image, bit + row * p->bits, count - row, out + row);
 }
 
 #else
@@ -176,6 +181,7 @@ static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bi
 
 #endif
 
+#ifndef ZOB_FP
 /* Values of uniform codes; where no kernel makes them at once, from whole numbers, which take their places first. */
 static ZOB_NOINLINE void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count,
                                       float *out) {
@@ -183,6 +189,7 @@ static ZOB_NOINLINE void decode_codes(const zob_parameter *p, const uint8_t *ima
     zob_decode_whole(p, image, first, count, (int32_t *)(void *)out);
     multiply(p, out, count);
 }
+#endif
 
 /* Signs, or whole numbers of 32 bits. */
 static ZOB_NOINLINE void decode_others(const zob_parameter *p, const uint8_t *bytes, uint32_t first, uint32_t count,

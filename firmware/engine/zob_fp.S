@@ -97,21 +97,6 @@ FUNCTION zob_fp_of_int
     .endr
 .endm
 
-FUNCTION zob_fp_of_steps
-#ifdef __ARM_PCS_VFP
-    vmov.f32 s8, s0
-#else
-    vmov  s8, r1
-    mov   r1, r2
-#endif
-1:  vldmia r0, {s0-s7}
-    VALUES_OF_STEPS
-    vstmia r0!, {s0-s7}
-    subs  r1, r1, #8
-    bne   1b
-    bx    lr
-    .size zob_fp_of_steps, . - zob_fp_of_steps
-
 /* Codes of as many bits less the zero point, eight after another into r4 to r11. r1: where they lie; r2: the zero point
  * with its sign turned. */
 .macro FIELD to, at, bits

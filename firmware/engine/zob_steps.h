@@ -30,9 +30,6 @@ void zob_fp_of_codes_8(float *x, const uint8_t *codes, const float *scale, uint3
 void zob_fp_of_codes_12(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 void zob_fp_of_codes_16(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 
-/* scale * the whole number that lies at x[i]. */
-void zob_fp_of_steps(float *x, float scale, uint32_t count);
-
 /* Of cores without a floating-point unit: a scale of codes, mantissa * 2^(exponent - 150), with which no product but 0 is
  * too large or too small for a normal float. The mantissa has 24 bits, the first of them set. */
 typedef struct {
