@@ -89,24 +89,8 @@ typedef struct {
 /* n / step, rounded up. Most steps are 1, and not every core divides. */
 static inline uint32_t zob_steps(uint32_t n, uint32_t step) { return step == 1u ? n : (n + step - 1u) / step; }
 
-/* `start` and `edge` are counted from `pad` before the input: the first kernel position's place, the input's end. */
-static inline zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
-    const uint32_t kernel = op->kernel[axis], pad = op->pad[axis], step = op->dilation[axis];
-    const uint32_t start = out * op->stride[axis], edge = size + pad;
-    zob_span s;
-    if (start >= pad && start + (kernel - 1u) * step < edge) {
-        s.begin = 0u;
-        s.end = kernel;
-        s.at = start - pad;
-        return s;
-    }
-    s.begin = start < pad ? zob_steps(pad - start, step) : 0u;
-    s.end = edge > start ? zob_steps(edge - start, step) : 0u;
-    if (s.end > kernel) s.end = kernel;
-    if (s.begin > s.end) s.begin = s.end;
-    s.at = start + s.begin * step - pad;
-    return s;
-}
+/* For an output position along an axis, of an input of `size`. */
+zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size);
 
 /* The number of an int8 tensor that stands for x, to the nearest step. */
 static inline int8_t zob_quantized(const zob_tensor *t, float x) {

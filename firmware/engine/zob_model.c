@@ -17,6 +17,25 @@ zob_status zob_adopt(zob_model *model, const void *plan, uint32_t plan_bytes, ui
     return ZOB_OK;
 }
 
+/* `start` and `edge` are counted from `pad` before the input: the first kernel position's place, the input's end. */
+zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
+    const uint32_t kernel = op->kernel[axis], pad = op->pad[axis], step = op->dilation[axis];
+    const uint32_t start = out * op->stride[axis], edge = size + pad;
+    zob_span s;
+    if (start >= pad && start + (kernel - 1u) * step < edge) {
+        s.begin = 0u;
+        s.end = kernel;
+        s.at = start - pad;
+        return s;
+    }
+    s.begin = start < pad ? zob_steps(pad - start, step) : 0u;
+    s.end = edge > start ? zob_steps(edge - start, step) : 0u;
+    if (s.end > kernel) s.end = kernel;
+    if (s.begin > s.end) s.begin = s.end;
+    s.at = start + s.begin * step - pad;
+    return s;
+}
+
 uint32_t zob_arena_bytes(const zob_model *model) { return model->header->arena_bytes; }
 
 uint32_t zob_image_bytes(const zob_model *model) { return model->header->image_bytes; }
