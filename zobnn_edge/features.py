@@ -112,8 +112,8 @@ def _of_bits(net: Network, group: tuple[Op, ...], work: Work) -> set[str]:
     if work.algorithm == "table":
         assert isinstance(head, (Conv, GatedConv))
         found |= {"table", "halves"} if net.parameters[head.weight].shape[3] <= _HALF_WORD else {"table"}
-        if isinstance(head, Conv) and head.pad_value:
-            found.add("ones_outside")
+        if head.padding != "valid":
+            found.add("ones_outside" if isinstance(head, Conv) and head.pad_value else "none_outside")
     limits = (
         [head.threshold] if isinstance(head, GatedConv) else [s.threshold for s in steps if isinstance(s, Threshold)]
     )

@@ -129,20 +129,6 @@ static uint32_t together(const zob_context *c, uint32_t ox, zob_span first) {
     return last.end - last.begin == c->op->kernel[1] ? 4u : 1u;
 }
 
-void zob_dense(const zob_context *c, const zob_sink *sink) {
-    const zob_parameter *weight = &c->model->parameters[c->op->parameter];
-    const uint32_t count = weight->count / weight->dims[0];
-    const float *const input = (const float *)(const void *)(c->arena + c->in->offset);
-    float *const filter = (float *)(void *)(c->arena + c->op->scratch);
-    for (uint32_t o = 0; o < c->out->channels; o++) {
-        const float *x = input, *w = filter, *const end = w + count;
-        float sum = 0.0f;
-        zob_decode(weight, c->image, o * count, count, filter);
-        while (w < end) sum = sum + *x++ * *w++;
-        zob_emit(sink, 0u, o, sum);
-    }
-}
-
 void zob_conv_real(const zob_context *c, const zob_sink *sink) {
     const zob_op *op = c->op;
     const zob_parameter *weight = &c->model->parameters[op->parameter];

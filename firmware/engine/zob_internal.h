@@ -92,6 +92,9 @@ static inline uint32_t zob_steps(uint32_t n, uint32_t step) { return step == 1u 
 /* For an output position along an axis, of an input of `size`. */
 zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size);
 
+/* Whether a convolution reads outside its input anywhere. */
+int zob_reads_outside(const zob_op *op, const zob_tensor *in, const zob_tensor *out);
+
 /* The number of an int8 tensor that stands for x, to the nearest step. */
 static inline int8_t zob_quantized(const zob_tensor *t, float x) {
     const int32_t q = zob_nearest(x / t->scale) + t->zero_point;

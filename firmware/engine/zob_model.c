@@ -36,6 +36,15 @@ zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size
     return s;
 }
 
+static int axis_reads_outside(const zob_op *op, uint32_t axis, uint32_t in, uint32_t out) {
+    const uint32_t reach = (out - 1u) * op->stride[axis] + (op->kernel[axis] - 1u) * op->dilation[axis];
+    return op->pad[axis] > 0u || reach >= in;
+}
+
+int zob_reads_outside(const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
+    return axis_reads_outside(op, 0u, in->height, out->height) || axis_reads_outside(op, 1u, in->width, out->width);
+}
+
 uint32_t zob_arena_bytes(const zob_model *model) { return model->header->arena_bytes; }
 
 uint32_t zob_image_bytes(const zob_model *model) { return model->header->image_bytes; }

@@ -1,4 +1,4 @@
-/* Heads of groups that are no convolution: pooling, element-wise chains, softmax. */
+/* Heads of groups that are no convolution, or a dense layer: pooling, element-wise chains, softmax. */
 #include <string.h>
 
 #include "zob_internal.h"
@@ -139,6 +139,20 @@ void zob_copy(const zob_context *c, const zob_sink *sink) {
             if (!at_place) read_row(c, p, ch, n, row);
             zob_emit_row(sink, p, ch, n, x);
         }
+    }
+}
+
+void zob_dense(const zob_context *c, const zob_sink *sink) {
+    const zob_parameter *weight = &c->model->parameters[c->op->parameter];
+    const uint32_t count = weight->count / weight->dims[0];
+    const float *const input = (const float *)(const void *)(c->arena + c->in->offset);
+    float *const filter = (float *)(void *)(c->arena + c->op->scratch);
+    for (uint32_t o = 0; o < c->out->channels; o++) {
+        const float *x = input, *w = filter, *const end = w + count;
+        float sum = 0.0f;
+        zob_decode(weight, c->image, o * count, count, filter);
+        while (w < end) sum = sum + *x++ * *w++;
+        zob_emit(sink, 0u, o, sum);
     }
 }
 

@@ -235,10 +235,7 @@ zob_status zob_get_scores(const zob_model *model, const void *arena, uint32_t ar
 
 zob_status zob_run(const zob_model *model, const void *image, uint32_t image_bytes, const void *input, uint32_t format,
                    void *arena, uint32_t arena_bytes, float *scores) {
-    zob_status status = check_buffers(model, arena, arena_bytes);
-    if (status == ZOB_OK) status = check_image(model, image, image_bytes);
-    if (status == ZOB_OK && !scores) status = ZOB_E_ARGUMENT;
-    if (status == ZOB_OK) status = zob_put_input(model, input, format, arena, arena_bytes);
+    zob_status status = scores ? zob_put_input(model, input, format, arena, arena_bytes) : ZOB_E_ARGUMENT;
     if (status == ZOB_OK) status = zob_run_ops(model, image, image_bytes, arena, arena_bytes, 0u, model->header->ops);
     return status == ZOB_OK ? zob_get_scores(model, arena, arena_bytes, scores) : status;
 }

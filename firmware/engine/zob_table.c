@@ -9,9 +9,8 @@
 #define WORD_COST 700u     /* instructions that the tables of a word take to build */
 #define PIXEL_COST 60u     /* and that a pixel takes beside the looking up, for each window */
 
-/* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output. Where
- * +1 is read outside the input: if one window has all taps, what each of them counts there; if there are several, what
- * the band reads, zeros around it, so that all pixels read all taps. */
+/* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output; where
+ * +1 is read outside the input, what the band reads, zeros around it, so that all pixels read all taps. */
 typedef struct {
     const zob_block *b;
     uint32_t rows, columns, band; /* size of the window, in taps; of the band, in rows of the output */
@@ -20,9 +19,8 @@ typedef struct {
     uint32_t inner[2], outer[2];  /* output rows and columns whose taps are all inside the input */
     const uint32_t *input;        /* the first word that is read of the first pixel; the words from one */
     uint32_t pixel, width;        /* pixel to the next, and from one row of pixels to the next */
-    uint32_t *border;             /* what `input` is, where the input is copied; or null */
-    uint32_t *zeros;              /* what each tap counts where it reads zeros: ZOB_SUM_WORDS words; or null */
-    int reads_outside;            /* +1, outside the input */
+    int copied;                   /* the input, as it reads +1 outside: */
+    uint32_t *border;             /* what `input` is then */
     zob_stretch *stretches;
     uint32_t *tables;             /* of the window's taps, row by row */
     uint32_t *sums;               /* ZOB_SUM_WORDS words a pixel */
@@ -47,6 +45,9 @@ static uint32_t most_stretches(const zob_block *b, uint32_t taps) { return taps 
 /* From the first to the last element of the kernel along an axis. */
 static uint32_t reach(const zob_op *op, uint32_t axis) { return (op->kernel[axis] - 1u) * op->dilation[axis]; }
 
+/* Whether what is read is copied, and ones stand around it. */
+static int copies(const tables *t) { return ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE) && t->copied; }
+
 /* Words that a row of the output reads of a row of the input, those outside it included. */
 static uint32_t bordered_width(const tables *t) {
     const zob_op *op = t->b->c->op;
@@ -63,10 +64,9 @@ static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
     const uint32_t line = c->out->width * ZOB_SUM_WORDS;
     const uint32_t windows = ((op->kernel[0] - 1u) / rows + 1u) * ((op->kernel[1] - 1u) / columns + 1u);
     const int at_once = windows == 1u;
-    const uint32_t zeros = at_once && t->reads_outside ? taps * ZOB_SUM_WORDS : 0u;
-    const uint32_t copied = at_once || !t->reads_outside ? 0u : bordered_width(t);
-    const uint32_t words = 4u * stretches + taps * tap_words(t) + reach(op, 0u) * copied + zeros + (at_once ? line : 0u);
-    const uint32_t more = op->stride[0] * copied + (at_once ? 0u : line); /* with every row of the band */
+    const uint32_t border = copies(t) ? bordered_width(t) : 0u;
+    const uint32_t words = 4u * stretches + taps * tap_words(t) + reach(op, 0u) * border + (at_once ? line : 0u);
+    const uint32_t more = op->stride[0] * border + (at_once ? 0u : line); /* with every row of the band */
     if (words > room) return 0u;
     t->band = more ? min_u32((room - words) / more, c->out->height) : c->out->height;
     if (t->band == 0u) return 0u;
@@ -76,8 +76,7 @@ static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
     t->stretches = (zob_stretch *)(void *)t->b->memory;
     t->tables = (uint32_t *)(void *)(t->stretches + stretches);
     t->sums = t->tables + taps * tap_words(t);
-    t->zeros = zeros ? t->sums + line : NULL;
-    t->border = copied ? t->sums + t->band * line : NULL;
+    t->border = t->sums + (at_once ? line : t->band * line);
     return (uint64_t)(at_once ? 1u : (c->out->height - 1u) / t->band + 1u) * t->b->taps * t->b->words * WORD_COST +
            (uint64_t)windows * zob_pixels(c->out) * PIXEL_COST;
 }
@@ -112,20 +111,12 @@ static void set_inner(tables *t, uint32_t axis, uint32_t in, uint32_t out) {
     t->outer[axis] = edge > last ? min_u32(zob_steps(edge - last, op->stride[axis]), out) : 0u;
 }
 
-static void set_outside(tables *t) {
-    const zob_tensor *in = t->b->in, *out = t->b->c->out;
-    set_inner(t, 0u, in->height, out->height);
-    set_inner(t, 1u, in->width, out->width);
-    t->reads_outside = t->b->c->op->pad_value && (t->inner[0] > 0u || t->inner[1] > 0u || t->outer[0] < out->height ||
-                                                  t->outer[1] < out->width);
-}
-
 /* Where the input is read: as it lies, or copied. */
 static void set_input(tables *t) {
     const zob_block *b = t->b;
-    t->input = t->border ? t->border : (const uint32_t *)(const void *)(b->c->arena + b->in->offset) + b->input;
-    t->pixel = t->border ? b->words : zob_words(b->in->channels);
-    t->width = t->border ? bordered_width(t) : b->in->width * t->pixel;
+    t->input = copies(t) ? t->border : (const uint32_t *)(const void *)(b->c->arena + b->in->offset) + b->input;
+    t->pixel = copies(t) ? b->words : zob_words(b->in->channels);
+    t->width = copies(t) ? bordered_width(t) : b->in->width * t->pixel;
 }
 
 static void copy_words(uint32_t *to, const uint32_t *from, uint32_t words) {
@@ -230,35 +221,6 @@ static void add_rows(const tables *t, const zob_pixel_run *run) {
     }
 }
 
-static void add_sums(uint32_t *sums, const uint32_t *more) {
-    for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) sums[i] += more[i];
-}
-
-/* What every tap counts where it reads zeros. */
-static void set_zeros(const tables *t) {
-    static const uint32_t zeros[ZOB_WIDEN_HALVES], none[ZOB_SUM_WORDS];
-    zob_pixel_run run = {t->stretches, NULL, t->tables, (const uint8_t *)zeros, 0u, none, 0u, 1u, t->zeros};
-    uint32_t used = 0;
-    zob_stretch *end = append(t->stretches, t, 0u, 0u, t->b->words, &used);
-    for (zob_stretch *s = t->stretches; s < end; s++) s->offset = 0u;
-    end[-1].then = ZOB_END;
-    run.end = end;
-    for (uint32_t tap = 0; tap < t->b->taps; tap++) {
-        add_rows(t, &run);
-        run.tables += tap_words(t);
-        run.sums += ZOB_SUM_WORDS;
-    }
-}
-
-/* Add what the taps count that are not among the v x h inside the input. */
-static void add_outside(const tables *t, zob_span v, zob_span h, uint32_t *sums) {
-    const uint32_t columns = t->b->c->op->kernel[1];
-    for (uint32_t tap = 0; tap < t->b->taps; tap++) {
-        const uint32_t ky = tap / columns, kx = tap % columns;
-        if (ky < v.begin || ky >= v.end || kx < h.begin || kx >= h.end) add_sums(sums, t->zeros + tap * ZOB_SUM_WORDS);
-    }
-}
-
 /* Output positions of one axis that read the same positions of the kernel. */
 typedef struct {
     uint32_t begin, end;
@@ -290,7 +252,6 @@ static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, positio
     uint32_t start[ZOB_SUM_WORDS], at = rows.begin * c->out->width + columns.begin;
     zob_pixel_run run = {t->stretches, NULL, t->tables, NULL, 0u, NULL, 0u, 0u, NULL};
     for (uint32_t i = 0; w->first && i < ZOB_SUM_WORDS; i++) start[i] = t->start[missing % 2u][i] + more;
-    if (t->zeros) add_outside(t, v, h, start);
     run.end = list_taps(t, w, v, h);
     run.input = (const uint8_t *)(t->input + (v.begin < v.end && h.begin < h.end ? v.at * t->width + h.at * t->pixel : 0u));
     run.step = 4u * c->op->stride[1] * t->pixel;
@@ -340,14 +301,13 @@ static ZOB_NOINLINE void build(const tables *t, const window *w) {
         const uint32_t *weights = b->weights + ((w->y + y) * b->c->op->kernel[1] + w->x) * b->words;
         zob_build_rows(t->tables + y * w->columns * tap_words(t), weights, filter, b->filters, words, t->groups);
     }
-    if (t->zeros) set_zeros(t);
 }
 
 /* The rows of a band: window after window over the kernel. */
 static void run_windows(const tables *t, uint32_t begin, uint32_t end) {
     const zob_op *op = t->b->c->op;
     window w;
-    if (t->border) copy_band(t, begin, end);
+    if (copies(t)) copy_band(t, begin, end);
     for (w.y = 0; w.y < op->kernel[0]; w.y += t->rows) {
         for (w.x = 0; w.x < op->kernel[1]; w.x += t->columns) {
             w.rows = min_u32(t->rows, op->kernel[0] - w.y);
@@ -355,10 +315,10 @@ static void run_windows(const tables *t, uint32_t begin, uint32_t end) {
             w.first = w.y == 0u && w.x == 0u;
             w.last = w.y + w.rows == op->kernel[0] && w.x + w.columns == op->kernel[1];
             if (w.rows * w.columns < t->b->taps || (begin == 0u && t->b->gate != ZOB_LOW_PLANE)) build(t, &w);
-            if (t->border) {
-                run_whole(t, &w, begin, end);
-            } else {
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_NONE_OUTSIDE) && !copies(t)) {
                 run_band(t, &w, begin, end);
+            } else {
+                run_whole(t, &w, begin, end);
             }
         }
     }
@@ -368,7 +328,11 @@ int zob_block_table(const zob_block *b) {
     const uint32_t height = b->c->out->height;
     tables t = {.b = b, .groups = b->channels <= 16u ? 4u : 8u};
     if ((uint64_t)b->taps * b->words * 32u > MAX_COUNT || !is_clean(b, t.groups)) return 0;
-    set_outside(&t);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE)) t.copied = b->c->op->pad_value && zob_reads_outside(b->c->op, b->in, b->c->out);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_NONE_OUTSIDE)) {
+        set_inner(&t, 0u, b->in->height, b->c->out->height);
+        set_inner(&t, 1u, b->in->width, b->c->out->width);
+    }
     if (!divide_scratch(&t)) return 0;
     set_input(&t);
     set_start(&t);

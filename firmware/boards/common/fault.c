@@ -1,6 +1,8 @@
 /* Faults, resets and what is known of them after the restart. */
 #include "startup.h"
 
+#include <string.h>
+
 #include "cortex_m.h"
 
 #define KEPT 0x5A4F4246u /* "ZOBF": RAM that was kept over a reset, not the noise of a power-on */
@@ -15,15 +17,11 @@ static struct {
 static struct board_fault last_fault;
 
 void startup_count_boot(void) {
-    static const struct board_fault none;
-    if (kept.magic != KEPT) {
-        kept.magic = KEPT;
-        kept.boots = 0;
-        kept.fault = none;
-    }
+    if (kept.magic != KEPT) memset(&kept, 0, sizeof kept);
+    kept.magic = KEPT;
     kept.boots++;
     last_fault = kept.fault;
-    kept.fault = none;
+    memset(&kept.fault, 0, sizeof kept.fault);
 }
 
 uint32_t board_boots(void) { return kept.boots; }
