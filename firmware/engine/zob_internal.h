@@ -120,6 +120,11 @@ void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32
 void zob_emit_block(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const int32_t *sums);
 void zob_emit_reals(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const float *x);
 
+/* One step that leaves reals, of channel `channel` of a pixel, the tensor's `element`th; and one to bits: 1 for -1. What
+ * zob_emit_row does to rows, for those who have no row. */
+float zob_take_one(const zob_step *s, uint32_t element, uint32_t channel, float x);
+uint32_t zob_bit_of_one(const zob_step *s, uint32_t channel, float x);
+
 /* Store `count` bits, at most 32: bit i for channel `channel` + i, set for -1. */
 void zob_put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits);
 
