@@ -29,7 +29,7 @@ static window window_at(const zob_context *c, uint32_t oy, uint32_t ox) {
 static float pool(const zob_context *c, window w, uint32_t channel) {
     const float *input = real_input(c) + channel;
     const uint32_t channels = c->in->channels;
-    const int mean = c->op->opcode == ZOB_OP_AVERAGE_POOL;
+    const int mean = ZOB_HAS(ZOB_OP_AVERAGE_POOL) && (!ZOB_HAS(ZOB_OP_MAX_POOL) || c->op->opcode == ZOB_OP_AVERAGE_POOL);
     float best = input[(w.y0 * c->in->width + w.x0) * channels], sum = 0.0f;
     for (uint32_t y = w.y0; y < w.y1; y++) {
         for (uint32_t x = w.x0; x < w.x1; x++) {

@@ -31,25 +31,11 @@ static zob_step make_step(const zob_context *c, const zob_op *op) {
 }
 
 /* Operations that compute elements of their own; all others take the input's elements through steps. */
-static int is_head(uint32_t opcode) {
-    switch (opcode) {
-    case ZOB_OP_CONV:
-    case ZOB_OP_GATED_CONV:
-    case ZOB_OP_MAX_POOL:
-    case ZOB_OP_AVERAGE_POOL:
-    case ZOB_OP_UNPACK:
-    case ZOB_OP_DEQUANTIZE:
-    case ZOB_OP_SOFTMAX:
-    case ZOB_OP_RESHAPE:
-    case ZOB_OP_CONCAT:
-    case ZOB_OP_PAD:
-    case ZOB_OP_THERMOMETER:
-    case ZOB_OP_DYNAMIC_RANGE:
-        return 1;
-    default:
-        return 0;
-    }
-}
+#define HEADS                                                                                                          \
+    (1u << ZOB_OP_CONV | 1u << ZOB_OP_GATED_CONV | 1u << ZOB_OP_MAX_POOL | 1u << ZOB_OP_AVERAGE_POOL |                 \
+     1u << ZOB_OP_UNPACK | 1u << ZOB_OP_DEQUANTIZE | 1u << ZOB_OP_SOFTMAX | 1u << ZOB_OP_RESHAPE | 1u << ZOB_OP_CONCAT | \
+     1u << ZOB_OP_PAD | 1u << ZOB_OP_THERMOMETER | 1u << ZOB_OP_DYNAMIC_RANGE)
+static uint32_t is_head(uint32_t opcode) { return (HEADS >> opcode) & 1u; }
 
 /* The group's operations that work element by element, and where their results go. */
 static void make_sink(const zob_context *c, const zob_op *op, const zob_op *end, zob_sink *sink) {
