@@ -182,17 +182,14 @@ const uint32_t *zob_block_input(const zob_block *b, zob_span v, zob_span h) {
 }
 
 void zob_put_sums(const zob_block *b, uint32_t pixel, int32_t *sums) {
-    int16_t *high = b->high;
-    if (b->gate != ZOB_NO_GATE) high += pixel * b->filters;
-    if (b->gate == ZOB_HIGH_PLANE) {
-        for (uint32_t f = 0; f < b->filters; f++) high[f] = (int16_t)sums[f];
-        return;
-    }
-    if (b->gate == ZOB_LOW_PLANE) {
+    if (ZOB_HAS(ZOB_OP_GATED_CONV) && b->gate != ZOB_NO_GATE) {
+        int16_t *const high = b->high + pixel * b->filters;
         for (uint32_t f = 0; f < b->filters; f++) {
             const int32_t h = high[f];
-            sums[f] = 2 * h + (h < b->limits[f] ? 0 : sums[f]);
+            if (b->gate == ZOB_HIGH_PLANE) high[f] = (int16_t)sums[f];
+            else sums[f] = 2 * h + (h < b->limits[f] ? 0 : sums[f]);
         }
+        if (b->gate == ZOB_HIGH_PLANE) return;
     }
     zob_emit_block(b->sink, pixel, b->first, b->filters, sums);
 }

@@ -98,14 +98,16 @@ static uint32_t decide(const zob_block *b, const int32_t *counts, uint32_t missi
 
 static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span h, uint32_t *patch) {
     const uint32_t missing = zob_missing(b, v, h), line = b->c->op->kernel[1] * b->words;
-    const uint32_t part = (h.end - h.begin) * b->words, *w = b->weights + v.begin * line + h.begin * b->words;
+    uint32_t parts = 1u, part = b->taps * b->words; /* all taps together, or those inside the input row by row */
+    const uint32_t *w = b->weights;
     int32_t counts[ZOB_MAX_BLOCK] = {0};
     gather(b, v, h, patch);
-    if (b->c->op->pad_value || (v.end - v.begin) * (h.end - h.begin) == b->taps) {
-        add_counts(b, patch, b->weights, b->taps * b->words, counts);
-    } else {
-        for (uint32_t ky = v.begin; ky < v.end; ky++, patch += part, w += line) add_counts(b, patch, w, part, counts);
+    if (missing > 0u) {
+        parts = v.end - v.begin;
+        part = (h.end - h.begin) * b->words;
+        w += v.begin * line + h.begin * b->words;
     }
+    for (; parts > 0u; parts--, patch += part, w += line) add_counts(b, patch, w, part, counts);
     if (b->decided) {
         zob_put_bits(b->sink, pixel, b->first, b->filters, decide(b, counts, missing));
     } else {

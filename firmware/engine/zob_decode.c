@@ -191,17 +191,6 @@ static ZOB_NOINLINE void decode_codes(const zob_parameter *p, const uint8_t *ima
 }
 #endif
 
-/* Signs, or whole numbers of 32 bits. */
-static ZOB_NOINLINE void decode_others(const zob_parameter *p, const uint8_t *bytes, uint32_t first, uint32_t count,
-                                       float *out) {
-    for (uint32_t i = first; i < first + count; i++) {
-        int32_t q = 0;
-        if (p->encoding == ZOB_ENCODING_INT32) memcpy(&q, bytes + 4u * i, 4u);
-        if (p->encoding == ZOB_ENCODING_BINARY) q = (uint32_t)bytes[i / 8u] >> i % 8u & 1u ? -1 : 1;
-        *out++ = (float)q;
-    }
-}
-
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
     if (ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) {
         zob_decode_protected(p, image, first, count, out);
@@ -210,6 +199,6 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
     } else if (p->encoding == ZOB_ENCODING_FLOAT32) {
         memcpy(out, image + p->offset + 4u * first, 4u * (size_t)count);
     } else {
-        decode_others(p, image + p->offset, first, count, out);
+        zob_decode_others(p, image + p->offset, first, count, out);
     }
 }

@@ -135,6 +135,9 @@ static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t chann
 /* Decode `count` elements, at least one, of a parameter without rows, beginning with element `first`, to float32. */
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out);
 
+/* The same of signs, or whole numbers of 32 bits, which lie from `bytes` on. */
+void zob_decode_others(const zob_parameter *p, const uint8_t *bytes, uint32_t first, uint32_t count, float *out);
+
 /* Of `count` plain uniform codes, what their scale is multiplied with: each less the zero point. */
 void zob_decode_whole(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, int32_t *n);
 

@@ -1,4 +1,6 @@
 /* A model: where a plan's records lie, and what they say about it. */
+#include <string.h>
+
 #include "zob_fault.h"
 #include "zob_internal.h"
 
@@ -34,6 +36,15 @@ zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size
     if (s.begin > s.end) s.begin = s.end;
     s.at = start + s.begin * step - pad;
     return s;
+}
+
+void zob_decode_others(const zob_parameter *p, const uint8_t *bytes, uint32_t first, uint32_t count, float *out) {
+    for (uint32_t i = first; i < first + count; i++) {
+        int32_t q = 0;
+        if (p->encoding == ZOB_ENCODING_INT32) memcpy(&q, bytes + 4u * i, 4u);
+        if (p->encoding == ZOB_ENCODING_BINARY) q = (uint32_t)bytes[i / 8u] >> i % 8u & 1u ? -1 : 1;
+        *out++ = (float)q;
+    }
 }
 
 static int axis_reads_outside(const zob_op *op, uint32_t axis, uint32_t in, uint32_t out) {

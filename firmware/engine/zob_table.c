@@ -6,8 +6,7 @@
 
 #define MAX_COUNT 32767u   /* sums have sixteen bits: a bias of 2^15 and the count */
 #define TWICE 0x00010001u  /* times a number: the number in both halves of a word */
-#define WORD_COST 700u     /* instructions that the tables of a word take to build */
-#define PIXEL_COST 60u     /* and that a pixel takes beside the looking up, for each window */
+#define WORD_COST 12u /* time that the tables of a word take to build, where a pixel, beside looking up, takes 1 a window */
 
 /* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output; where
  * +1 is read outside the input, what the band reads, zeros around it, so that all pixels read all taps. */
@@ -54,10 +53,9 @@ static uint32_t bordered_width(const tables *t) {
     return ((t->b->c->out->width - 1u) * op->stride[1] + reach(op, 1u) + 1u) * t->b->words;
 }
 
-/* Divide the scratch for windows of `rows` x `columns` taps. Returns about how many instructions that costs beside
- * looking up: building the tables of every window, for every band anew if there are several windows, and beginning
+/* Divide the scratch for windows of `rows` x `columns` taps. Returns about how much time that costs beside looking up: building the tables of every window, for every band anew if there are several windows, and beginning
  * every pixel of every window. 0 if it does not fit. */
-static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
+static uint32_t divide(tables *t, uint32_t rows, uint32_t columns) {
     const zob_context *c = t->b->c;
     const zob_op *op = c->op;
     const uint32_t taps = rows * columns, stretches = most_stretches(t->b, taps), room = t->b->memory_bytes / 4u;
@@ -77,8 +75,8 @@ static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
     t->tables = (uint32_t *)(void *)(t->stretches + stretches);
     t->sums = t->tables + taps * tap_words(t);
     t->border = t->sums + (at_once ? line : t->band * line);
-    return (uint64_t)(at_once ? 1u : (c->out->height - 1u) / t->band + 1u) * t->b->taps * t->b->words * WORD_COST +
-           (uint64_t)windows * zob_pixels(c->out) * PIXEL_COST;
+    return (at_once ? 1u : (c->out->height - 1u) / t->band + 1u) * t->b->taps * t->b->words * WORD_COST +
+           windows * zob_pixels(c->out);
 }
 
 /* Divide the scratch in the way that costs least: windows of the whole kernel, of rows of it, or of parts of a row.
@@ -86,9 +84,9 @@ static uint64_t divide(tables *t, uint32_t rows, uint32_t columns) {
 static ZOB_NOINLINE int divide_scratch(tables *t) {
     const zob_op *op = t->b->c->op;
     uint32_t best_rows = 0, best_columns = 0, rows = op->kernel[0], columns = op->kernel[1];
-    uint64_t least = 0;
+    uint32_t least = 0;
     while (rows > 0u && columns > 0u) {
-        const uint64_t cost = divide(t, rows, columns);
+        const uint32_t cost = divide(t, rows, columns);
         if (cost != 0u && (least == 0u || cost < least)) {
             least = cost;
             best_rows = rows;
