@@ -5,6 +5,7 @@
 #include "zob_rows.h"
 
 #define MAX_COUNT 32767u   /* sums have sixteen bits: a bias of 2^15 and the count */
+#define SOME_OUTSIDE ZOB_HAS_KERNEL(ZOB_KERNEL_NONE_OUTSIDE) /* there are pixels that do not read all taps */
 #define TWICE 0x00010001u  /* times a number: the number in both halves of a word */
 #define WORD_COST 12u /* time that the tables of a word take to build, where a pixel, beside looking up, takes 1 a window */
 
@@ -160,7 +161,7 @@ static uint32_t limit(int32_t room, int32_t odd) {
 /* Sums begin half of the missing products higher than the count, so that one limit serves all pixels; where these are
  * odd, it is another. */
 static void set_start(tables *t) {
-    for (uint32_t odd = 0; odd < 2u; odd++) {
+    for (uint32_t odd = 0; odd < (SOME_OUTSIDE ? 2u : 1u); odd++) {
         memset(t->start[odd], 0, sizeof t->start[odd]);
         for (uint32_t f = 0; f < t->b->filters; f++) {
             const uint32_t start = ZOB_BIAS - (t->b->decided ? limit(t->b->limits[f], (int32_t)odd) : 0u);
@@ -193,21 +194,22 @@ static zob_stretch *append(zob_stretch *list, const tables *t, uint32_t offset, 
 }
 
 /* List the taps of a window that are inside the input, v x h of the kernel's. Returns the list's end. */
-static zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_span h) {
+static ZOB_INLINE zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_span h) {
     const zob_context *c = t->b->c;
     const uint32_t pixel = 4u * t->pixel, line = 4u * t->width, words = t->b->words;
-    const uint32_t left = max_u32(h.begin, w->x), right = min_u32(h.end, w->x + w->columns);
+    const uint32_t left = max_u32(h.begin, w->x), end_x = w->x + w->columns, right = SOME_OUTSIDE ? min_u32(h.end, end_x) : end_x;
     const uint32_t together = c->op->dilation[1] == 1u && t->pixel == words && right > left ? right - left : 1u;
+    const uint32_t end_y = w->y + w->rows, below = SOME_OUTSIDE ? min_u32(v.end, end_y) : end_y;
     zob_stretch *end = t->stretches;
     uint32_t used = 0;
-    for (uint32_t ky = max_u32(v.begin, w->y); ky < min_u32(v.end, w->y + w->rows); ky++) {
+    for (uint32_t ky = max_u32(v.begin, w->y); ky < below; ky++) {
         for (uint32_t kx = left; kx < right; kx += together) {
             const uint32_t tap = (ky - w->y) * w->columns + kx - w->x;
             const uint32_t down = (ky - v.begin) * c->op->dilation[0], across = (kx - h.begin) * c->op->dilation[1];
             end = append(end, t, down * line + across * pixel, 4u * tap * tap_words(t), together * words, &used);
         }
     }
-    if (end > t->stretches) end[-1].then = ZOB_END;
+    if (!SOME_OUTSIDE || end > t->stretches) end[-1].then = ZOB_END;
     return end;
 }
 
@@ -241,24 +243,31 @@ static void fill(uint32_t *sums, const uint32_t *start, uint32_t pixels) {
     for (; pixels > 0u; pixels--, sums += ZOB_SUM_WORDS) copy_words(sums, start, ZOB_SUM_WORDS);
 }
 
+/* The taps along an axis that pixels read. */
+static ZOB_INLINE zob_span taps_of(const tables *t, uint32_t axis, const positions *p) {
+    const zob_span all = {0u, t->b->c->op->kernel[axis], 0u};
+    return SOME_OUTSIDE ? p->inside : all;
+}
+
 /* Add what a window counts at pixels that read the same taps, rows x columns of them, to the sums that earlier windows
  * left. `sums` are those of the rectangle's first row. */
-static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, positions rows, positions columns, uint32_t *sums) {
+static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, const positions *rows, const positions *columns,
+                                       uint32_t *sums) {
     const zob_context *c = t->b->c;
-    const zob_span v = rows.inside, h = columns.inside;
-    const uint32_t missing = zob_missing(t->b, v, h), more = t->b->decided ? missing / 2u * TWICE : 0u;
-    uint32_t start[ZOB_SUM_WORDS], at = rows.begin * c->out->width + columns.begin;
+    const zob_span v = taps_of(t, 0u, rows), h = taps_of(t, 1u, columns);
+    const uint32_t missing = SOME_OUTSIDE ? zob_missing(t->b, v, h) : 0u, more = t->b->decided ? missing / 2u * TWICE : 0u;
+    uint32_t start[ZOB_SUM_WORDS], at = rows->begin * c->out->width + columns->begin;
     zob_pixel_run run = {t->stretches, NULL, t->tables, NULL, 0u, NULL, 0u, 0u, NULL};
     for (uint32_t i = 0; w->first && i < ZOB_SUM_WORDS; i++) start[i] = t->start[missing % 2u][i] + more;
     run.end = list_taps(t, w, v, h);
     run.input = (const uint8_t *)(t->input + (v.begin < v.end && h.begin < h.end ? v.at * t->width + h.at * t->pixel : 0u));
     run.step = 4u * c->op->stride[1] * t->pixel;
     run.from_step = w->first ? 0u : 4u * ZOB_SUM_WORDS;
-    run.sums = sums + columns.begin * ZOB_SUM_WORDS;
-    run.pixels = columns.end - columns.begin;
-    for (uint32_t y = rows.begin; y < rows.end; y++, at += c->out->width) {
+    run.sums = sums + columns->begin * ZOB_SUM_WORDS;
+    run.pixels = columns->end - columns->begin;
+    for (uint32_t y = rows->begin; y < rows->end; y++, at += c->out->width) {
         run.from = w->first ? start : run.sums;
-        if (run.stretches < run.end) {
+        if (!SOME_OUTSIDE || run.stretches < run.end) {
             add_rows(t, &run);
         } else if (w->first) {
             fill(run.sums, start, run.pixels);
@@ -274,7 +283,7 @@ static void run_whole(const tables *t, const window *w, uint32_t begin, uint32_t
     const zob_op *op = t->b->c->op;
     const positions rows = {begin, end, {0u, op->kernel[0], 0u}};
     const positions columns = {0u, t->b->c->out->width, {0u, op->kernel[1], 0u}};
-    run_rectangle(t, w, rows, columns, t->sums);
+    run_rectangle(t, w, &rows, &columns, t->sums);
 }
 
 /* All pixels of a band, in rectangles of those that read the same taps. */
@@ -286,7 +295,7 @@ static void run_band(const tables *t, const window *w, uint32_t begin, uint32_t 
         rows = alike(t, 0u, y, end);
         for (uint32_t x = 0; x < c->out->width; x = columns.end) {
             columns = alike(t, 1u, x, c->out->width);
-            run_rectangle(t, w, rows, columns, sums);
+            run_rectangle(t, w, &rows, &columns, sums);
         }
     }
 }
@@ -313,7 +322,7 @@ static void run_windows(const tables *t, uint32_t begin, uint32_t end) {
             w.first = w.y == 0u && w.x == 0u;
             w.last = w.y + w.rows == op->kernel[0] && w.x + w.columns == op->kernel[1];
             if (w.rows * w.columns < t->b->taps || (begin == 0u && t->b->gate != ZOB_LOW_PLANE)) build(t, &w);
-            if (ZOB_HAS_KERNEL(ZOB_KERNEL_NONE_OUTSIDE) && !copies(t)) {
+            if (SOME_OUTSIDE && !copies(t)) {
                 run_band(t, &w, begin, end);
             } else {
                 run_whole(t, &w, begin, end);
@@ -327,7 +336,7 @@ int zob_block_table(const zob_block *b) {
     tables t = {.b = b, .groups = b->channels <= 16u ? 4u : 8u};
     if ((uint64_t)b->taps * b->words * 32u > MAX_COUNT || !is_clean(b, t.groups)) return 0;
     if (ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE)) t.copied = b->c->op->pad_value && zob_reads_outside(b->c->op, b->in, b->c->out);
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_NONE_OUTSIDE)) {
+    if (SOME_OUTSIDE) {
         set_inner(&t, 0u, b->in->height, b->c->out->height);
         set_inner(&t, 1u, b->in->width, b->c->out->width);
     }
