@@ -108,12 +108,12 @@ def _are_bytes(image: ParameterImage, weight: str) -> bool:
 def _of_bits(net: Network, group: tuple[Op, ...], work: Work) -> set[str]:
     """The kernels of a binary convolution."""
     head, *steps = group
+    assert isinstance(head, (Conv, GatedConv))
     found = {"count"}
     if work.algorithm == "table":
-        assert isinstance(head, (Conv, GatedConv))
         found |= {"table", "halves"} if net.parameters[head.weight].shape[3] <= _HALF_WORD else {"table"}
-        if head.padding != "valid":
-            found.add("ones_outside" if isinstance(head, Conv) and head.pad_value else "none_outside")
+    if head.padding != "valid":
+        found.add("ones_outside" if isinstance(head, Conv) and head.pad_value else "none_outside")
     limits = (
         [head.threshold] if isinstance(head, GatedConv) else [s.threshold for s in steps if isinstance(s, Threshold)]
     )

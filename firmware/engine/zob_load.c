@@ -433,7 +433,7 @@ static uint32_t kernels_of_bits(const zob_model *m, const zob_op *op, const zob_
     uint32_t kernels = ZOB_KERNEL_COUNT;
     if (op->algorithm == ZOB_ALGORITHM_TABLE) kernels |= ZOB_KERNEL_TABLE;
     if (op->algorithm == ZOB_ALGORITHM_TABLE && m->parameters[op->parameter].dims[3] <= 16u) kernels |= ZOB_KERNEL_HALVES;
-    if (op->algorithm == ZOB_ALGORITHM_TABLE && zob_reads_outside(op, &m->tensors[op->input], &m->tensors[op->output])) {
+    if (zob_reads_outside(op, &m->tensors[op->input], &m->tensors[op->output])) {
         kernels |= op->pad_value ? ZOB_KERNEL_ONES_OUTSIDE : ZOB_KERNEL_NONE_OUTSIDE;
     }
     if (op->opcode == ZOB_OP_CONV && end - op > 2 && m->tensors[end[-1].output].kind == ZOB_KIND_BINARY) {

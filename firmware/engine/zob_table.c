@@ -5,7 +5,6 @@
 #include "zob_rows.h"
 
 #define MAX_COUNT 32767u   /* sums have sixteen bits: a bias of 2^15 and the count */
-#define SOME_OUTSIDE ZOB_HAS_KERNEL(ZOB_KERNEL_NONE_OUTSIDE) /* there are pixels that do not read all taps */
 #define TWICE 0x00010001u  /* times a number: the number in both halves of a word */
 #define WORD_COST 12u /* time that the tables of a word take to build, where a pixel, beside looking up, takes 1 a window */
 
@@ -161,7 +160,7 @@ static uint32_t limit(int32_t room, int32_t odd) {
 /* Sums begin half of the missing products higher than the count, so that one limit serves all pixels; where these are
  * odd, it is another. */
 static void set_start(tables *t) {
-    for (uint32_t odd = 0; odd < (SOME_OUTSIDE ? 2u : 1u); odd++) {
+    for (uint32_t odd = 0; odd < (ZOB_SOME_MISSING ? 2u : 1u); odd++) {
         memset(t->start[odd], 0, sizeof t->start[odd]);
         for (uint32_t f = 0; f < t->b->filters; f++) {
             const uint32_t start = ZOB_BIAS - (t->b->decided ? limit(t->b->limits[f], (int32_t)odd) : 0u);
@@ -197,9 +196,9 @@ static zob_stretch *append(zob_stretch *list, const tables *t, uint32_t offset, 
 static ZOB_INLINE zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_span h) {
     const zob_context *c = t->b->c;
     const uint32_t pixel = 4u * t->pixel, line = 4u * t->width, words = t->b->words;
-    const uint32_t left = max_u32(h.begin, w->x), end_x = w->x + w->columns, right = SOME_OUTSIDE ? min_u32(h.end, end_x) : end_x;
+    const uint32_t left = max_u32(h.begin, w->x), end_x = w->x + w->columns, right = ZOB_SOME_MISSING ? min_u32(h.end, end_x) : end_x;
     const uint32_t together = c->op->dilation[1] == 1u && t->pixel == words && right > left ? right - left : 1u;
-    const uint32_t end_y = w->y + w->rows, below = SOME_OUTSIDE ? min_u32(v.end, end_y) : end_y;
+    const uint32_t end_y = w->y + w->rows, below = ZOB_SOME_MISSING ? min_u32(v.end, end_y) : end_y;
     zob_stretch *end = t->stretches;
     uint32_t used = 0;
     for (uint32_t ky = max_u32(v.begin, w->y); ky < below; ky++) {
@@ -209,7 +208,7 @@ static ZOB_INLINE zob_stretch *list_taps(const tables *t, const window *w, zob_s
             end = append(end, t, down * line + across * pixel, 4u * tap * tap_words(t), together * words, &used);
         }
     }
-    if (!SOME_OUTSIDE || end > t->stretches) end[-1].then = ZOB_END;
+    if (!ZOB_SOME_MISSING || end > t->stretches) end[-1].then = ZOB_END;
     return end;
 }
 
@@ -246,7 +245,7 @@ static void fill(uint32_t *sums, const uint32_t *start, uint32_t pixels) {
 /* The taps along an axis that pixels read. */
 static ZOB_INLINE zob_span taps_of(const tables *t, uint32_t axis, const positions *p) {
     const zob_span all = {0u, t->b->c->op->kernel[axis], 0u};
-    return SOME_OUTSIDE ? p->inside : all;
+    return ZOB_SOME_MISSING ? p->inside : all;
 }
 
 /* Add what a window counts at pixels that read the same taps, rows x columns of them, to the sums that earlier windows
@@ -255,7 +254,7 @@ static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, const p
                                        uint32_t *sums) {
     const zob_context *c = t->b->c;
     const zob_span v = taps_of(t, 0u, rows), h = taps_of(t, 1u, columns);
-    const uint32_t missing = SOME_OUTSIDE ? zob_missing(t->b, v, h) : 0u, more = t->b->decided ? missing / 2u * TWICE : 0u;
+    const uint32_t missing = ZOB_SOME_MISSING ? zob_missing(t->b, v, h) : 0u, more = t->b->decided ? missing / 2u * TWICE : 0u;
     uint32_t start[ZOB_SUM_WORDS], at = rows->begin * c->out->width + columns->begin;
     zob_pixel_run run = {t->stretches, NULL, t->tables, NULL, 0u, NULL, 0u, 0u, NULL};
     for (uint32_t i = 0; w->first && i < ZOB_SUM_WORDS; i++) start[i] = t->start[missing % 2u][i] + more;
@@ -267,7 +266,7 @@ static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, const p
     run.pixels = columns->end - columns->begin;
     for (uint32_t y = rows->begin; y < rows->end; y++, at += c->out->width) {
         run.from = w->first ? start : run.sums;
-        if (!SOME_OUTSIDE || run.stretches < run.end) {
+        if (!ZOB_SOME_MISSING || run.stretches < run.end) {
             add_rows(t, &run);
         } else if (w->first) {
             fill(run.sums, start, run.pixels);
@@ -322,7 +321,7 @@ static void run_windows(const tables *t, uint32_t begin, uint32_t end) {
             w.first = w.y == 0u && w.x == 0u;
             w.last = w.y + w.rows == op->kernel[0] && w.x + w.columns == op->kernel[1];
             if (w.rows * w.columns < t->b->taps || (begin == 0u && t->b->gate != ZOB_LOW_PLANE)) build(t, &w);
-            if (SOME_OUTSIDE && !copies(t)) {
+            if (ZOB_SOME_MISSING && !copies(t)) {
                 run_band(t, &w, begin, end);
             } else {
                 run_whole(t, &w, begin, end);
@@ -336,7 +335,7 @@ int zob_block_table(const zob_block *b) {
     tables t = {.b = b, .groups = b->channels <= 16u ? 4u : 8u};
     if ((uint64_t)b->taps * b->words * 32u > MAX_COUNT || !is_clean(b, t.groups)) return 0;
     if (ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE)) t.copied = b->c->op->pad_value && zob_reads_outside(b->c->op, b->in, b->c->out);
-    if (SOME_OUTSIDE) {
+    if (ZOB_SOME_MISSING) {
         set_inner(&t, 0u, b->in->height, b->c->out->height);
         set_inner(&t, 1u, b->in->width, b->c->out->width);
     }
