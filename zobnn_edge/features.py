@@ -85,7 +85,7 @@ def _of_group(net: Network, group: tuple[Op, ...], work: Work | None, image: Par
     if source == "real":
         return {"dense"} if _is_dense(net, head) else {"real_conv"}
     if isinstance(net.parameters[head.weight].encoding, Binary):
-        return {"sign_conv"}
+        return {"sign_conv"} if decides(net, group) else {"sign_conv", "code_sums"}
     return {"code_conv"} if decides(net, group) and _are_bytes(image, head.weight) else {"code_conv", "code_sums"}
 
 

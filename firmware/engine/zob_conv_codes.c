@@ -254,6 +254,6 @@ void zob_block_of_codes(const zob_byte_conv *b, const zob_four *block, uint32_t 
         zob_bits bits;
         begin = zob_word_begin(first, o);
         bits = bytes ? decide_bytes(b, begin, o, q, x, start) : sum_codes(b, block, begin, o, x, start);
-        if (b->sink->intervals) zob_put_pixel_bits(b, block, begin, bits);
+        if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_SUMS) || b->sink->intervals) zob_put_pixel_bits(b, block, begin, bits);
     }
 }

@@ -453,7 +453,9 @@ static uint32_t kernels_of(const zob_model *m, const zob_op *op, const zob_op *e
     if (is_step(op->opcode) || op->opcode == ZOB_OP_UNPACK || op->opcode == ZOB_OP_DEQUANTIZE) return ZOB_KERNEL_COPY;
     if (op->opcode != ZOB_OP_CONV) return 0u;
     if (kind == ZOB_KIND_REAL) return zob_is_dense(m, op) ? ZOB_KERNEL_DENSE : ZOB_KERNEL_REAL_CONV;
-    if (m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY) return ZOB_KERNEL_SIGN_CONV;
+    if (m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY) {
+        return zob_decides(m, op, end) ? ZOB_KERNEL_SIGN_CONV : ZOB_KERNEL_SIGN_CONV | ZOB_KERNEL_CODE_SUMS;
+    }
     return decides_bytes(m, op, end) ? ZOB_KERNEL_CODE_CONV : ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_CODE_SUMS;
 }
 

@@ -115,10 +115,10 @@ void zob_pool_int8(const zob_context *c) {
 /* The floats of `count` elements, from element `channel` of `pixel` on. */
 static void read_row(const zob_context *c, uint32_t pixel, uint32_t channel, uint32_t count, float *row) {
     const uint32_t element = pixel * c->in->channels + channel;
-    if (c->in->kind == ZOB_KIND_INT8) {
+    if (ZOB_HAS(ZOB_OP_DEQUANTIZE) && c->in->kind == ZOB_KIND_INT8) {
         const int8_t *q = (const int8_t *)(c->arena + c->in->offset) + element;
         for (uint32_t i = 0; i < count; i++) row[i] = (float)(q[i] - c->in->zero_point) * c->in->scale;
-    } else if (c->in->kind == ZOB_KIND_REAL) {
+    } else if (!ZOB_HAS(ZOB_OP_UNPACK) || c->in->kind == ZOB_KIND_REAL) {
         memcpy(row, real_input(c) + element, 4u * (size_t)count);
     } else { /* rows begin at words */
         uint32_t bits = binary_input(c)[pixel * zob_words(c->in->channels) + channel / 32u];

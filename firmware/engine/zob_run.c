@@ -16,20 +16,18 @@ static const float *stored(const zob_context *c, uint32_t tensor) {
 }
 
 /* Make a step of an operation: decode what it needs, once a layer, into the arena. */
-static void make_step(const zob_context *c, const zob_op *op, zob_step *s) {
+static zob_step make_step(const zob_context *c, const zob_op *op) {
     uint8_t *scratch = c->arena + op->scratch;
-    memset(s, 0, sizeof *s);
-    s->opcode = op->opcode;
-    s->low = op->low;
-    s->high = op->high;
-    if (op->opcode == ZOB_OP_ADD || op->opcode == ZOB_OP_MUL) {
-        s->table = stored(c, op->other);
-        s->by_element = zob_pixels(&c->model->tensors[op->other]) != 1u;
+    zob_step s = {op->opcode, NULL, NULL, op->low, op->high, 0u};
+    if ((ZOB_HAS(ZOB_OP_ADD) && op->opcode == ZOB_OP_ADD) || (ZOB_HAS(ZOB_OP_MUL) && op->opcode == ZOB_OP_MUL)) {
+        s.table = stored(c, op->other);
+        s.by_element = zob_pixels(&c->model->tensors[op->other]) != 1u;
     } else if (op->parameter != ZOB_NONE) {
-        s->table = decoded(c, op->parameter, &scratch);
-        s->by_element = c->model->parameters[op->parameter].count != c->model->tensors[op->output].channels;
+        s.table = decoded(c, op->parameter, &scratch);
+        s.by_element = c->model->parameters[op->parameter].count != c->model->tensors[op->output].channels;
     }
-    if (op->bias != ZOB_NONE) s->bias = decoded(c, op->bias, &scratch);
+    if (op->bias != ZOB_NONE) s.bias = decoded(c, op->bias, &scratch);
+    return s;
 }
 
 /* Operations that compute elements of their own; all others take the input's elements through steps. */
@@ -62,7 +60,7 @@ static void make_sink(const zob_context *c, const zob_op *op, const zob_op *end,
         sink->count = 1u;
         return;
     }
-    for (op += is_head(op->opcode); op < end; op++) make_step(c, op, &sink->steps[sink->count++]);
+    for (op += is_head(op->opcode); op < end; op++) sink->steps[sink->count++] = make_step(c, op);
 }
 
 /* Compute the elements of a group's head and send each through the sink. What the firmware was built without, zob_load
