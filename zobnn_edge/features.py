@@ -35,6 +35,7 @@ from zobnn_edge.work import Work
 FEATURES = (*fmt.OPCODES, *fmt.KERNELS)
 _COPIED = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul, Unpack, Dequantize)
 _HALF_WORD = 16
+_BYTE = 8
 
 
 def features(model: Model) -> frozenset[str]:
@@ -63,8 +64,10 @@ def _is_coded(encoding: Encoding) -> bool:
 
 def _of_parameters(net: Network, prefer: planner.Preference) -> set[str]:
     encodings = [p.encoding for p in net.parameters.values()]
-    coded = [encoding for encoding in encodings if _is_coded(encoding)]
+    coded = [encoding for encoding in encodings if isinstance(encoding, Uniform) and _is_coded(encoding)]
     found = {"codes"} if coded else set()
+    if any(encoding.bits != _BYTE for encoding in coded):
+        found.add("codes_any")
     if prefer == "speed":
         found |= {f"codes_{encoding.bits}" for encoding in coded} & set(fmt.KERNELS)
     return found if all(map(_is_plain, encodings)) else found | {"protected"}

@@ -147,9 +147,16 @@ static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bi
 
 #elif defined(ZOB_FP)
 
-/* Whole numbers take the values' places first. */
+/* Codes that are bytes one by one; of others whole numbers take the values' places first. */
 static ZOB_NOINLINE void multiply_rest(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count,
                                        float *out) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY) || p->bits == 8u)) {
+        const uint8_t *codes = image + p->offset + bit / 8u;
+        const float scale = p->scale;
+        const int32_t zero_point = p->zero_point;
+        for (; count > 0u; count--) *out++ = scale * (float)(*codes++ - zero_point);
+        return;
+    }
     unpack_codes((const uint32_t *)(const void *)(image + p->offset), bit, p, count, (int32_t *)(void *)out);
     for (; count > 0u; count--, out++) *out = p->scale * (float)whole_at(out);
 }

@@ -123,7 +123,12 @@ void zob_emit_reals(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint
 /* One step that leaves reals, of channel `channel` of a pixel, the tensor's `element`th; and one to bits: 1 for -1. What
  * zob_emit_row does to rows, for those who have no row. */
 float zob_take_one(const zob_step *s, uint32_t element, uint32_t channel, float x);
-uint32_t zob_bit_of_one(const zob_step *s, uint32_t channel, float x);
+
+static inline uint32_t zob_bit_of_one(const zob_step *s, uint32_t channel, float x) {
+    if (ZOB_HAS(ZOB_OP_THRESHOLD) && s->opcode == ZOB_OP_THRESHOLD) return x < s->table[channel];
+    if (ZOB_HAS(ZOB_OP_LOW_BIT) && s->opcode == ZOB_OP_LOW_BIT) return x < (x < 0.0f ? -s->low : s->low);
+    return x < 0.0f;
+}
 
 /* Store `count` bits, at most 32: bit i for channel `channel` + i, set for -1. */
 void zob_put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits);

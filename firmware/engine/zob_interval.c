@@ -41,12 +41,6 @@ float zob_take_one(const zob_step *s, uint32_t element, uint32_t channel, float 
     }
 }
 
-uint32_t zob_bit_of_one(const zob_step *s, uint32_t channel, float x) {
-    if (ZOB_HAS(ZOB_OP_THRESHOLD) && s->opcode == ZOB_OP_THRESHOLD) return x < s->table[channel];
-    if (ZOB_HAS(ZOB_OP_LOW_BIT) && s->opcode == ZOB_OP_LOW_BIT) return x < (x < 0.0f ? -s->low : s->low);
-    return x < 0.0f;
-}
-
 int zob_splits(const zob_model *m, const zob_op *op, const zob_op *end) {
     const zob_tensor *sums = &m->tensors[op->output];
     uint32_t affines = 0;

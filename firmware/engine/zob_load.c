@@ -61,6 +61,9 @@ static int encoding_ok(const zob_parameter *p) {
     if (!protection_ok(p) || p->scales > ZOB_SCALES_TMR) return 0;
     if (!ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) return 0;
     if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM) return 0;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM && p->bits != 8u) {
+        return 0;
+    }
     if (p->scales != ZOB_SCALES_FLASH && p->encoding != ZOB_ENCODING_UNIFORM) return 0;
     switch (p->encoding) {
     case ZOB_ENCODING_FLOAT32:
