@@ -87,9 +87,11 @@ def _of_group(net: Network, group: tuple[Op, ...], work: Work | None, image: Par
         return {"copy"} if isinstance(head, _COPIED) else set()
     if source == "real":
         return {"dense"} if _is_dense(net, head) else {"real_conv"}
+    found = {"bytes_apart"} if head.groups != 1 or head.dilation[1] != 1 else set()
     if isinstance(net.parameters[head.weight].encoding, Binary):
-        return {"sign_conv"} if decides(net, group) else {"sign_conv", "code_sums"}
-    return {"code_conv"} if decides(net, group) and _are_bytes(image, head.weight) else {"code_conv", "code_sums"}
+        return found | ({"sign_conv"} if decides(net, group) else {"sign_conv", "code_sums"})
+    plain = decides(net, group) and _are_bytes(image, head.weight)
+    return found | ({"code_conv"} if plain else {"code_conv", "code_sums"})
 
 
 def _is_dense(net: Network, op: Conv) -> bool:

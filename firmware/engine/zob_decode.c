@@ -163,7 +163,8 @@ static ZOB_NOINLINE void multiply_rest(const zob_parameter *p, const uint8_t *im
 
 /* Values of codes: rows of them at once, and what a row does not take one by one. */
 static void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
-    const uint32_t bit = first * p->bits, row = bit % 32u == 0u && by_eights(p->bits) ? count - count % ZOB_FP_ROW : 0u;
+    const uint32_t bit = first * p->bits, rows = count - count % ZOB_FP_ROW;
+    const uint32_t row = rows > 0u && bit % 32u == 0u && by_eights(p->bits) ? rows : 0u;
     const uint8_t *codes = image + p->offset + bit / 8u;
     if (row > 0u) {
         if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) zob_fp_of_codes_4(out, codes, &p->scale, row);

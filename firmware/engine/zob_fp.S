@@ -28,18 +28,6 @@
     \op s7, s7, s15
 .endm
 
-FUNCTION zob_fp_scale_shift
-1:  vldmia r0, {s0-s7}
-    vldmia r1!, {s8-s15}
-    BY_8 vmul.f32
-    vldmia r2!, {s8-s15}
-    BY_8 vadd.f32
-    vstmia r0!, {s0-s7}
-    subs  r3, r3, #8
-    bne   1b
-    bx    lr
-    .size zob_fp_scale_shift, . - zob_fp_scale_shift
-
 .macro BINARY name, op
 FUNCTION \name
 1:  vldmia r0, {s0-s7}

@@ -447,6 +447,7 @@ static uint32_t kernels_of_bits(const zob_model *m, const zob_op *op, const zob_
 
 /* The kernels that the group [op, end) needs. */
 static uint32_t kernels_of(const zob_model *m, const zob_op *op, const zob_op *end) {
+    uint32_t kernels = 0;
     const uint32_t kind = m->tensors[op->input].kind;
     if (m->tensors[op->output].kind == ZOB_KIND_INT8) return ZOB_KERNEL_INT8;
     if (op->algorithm != ZOB_ALGORITHM_NONE) return kernels_of_bits(m, op, end);
@@ -456,10 +457,13 @@ static uint32_t kernels_of(const zob_model *m, const zob_op *op, const zob_op *e
     if (is_step(op->opcode) || op->opcode == ZOB_OP_UNPACK || op->opcode == ZOB_OP_DEQUANTIZE) return ZOB_KERNEL_COPY;
     if (op->opcode != ZOB_OP_CONV) return 0u;
     if (kind == ZOB_KIND_REAL) return zob_is_dense(m, op) ? ZOB_KERNEL_DENSE : ZOB_KERNEL_REAL_CONV;
+    if (op->dilation[1] != 1u || op->groups != 1u) kernels = ZOB_KERNEL_BYTES_APART;
     if (m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY) {
-        return zob_decides(m, op, end) ? ZOB_KERNEL_SIGN_CONV : ZOB_KERNEL_SIGN_CONV | ZOB_KERNEL_CODE_SUMS;
+        kernels |= zob_decides(m, op, end) ? ZOB_KERNEL_SIGN_CONV : ZOB_KERNEL_SIGN_CONV | ZOB_KERNEL_CODE_SUMS;
+    } else {
+        kernels |= decides_bytes(m, op, end) ? ZOB_KERNEL_CODE_CONV : ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_CODE_SUMS;
     }
-    return decides_bytes(m, op, end) ? ZOB_KERNEL_CODE_CONV : ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_CODE_SUMS;
+    return kernels;
 }
 
 static zob_status check_group(const zob_model *m, uint32_t head, uint32_t end) {

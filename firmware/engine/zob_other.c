@@ -280,8 +280,10 @@ void zob_softmax(const zob_context *c) {
         for (uint32_t i = 1; i < channels; i++) {
             if (x[i] > top) top = x[i];
         }
-        for (uint32_t i = 0; i < channels; i++) y[i] = exp_negative(x[i] - top);
-        for (uint32_t i = 0; i < channels; i++) sum = sum + y[i];
+        for (uint32_t i = 0; i < channels; i++) {
+            y[i] = exp_negative(x[i] - top);
+            sum = sum + y[i];
+        }
         for (uint32_t i = 0; i < channels; i++) y[i] = y[i] / sum;
     }
 }

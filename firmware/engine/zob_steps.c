@@ -11,17 +11,6 @@ static uint32_t fast(uint32_t count) {
 #endif
 }
 
-static void scale_shift(float *x, const float *scale, const float *bias, uint32_t count) {
-#ifdef ZOB_FP
-    zob_fp_scale_shift(x, scale, bias, count);
-#else
-    for (uint32_t i = 0; i < count; i++) {
-        const float scaled = x[i] * scale[i];
-        x[i] = scaled + bias[i];
-    }
-#endif
-}
-
 static void mul(float *x, const float *y, uint32_t count) {
 #ifdef ZOB_FP
     zob_fp_mul(x, y, count);
@@ -64,15 +53,14 @@ static void clip(float *x, float low, float high, uint32_t count) {
     }
 }
 
+static void gain(float *x, float factor, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) x[i] = x[i] * factor;
+}
+
 static void affine(const zob_step *s, uint32_t channel, float *x, uint32_t count) {
-    if (s->table && s->bias) {
-        scale_shift(x, s->table + channel, s->bias + channel, count);
-    } else if (s->table) {
-        mul(x, s->table + channel, count);
-    } else {
-        for (uint32_t i = 0; s->low != 1.0f && i < count; i++) x[i] = x[i] * s->low; /* a product with 1 is the factor */
-        if (s->bias) add(x, s->bias + channel, count);
-    }
+    if (s->table) mul(x, s->table + channel, count);
+    else if (s->low != 1.0f) gain(x, s->low, count); /* a product with 1 is the factor */
+    if (s->bias) add(x, s->bias + channel, count);
 }
 
 /* Bit i of the result: element i becomes -1. */

@@ -14,9 +14,8 @@
 
 #define ZOB_FP_ROW 8u /* the functions below take rows of a multiple of so many elements, at least one */
 
-/* x[i] * scale[i] + bias[i], rounded after each; x[i] * y[i]; x[i] + y[i]; x[i] where x[i] >= 0, else x[i] * slope[i];
+/* x[i] * y[i]; x[i] + y[i]; x[i] where x[i] >= 0, else x[i] * slope[i];
  * the floats of whole numbers; a copy. */
-void zob_fp_scale_shift(float *x, const float *scale, const float *bias, uint32_t count);
 void zob_fp_mul(float *x, const float *y, uint32_t count);
 void zob_fp_add(float *x, const float *y, uint32_t count);
 void zob_fp_prelu(float *x, const float *slope, uint32_t count);

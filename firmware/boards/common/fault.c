@@ -48,9 +48,9 @@ __attribute__((used, noreturn)) static void record_fault(void) {
     __asm volatile("mrs %0, ipsr" : "=r"(kept.fault.exception));
     kept.fault.status = SCB_CFSR;
     kept.fault.address = kept.fault.status & SCB_CFSR_MMARVALID ? SCB_MMFAR : SCB_BFAR;
-    for (uint32_t i = 0; i < 8u; i++) kept.fault.registers[4u + i] = saved[i];
+    memcpy(&kept.fault.registers[4], saved, 32u);
     kept.fault.registers[13] = saved[8];
-    for (uint32_t i = 0; i < FRAME_WORDS; i++) kept.fault.registers[places[i]] = stacked ? frame[i] : 0u;
+    for (uint32_t i = 0; stacked && i < FRAME_WORDS; i++) kept.fault.registers[places[i]] = frame[i]; /* else they are 0 */
     startup_reset();
 }
 
