@@ -26,7 +26,7 @@ void startup_count_boot(void) {
 
 uint32_t board_boots(void) { return kept.boots; }
 
-struct board_fault board_last_fault(void) { return last_fault; }
+const struct board_fault *board_last_fault(void) { return &last_fault; }
 
 __attribute__((weak)) void startup_reset(void) {
     __asm volatile("dsb" ::: "memory");
