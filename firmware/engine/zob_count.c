@@ -117,8 +117,12 @@ static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span
 
 /* The taps along an axis that an output position reads. */
 static ZOB_INLINE zob_span taps_of(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
-    const zob_span all = {0u, op->kernel[axis], out * op->stride[axis]};
-    return ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE | ZOB_KERNEL_NONE_OUTSIDE) ? zob_inside(op, axis, out, size) : all;
+    zob_span all;
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE | ZOB_KERNEL_NONE_OUTSIDE)) return zob_inside(op, axis, out, size);
+    all.begin = 0u;
+    all.end = op->kernel[axis];
+    all.at = out * op->stride[axis];
+    return all;
 }
 
 void zob_block_count(const zob_block *b) {

@@ -242,8 +242,12 @@ static void fill(uint32_t *sums, const uint32_t *start, uint32_t pixels) {
 
 /* The taps along an axis that pixels read. */
 static ZOB_INLINE zob_span taps_of(const tables *t, uint32_t axis, const positions *p) {
-    const zob_span all = {0u, t->op->kernel[axis], 0u};
-    return ZOB_SOME_MISSING ? p->inside : all;
+    zob_span all;
+    if (ZOB_SOME_MISSING) return p->inside;
+    all.begin = 0u;
+    all.end = t->op->kernel[axis];
+    all.at = 0u;
+    return all;
 }
 
 /* Add what a window counts at pixels that read the same taps, rows x columns of them, to the sums that earlier windows
