@@ -29,11 +29,13 @@ from zobnn_edge.operations import (
     Threshold,
     Unpack,
 )
+from zobnn_edge.shapes import window_geometry
 from zobnn_edge.work import Work
 
 FEATURES = (*fmt.OPCODES, *fmt.KERNELS)
 _COPIED = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul, Unpack, Dequantize)
 _HALF_WORD = 16
+_BYTE = 8
 
 
 def features(model: Model) -> frozenset[str]:
@@ -64,8 +66,10 @@ def _is_coded(encoding: Encoding) -> bool:
 
 def _of_parameters(net: Network, prefer: planner.Preference) -> set[str]:
     encodings = [p.encoding for p in net.parameters.values()]
-    coded = [encoding for encoding in encodings if _is_coded(encoding)]
+    coded = [encoding for encoding in encodings if isinstance(encoding, Uniform) and _is_coded(encoding)]
     found = {"codes"} if coded else set()
+    if any(encoding.bits != _BYTE for encoding in coded):
+        found.add("codes_any")
     if prefer == "speed":
         found |= {f"codes_{encoding.bits}" for encoding in coded} & set(fmt.KERNELS)
     return found if all(map(_is_plain, encodings)) else found | {"protected"}
@@ -84,10 +88,21 @@ def _of_group(net: Network, group: tuple[Op, ...], work: Work | None, image: Par
     if not isinstance(head, Conv):
         return {"copy"} if isinstance(head, _COPIED) else set()
     if source == "real":
-        return {"real_conv"}
+        return {"dense"} if _is_dense(net, head) else {"real_conv"}
+    found = {"bytes_apart"} if head.groups != 1 or head.dilation[1] != 1 else set()
     if isinstance(net.parameters[head.weight].encoding, Binary):
-        return {"sign_conv"}
-    return {"code_conv"} if decides(net, group) and _are_bytes(image, head.weight) else {"code_conv", "code_sums"}
+        return found | ({"sign_conv"} if decides(net, group) else {"sign_conv", "code_sums"})
+    plain = decides(net, group) and _are_bytes(image, head.weight)
+    return found | ({"code_conv"} if plain else {"code_conv", "code_sums"})
+
+
+def _is_dense(net: Network, op: Conv) -> bool:
+    """Whether a convolution has one output pixel, for which every filter reads all of the input."""
+    _, *kernel, _ = net.parameters[op.weight].shape
+    (height, width, _), out = net.tensors[op.input].shape, net.tensors[op.output].shape
+    _, pad = window_geometry((height, width), (height, width), op.stride, op.padding)
+    covers = kernel == [height, width] and op.groups == 1 and op.dilation == (1, 1)
+    return covers and pad == (0, 0) and out[:2] == (1, 1)
 
 
 def _scales_sums(net: Network, group: tuple[Op, ...]) -> bool:
@@ -106,10 +121,12 @@ def _are_bytes(image: ParameterImage, weight: str) -> bool:
 def _of_bits(net: Network, group: tuple[Op, ...], work: Work) -> set[str]:
     """The kernels of a binary convolution."""
     head, *steps = group
+    assert isinstance(head, (Conv, GatedConv))
     found = {"count"}
     if work.algorithm == "table":
-        assert isinstance(head, (Conv, GatedConv))
         found |= {"table", "halves"} if net.parameters[head.weight].shape[3] <= _HALF_WORD else {"table"}
+    if head.padding != "valid":
+        found.add("ones_outside" if isinstance(head, Conv) and head.pad_value else "none_outside")
     limits = (
         [head.threshold] if isinstance(head, GatedConv) else [s.threshold for s in steps if isinstance(s, Threshold)]
     )

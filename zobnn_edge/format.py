@@ -72,14 +72,21 @@ KERNELS = {
     "real_pool": 65536,
     "copy": 131072,
     "coded_scales": 262144,
-    "codes_6": 524288,
+    "dense": 524288,
+    "ones_outside": 1048576,
+    "none_outside": 2097152,
+    "codes_any": 4194304,
+    "bytes_apart": 8388608,
+    "codes_6": 16777216,
 }
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
 bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");
 plain codes; those of thresholds of sums of bits; plain codes of so many bits, which are unpacked by eights; limits of
 sums of bits that are found by trial; tables of taps of at most 16 channels; sums over int8 of codes that are not bytes,
-or that integers do not decide; pools over floats; groups that begin with an operation that works element by element;
-scales of plain codes that sums of bits are multiplied with."""
+or of any weights that integers do not decide; pools over floats; groups that begin with an operation that works element
+by element; scales of plain codes that sums of bits are multiplied with; convolutions over floats with one output pixel,
+every filter of which reads all of the input; convolutions over bits that read +1 outside their input, or nothing; codes
+that are not bytes; convolutions over int8 with groups, or with columns of the kernel that are apart."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED, FLAG_SMALL = 1, 2
 

@@ -22,14 +22,16 @@ static struct {
 
 static void send(const aligned_bytes *buffer, uint32_t wire_bytes) { board_write((const uint8_t *)buffer, wire_bytes); }
 
+/* What is known of a fault goes into the message as it lies. */
+typedef char fault_in_ready_check[sizeof(struct msg_ready) == sizeof(uint32_t) + sizeof(struct board_fault) ? 1 : -1];
+
 void agent_start(void) {
     aligned_bytes buffer[BUFFER(sizeof(struct msg_ready))];
-    const struct board_fault fault = board_last_fault();
-    struct msg_ready ready = {board_boots(), fault.exception, fault.status, fault.address, {0}};
-    memcpy(ready.registers, fault.registers, sizeof ready.registers);
+    struct msg_ready *const ready = (struct msg_ready *)(void *)((uint8_t *)buffer + FRAME_PAYLOAD);
     commands_init();
-    memcpy((uint8_t *)buffer + FRAME_PAYLOAD, &ready, sizeof ready);
-    send(buffer, frame_finish((uint8_t *)buffer, MSG_READY, 0u, sizeof ready));
+    ready->boots = board_boots();
+    memcpy(&ready->exception, board_last_fault(), sizeof(struct board_fault));
+    send(buffer, frame_finish((uint8_t *)buffer, MSG_READY, 0u, sizeof *ready));
 }
 
 static uint32_t put_error(uint8_t *buffer, const struct frame *f, uint16_t code, uint32_t detail) {

@@ -12,12 +12,12 @@ struct link_counters {
     uint32_t frames, bad_frames, repeats, strays;
 };
 
-/* A request as it came, and where its reply goes: up to MSG_MAX_PAYLOAD bytes, aligned to 8. */
+/* A request as it came, and where its reply goes: up to MSG_MAX_PAYLOAD bytes; both aligned to 8. */
 struct exchange {
     uint8_t type;
-    const uint8_t *request;
+    const void *request;
     uint32_t request_bytes;
-    uint8_t *reply;
+    void *reply;
     uint32_t reply_bytes; /* filled in */
     uint32_t detail;      /* filled in on refusal: the index, status or value that was refused */
     struct link_counters counters;

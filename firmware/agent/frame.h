@@ -21,13 +21,13 @@
 
 /* Collects the bytes off the wire. Begin with a zeroed one. */
 struct frame_receiver {
-    uint8_t bytes[FRAME_MAX_COBS];
+    uint8_t bytes[FRAME_MAX_COBS] __attribute__((aligned(8)));
     uint32_t length; /* bytes since the last zero byte; more than fit: the frame is lost */
     uint32_t good;   /* frames received */
     uint32_t bad;    /* frames dropped: COBS, CRC or length wrong, or no frame at all (text) */
 };
 
-/* A received frame; `payload` points into the receiver and is good until its next byte. */
+/* A received frame; `payload` points into the receiver, aligned to 8 bytes, and is good until its next byte. */
 struct frame {
     struct msg_frame_header header;
     const uint8_t *payload;

@@ -50,14 +50,18 @@ static void fire(void) {
     if (!armed.every) armed.count = 0;
 }
 
+static __attribute__((noinline)) zob_status run_ops(uint32_t first, uint32_t end) {
+    return zob_run_ops(&model, image, sizeof image, arena, sizeof arena, first, end);
+}
+
 /* zob_run with a stop. */
 static zob_status run_armed(const void *input, uint32_t format) {
     const uint32_t stop = armed.op;
     zob_status status = zob_put_input(&model, input, format, arena, sizeof arena);
-    if (status == ZOB_OK) status = zob_run_ops(&model, image, sizeof image, arena, sizeof arena, 0u, stop);
+    if (status == ZOB_OK) status = run_ops(0u, stop);
     if (status != ZOB_OK) return status;
     fire();
-    status = zob_run_ops(&model, image, sizeof image, arena, sizeof arena, stop, zob_op_count(&model));
+    status = run_ops(stop, zob_op_count(&model));
     return status == ZOB_OK ? zob_get_scores(&model, arena, sizeof arena, scores) : status;
 }
 

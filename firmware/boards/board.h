@@ -60,7 +60,7 @@ uint32_t board_window(void);
 uint32_t board_boots(void);
 
 /* The fault that ended the run before this one. */
-struct board_fault board_last_fault(void);
+const struct board_fault *board_last_fault(void);
 
 /* Restart as after a reset, when the last byte written has left the serial line. */
 void board_reset(void) __attribute__((noreturn));

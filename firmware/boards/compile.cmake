@@ -26,3 +26,6 @@ if(NOT BOARD_toolchain STREQUAL "native")
   add_compile_options($<$<COMPILE_LANGUAGE:C>:-fcallgraph-info=su,da>)
 endif()
 add_link_options(${flags} -Wl,-Map=${CMAKE_BINARY_DIR}/firmware.map)
+# What is seldom run is compiled with these: a loop's condition lies at its head alone, and what a loop needs is made where
+# it is used.
+set(ZOB_COMPACT -Os -fno-tree-ch -fno-ivopts -fno-move-loop-invariants)

@@ -7,7 +7,7 @@ target_sources(firmware PRIVATE
   ${common}/uart_${BOARD_uart}.c)
 # Loops that copy must not become calls of what they are in.
 set_source_files_properties(${common}/memory.c PROPERTIES COMPILE_OPTIONS
-  "-O2;-fno-tree-loop-distribute-patterns")
+  "-Os;-fno-tree-loop-distribute-patterns")
 if(BOARD_chip)
   target_sources(firmware PRIVATE ${common}/chip_${BOARD_chip}.c)
 endif()

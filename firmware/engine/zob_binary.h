@@ -10,6 +10,9 @@
 
 #include "zob_internal.h"
 
+/* Whether there are pixels whose products are not as many as the taps. */
+#define ZOB_SOME_MISSING ZOB_HAS_KERNEL(ZOB_KERNEL_NONE_OUTSIDE)
+
 typedef enum { ZOB_NO_GATE, ZOB_HIGH_PLANE, ZOB_LOW_PLANE } zob_gate;
 
 /* Filters that are computed together, consecutive ones of one group, and what becomes of their counts. */

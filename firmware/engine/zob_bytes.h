@@ -13,7 +13,7 @@ typedef struct {
     const zob_parameter *weight;
     uint32_t channels, filters; /* of one group */
     uint32_t taps, quads;       /* products a sum, and those of four that hold them */
-    int side_by_side;           /* a kernel row's taps lie so in the input */
+    int apart;                  /* a kernel row's taps do not lie side by side in the input */
     uint8_t *scratch;           /* behind the intervals */
     const uint8_t *codes;       /* the weights, and how many bytes there are from there to the end of the image */
     uint32_t rest;

@@ -13,7 +13,7 @@
 #if ZOB_SMALL
     .equ ROUND_LOG, 0       /* quads that a round is unrolled to: 2^ROUND_LOG */
 #else
-    .equ ROUND_LOG, 3
+    .equ ROUND_LOG, 2
 #endif
     .equ ROUND, 1 << ROUND_LOG
     .equ INTERVALS, 32

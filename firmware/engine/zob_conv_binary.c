@@ -15,7 +15,37 @@
 #endif
 
 /* The least whole number that is not less than t, between -2 and 2 times MAX_COUNT. Of NaN, which no sum is less than,
- * it is the least. In integers, as many cores have no others. */
+ * it is the least. Ceilings of `count` values, 1 to ZOB_MAX_BLOCK: of a parameter's, or of 0 where there is none. */
+#if defined(__ARM_FP)
+
+static ZOB_INLINE int32_t ceiling(float t) {
+    int32_t whole;
+    if (!(t > -(float)MAX_COUNT)) return -2 * MAX_COUNT;
+    if (t >= (float)MAX_COUNT) return 2 * MAX_COUNT;
+    whole = (int32_t)t;
+    return whole + ((float)whole < t);
+}
+
+typedef struct {
+    const zob_parameter *p;
+} limit_source;
+
+static limit_source limits_of(const zob_parameter *p) {
+    const limit_source s = {p};
+    return s;
+}
+
+static void ceilings(const limit_source *s, const uint8_t *image, uint32_t first, uint32_t count, int32_t *to) {
+    float values[ZOB_MAX_BLOCK];
+    memset(to, 0, 4u * (size_t)count);
+    if (!s->p) return;
+    zob_decode(s->p, image, first, count, values);
+    for (uint32_t i = 0; i < count; i++) to[i] = ceiling(values[i]);
+}
+
+#else
+
+/* In integers, as these cores have no others; and of codes, whose limits are worth ways of their own, in fixed point. */
 static ZOB_INLINE int32_t ceiling(float t) {
     uint32_t bits, exponent, mantissa, below, whole = 0, fraction;
     memcpy(&bits, &t, 4u);
@@ -76,8 +106,8 @@ static ZOB_NOINLINE limit_source limits_of_codes(const zob_parameter *p) {
 }
 
 static limit_source limits_of(const zob_parameter *p) {
-    const int codes = ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_LIMITS) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM;
-    const limit_source others = {p, ONE_BY_ONE, 0, 0, 0u, 0u};
+    const int codes = p && ZOB_HAS_KERNEL(ZOB_KERNEL_CODED_LIMITS) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM;
+    const limit_source others = {p, p ? ONE_BY_ONE : ALL_EQUAL, 0, 0, 0u, 0u};
     return codes ? limits_of_codes(p) : others;
 }
 
@@ -110,6 +140,8 @@ static void ceilings(const limit_source *s, const uint8_t *image, uint32_t first
         for (uint32_t i = 0; i < count; i++) to[i] = ceiling(values[i]);
     }
 }
+
+#endif
 
 /* The limits of a block by trial; 0 if one of its filters has none. */
 static ZOB_NOINLINE int search_limits(zob_block *b, int32_t products) {
@@ -164,17 +196,14 @@ const uint32_t *zob_block_input(const zob_block *b, zob_span v, zob_span h) {
 }
 
 void zob_put_sums(const zob_block *b, uint32_t pixel, int32_t *sums) {
-    int16_t *high = b->high;
-    if (b->gate != ZOB_NO_GATE) high += pixel * b->filters;
-    if (b->gate == ZOB_HIGH_PLANE) {
-        for (uint32_t f = 0; f < b->filters; f++) high[f] = (int16_t)sums[f];
-        return;
-    }
-    if (b->gate == ZOB_LOW_PLANE) {
+    if (ZOB_HAS(ZOB_OP_GATED_CONV) && b->gate != ZOB_NO_GATE) {
+        int16_t *const high = b->high + pixel * b->filters;
         for (uint32_t f = 0; f < b->filters; f++) {
             const int32_t h = high[f];
-            sums[f] = 2 * h + (h < b->limits[f] ? 0 : sums[f]);
+            if (b->gate == ZOB_HIGH_PLANE) high[f] = (int16_t)sums[f];
+            else sums[f] = 2 * h + (h < b->limits[f] ? 0 : sums[f]);
         }
+        if (b->gate == ZOB_HIGH_PLANE) return;
     }
     zob_emit_block(b->sink, pixel, b->first, b->filters, sums);
 }
@@ -213,13 +242,13 @@ static void run_block(const zob_block *b) {
 
 void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
     const uint32_t filters = c->out->channels / c->op->groups;
-    limit_source thresholds = {NULL, ALL_EQUAL, 0, 0, 0u, 0u}; /* of a sign, 0 */
+    limit_source thresholds;
     zob_block b;
+    int compares;
     make_block(&b, c, sink);
     set_decided(&b);
-    if (b.decided && c->op[1].opcode == ZOB_OP_THRESHOLD) {
-        thresholds = limits_of(&c->model->parameters[c->op[1].parameter]);
-    }
+    compares = b.decided && c->op[1].opcode == ZOB_OP_THRESHOLD; /* else with 0, as a sign does */
+    thresholds = limits_of(compares ? &c->model->parameters[c->op[1].parameter] : NULL);
     for (uint32_t group = 0; group < c->op->groups; group++) {
         for (uint32_t done = 0; done < filters;) {
             done = next_block(&b, group, done);

@@ -30,7 +30,7 @@ void zob_gather_bytes(const zob_byte_conv *b, const zob_place *place, uint32_t f
     from += v.at * line + h.at * c->in->channels;
     patch += v.begin * row + h.begin * b->channels;
     for (; rows > 0u; rows--, from += next, patch += row) {
-        if (b->side_by_side) {
+        if (!ZOB_HAS_KERNEL(ZOB_KERNEL_BYTES_APART) || !b->apart) {
             copy_bytes(patch, from, run);
         } else {
             for (uint32_t i = 0; i < columns; i++) copy_bytes(patch + i * b->channels, from + i * apart, b->channels);
@@ -61,17 +61,17 @@ void zob_put_pixel_bits(const zob_byte_conv *b, const zob_four *block, uint32_t 
 void zob_conv_bytes(const zob_context *c, const zob_sink *sink) {
     const zob_op *op = c->op;
     const zob_parameter *weight = &c->model->parameters[op->parameter];
-    const uint32_t pixels = zob_pixels(c->out);
+    const uint32_t pixels = zob_pixels(c->out), groups = ZOB_HAS_KERNEL(ZOB_KERNEL_BYTES_APART) ? op->groups : 1u;
     zob_byte_conv b;
     zob_four block = {0, 4u, {0, 0, zob_inside(op, 0, 0, c->in->height)}};
     b.c = c;
     b.sink = sink;
     b.weight = weight;
-    b.channels = c->in->channels / op->groups;
-    b.filters = c->out->channels / op->groups;
+    b.channels = c->in->channels / groups;
+    b.filters = c->out->channels / groups;
     b.taps = weight->count / weight->dims[0];
     b.quads = (b.taps + 3u) / 4u;
-    b.side_by_side = op->dilation[1] == 1u && op->groups == 1u;
+    b.apart = op->dilation[1] != 1u || op->groups != 1u;
     b.codes = c->image + weight->offset;
     b.rest = c->model->header->image_bytes - weight->offset;
     b.scratch = c->arena + op->scratch + (sink->intervals ? sizeof(zob_interval) * c->out->channels : 0u);
@@ -83,7 +83,7 @@ void zob_conv_bytes(const zob_context *c, const zob_sink *sink) {
     }
     for (; block.pixel < pixels; block.pixel += 4u) {
         if (pixels - block.pixel < 4u) block.count = pixels - block.pixel;
-        for (uint32_t group = 0; group < op->groups; group++) {
+        for (uint32_t group = 0; group < groups; group++) {
             if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_CONV) ||
                 (ZOB_HAS_KERNEL(ZOB_KERNEL_SIGN_CONV) && weight->encoding == ZOB_ENCODING_BINARY)) {
                 zob_block_of_signs(&b, &block, group);

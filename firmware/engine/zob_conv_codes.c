@@ -18,26 +18,22 @@
 
 #if defined(__ARM_FEATURE_DSP)
 
-#define WIDEN                                                                                                          \
-    "ldr %[bytes], [%[patch]], #4\n\t"                                                                                 \
-    "sxtb16 %[even], %[bytes]\n\t"                                                                                     \
-    "sxtb16 %[odd], %[bytes], ror #8\n\t"                                                                              \
-    "ssub16 %[even], %[even], %[zeros]\n\t"                                                                            \
-    "ssub16 %[odd], %[odd], %[zeros]\n\t"                                                                              \
-    "strd %[even], %[odd], [%[x]], #32\n\t"                                                                            \
-    "smlad %[sum], %[even], %[ones], %[sum]\n\t"                                                                       \
-    "smlad %[sum], %[odd], %[ones], %[sum]\n\t"
-
+/* One pixel's taps, widened, to every fourth pair of words; returns their sum. At least one quad. */
 static int32_t widen(const int8_t *patch, uint32_t quads, int32_t zero_point, uint32_t *x) {
     const uint32_t zeros = ((uint32_t)zero_point & 0xFFFFu) | (uint32_t)zero_point << 16, ones = 0x00010001u;
     uint32_t bytes = 0, even = 0, odd = 0;
     int32_t sum = 0;
-    __asm__ __inline__("lsrs %[n], %[n], #1\n\t"
-            "bcc 0f\n\t" WIDEN "0:\n\t"
-            "beq 2f\n"
-            "1:\n\t" WIDEN WIDEN "subs %[n], %[n], #1\n\t"
-            "bne 1b\n"
-            "2:"
+    __asm__ __inline__("1:\n\t"
+            "ldr %[bytes], [%[patch]], #4\n\t"
+            "sxtb16 %[even], %[bytes]\n\t"
+            "sxtb16 %[odd], %[bytes], ror #8\n\t"
+            "ssub16 %[even], %[even], %[zeros]\n\t"
+            "ssub16 %[odd], %[odd], %[zeros]\n\t"
+            "strd %[even], %[odd], [%[x]], #32\n\t"
+            "smlad %[sum], %[even], %[ones], %[sum]\n\t"
+            "smlad %[sum], %[odd], %[ones], %[sum]\n\t"
+            "subs %[n], %[n], #1\n\t"
+            "bne 1b"
             : [patch] "+r"(patch), [x] "+r"(x), [n] "+r"(quads), [sum] "+r"(sum), [bytes] "=&r"(bytes),
               [even] "=&r"(even), [odd] "=&r"(odd)
             : [zeros] "r"(zeros), [ones] "r"(ones)
@@ -254,6 +250,6 @@ void zob_block_of_codes(const zob_byte_conv *b, const zob_four *block, uint32_t 
         zob_bits bits;
         begin = zob_word_begin(first, o);
         bits = bytes ? decide_bytes(b, begin, o, q, x, start) : sum_codes(b, block, begin, o, x, start);
-        if (b->sink->intervals) zob_put_pixel_bits(b, block, begin, bits);
+        if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_SUMS) || b->sink->intervals) zob_put_pixel_bits(b, block, begin, bits);
     }
 }

@@ -108,12 +108,12 @@ void zob_block_of_signs(const zob_byte_conv *b, const zob_four *block, uint32_t 
         zob_bits bits = {{0, 0, 0, 0}};
         while (o > begin) {
             const zob_sums sums = sums_of(b, table, --o);
-            if (intervals) {
+            if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_SUMS) || intervals) {
                 zob_decide(intervals[o], &sums, &bits);
             } else {
                 zob_emit_sums(b, block, o, sums);
             }
         }
-        if (intervals) zob_put_pixel_bits(b, block, begin, bits);
+        if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_SUMS) || intervals) zob_put_pixel_bits(b, block, begin, bits);
     }
 }

@@ -65,7 +65,7 @@ static void gather(const zob_block *b, zob_span v, zob_span h, uint32_t *patch) 
     const zob_op *op = b->c->op;
     const uint32_t pixel = zob_words(b->in->channels), line = op->kernel[1] * b->words;
     const uint32_t *at = zob_block_input(b, v, h);
-    if (op->pad_value) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE) && op->pad_value) {
         if ((v.end - v.begin) * (h.end - h.begin) < b->taps) memset(patch, 0, 4u * (size_t)b->taps * b->words);
         patch += v.begin * line + h.begin * b->words;
     }
@@ -75,7 +75,7 @@ static void gather(const zob_block *b, zob_span v, zob_span h, uint32_t *patch) 
         for (uint32_t kx = h.begin; kx < h.end; kx++, tap += op->dilation[1] * pixel) {
             for (uint32_t i = 0; i < b->words; i++) *to++ = tap[i];
         }
-        patch = op->pad_value ? patch + line : to;
+        patch = ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE) && op->pad_value ? patch + line : to;
     }
 }
 
@@ -97,11 +97,11 @@ static uint32_t decide(const zob_block *b, const int32_t *counts, uint32_t missi
 }
 
 static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span h, uint32_t *patch) {
-    const uint32_t missing = zob_missing(b, v, h), line = b->c->op->kernel[1] * b->words;
+    const uint32_t missing = ZOB_SOME_MISSING ? zob_missing(b, v, h) : 0u, line = b->c->op->kernel[1] * b->words;
     const uint32_t part = (h.end - h.begin) * b->words, *w = b->weights + v.begin * line + h.begin * b->words;
     int32_t counts[ZOB_MAX_BLOCK] = {0};
     gather(b, v, h, patch);
-    if (b->c->op->pad_value || (v.end - v.begin) * (h.end - h.begin) == b->taps) {
+    if (missing == 0u) {
         add_counts(b, patch, b->weights, b->taps * b->words, counts);
     } else {
         for (uint32_t ky = v.begin; ky < v.end; ky++, patch += part, w += line) add_counts(b, patch, w, part, counts);
@@ -115,13 +115,23 @@ static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span
     }
 }
 
+/* The taps along an axis that an output position reads. */
+static ZOB_INLINE zob_span taps_of(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
+    zob_span all;
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE | ZOB_KERNEL_NONE_OUTSIDE)) return zob_inside(op, axis, out, size);
+    all.begin = 0u;
+    all.end = op->kernel[axis];
+    all.at = out * op->stride[axis];
+    return all;
+}
+
 void zob_block_count(const zob_block *b) {
     const zob_context *c = b->c;
     uint32_t *patch = (uint32_t *)(void *)b->memory, pixel = 0;
     for (uint32_t oy = 0; oy < c->out->height; oy++) {
-        const zob_span v = zob_inside(c->op, 0, oy, b->in->height);
+        const zob_span v = taps_of(c->op, 0, oy, b->in->height);
         for (uint32_t ox = 0; ox < c->out->width; ox++, pixel++) {
-            count_pixel(b, pixel, v, zob_inside(c->op, 1, ox, b->in->width), patch);
+            count_pixel(b, pixel, v, taps_of(c->op, 1, ox, b->in->width), patch);
         }
     }
 }

@@ -4,6 +4,7 @@
  *
  * The steps are those of the C version; the masks are in registers, where a shift of the other operand is free.
  *   r0 x   r1 w   r2 words left, less 3   r3-r8 work   r9 0x55555555   r10 0x33333333   r11 0x0F0F0F0F
+ * With the DSP extension, which adds up the bytes of a word: r12 the count so far   lr 0. Without:
  *   r12 sum of counts of four bits   lr sum of the upper ones of each byte   [sp] the count so far */
 #include "zob_core.h"
 
@@ -11,6 +12,16 @@
 
     .syntax unified
     .thumb
+
+#ifdef __ARM_FEATURE_DSP
+/* The count so far += the counts of four bits in \q. */
+.macro add_bytes q
+    and     r6, r11, \q
+    and     \q, r11, \q, lsr #4
+    add     \q, \q, r6
+    usada8  r12, \q, lr, r12
+.endm
+#endif
 
 /* Three words. */
 .macro triple
@@ -33,28 +44,29 @@
     add     r3, r3, r5
     sub     r3, r3, r6
     sub     r3, r3, r6, lsl #1      /* eight counts of four bits, at most 12 */
+#ifdef __ARM_FEATURE_DSP
+    add_bytes r3
+#else
     add     r12, r12, r3
     and     r3, r11, r3, lsr #4
     add     lr, lr, r3
+#endif
 .endm
 
+#ifndef __ARM_FEATURE_DSP
 /* The count so far += the sum of the bytes of r12 - 15 * lr, each at most 144. */
 .macro flush
     rsb     lr, lr, lr, lsl #4
     sub     r12, r12, lr
     ldr     r4, [sp]
-#ifdef __ARM_FEATURE_DSP
-    mov     r3, #0
-    usada8  r4, r12, r3, r4
-#else
     and     r3, r12, #0x00FF00FF
     and     r12, r12, #0xFF00FF00
     add     r3, r3, r12, lsr #8
     add     r3, r3, r3, lsl #16
     add     r4, r4, r3, lsr #16
-#endif
     str     r4, [sp]
 .endm
+#endif
 
     .section .text.zob_count_differing, "ax", %progbits
     .global zob_count_differing
@@ -62,11 +74,35 @@
     .thumb_func
 zob_count_differing:
     push    {r4-r11, lr}
-    mov     r3, #0
-    push    {r3}
     mov     r9, #0x55555555
     mov     r10, #0x33333333
     mov     r11, #0x0F0F0F0F
+#ifdef __ARM_FEATURE_DSP
+    mov     r12, #0
+    mov     lr, #0
+    subs    r2, r2, #3
+    blo     3f
+1:  triple
+    subs    r2, r2, #3
+    bhs     1b
+3:  adds    r2, r2, #3
+    beq     5f
+4:  ldr     r3, [r0], #4            /* one or two words are left */
+    ldr     r4, [r1], #4
+    eor     r3, r3, r4
+    and     r4, r9, r3, lsr #1
+    sub     r3, r3, r4
+    and     r4, r10, r3, lsr #2
+    and     r3, r3, r10
+    add     r3, r3, r4
+    add_bytes r3
+    subs    r2, r2, #1
+    bne     4b
+5:  mov     r0, r12
+    pop     {r4-r11, pc}
+#else
+    mov     r3, #0
+    push    {r3}
     subs    r2, r2, #3
     blo     3f
 1:  mov     r12, #0
@@ -100,6 +136,7 @@ zob_count_differing:
     subs    r2, r2, #1
     bne     4b
 5:  pop     {r0, r4-r11, pc}
+#endif
     .size   zob_count_differing, . - zob_count_differing
 
 #endif

@@ -132,52 +132,67 @@ static void multiply(const zob_parameter *p, float *x, uint32_t count) {
     }
 }
 
-/* Make the values of the first codes that a kernel makes at once; returns how many these are. */
-static uint32_t decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
+/* The values of codes from bit `bit` on, if a kernel makes them at once; else 0. */
+static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count, float *out) {
 #ifdef ZOB_THUMB2
     zob_soft_scale scale;
-    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) || p->bits != 8u || !split(p, &scale)) return 0u;
-    zob_soft_of_bytes(out, &scale, count, image + p->offset + first);
-    return count;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) || p->bits != 8u || !split(p, &scale)) return 0;
+    zob_soft_of_bytes(out, &scale, count, image + p->offset + bit / 8u);
+    return 1;
 #else
-    (void)p, (void)image, (void)first, (void)count, (void)out;
-    return 0u;
+    (void)p, (void)image, (void)bit, (void)count, (void)out;
+    return 0;
 #endif
-}
-
-/* How many codes lie before the first at which such a row may begin. */
-static uint32_t before_rows(const zob_parameter *p, uint32_t first, uint32_t count) {
-    (void)p, (void)first, (void)count;
-    return 0u;
 }
 
 #elif defined(ZOB_FP)
 
 static int in_rows(uint32_t bits) { return by_eights(bits) || (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && bits == 6u); }
 
-static void multiply(const zob_parameter *p, float *x, uint32_t count) {
-    uint32_t i = count - count % ZOB_FP_ROW;
-    if (i) zob_fp_of_steps(x, p->scale, i);
-    for (; i < count; i++) x[i] = p->scale * (float)whole_at(x + i);
+/* Codes that are bytes one by one; of others whole numbers take the values' places first. */
+static ZOB_NOINLINE void multiply_rest(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count,
+                                       float *out) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY) || p->bits == 8u)) {
+        const uint8_t *codes = image + p->offset + bit / 8u;
+        const float scale = p->scale;
+        const int32_t zero_point = p->zero_point;
+        for (; count > 0u; count--) *out++ = scale * (float)(*codes++ - zero_point);
+        return;
+    }
+    unpack_codes((const uint32_t *)(const void *)(image + p->offset), bit, p, count, (int32_t *)(void *)out);
+    for (; count > 0u; count--, out++) *out = p->scale * (float)whole_at(out);
 }
 
-static uint32_t decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
-    const uint8_t *codes = image + p->offset + first * p->bits / 8u;
-    count -= count % ZOB_FP_ROW;
-    if (count == 0u || !in_rows(p->bits)) return 0u;
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) zob_fp_of_codes_4(out, codes, &p->scale, count);
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && p->bits == 6u) zob_fp_of_codes_6(out, codes, &p->scale, count);
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) zob_fp_of_codes_8(out, codes, &p->scale, count);
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && p->bits == 12u) zob_fp_of_codes_12(out, codes, &p->scale, count);
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && p->bits == 16u) zob_fp_of_codes_16(out, codes, &p->scale, count);
-    return count;
-}
-
-static uint32_t before_rows(const zob_parameter *p, uint32_t first, uint32_t count) {
+/* How many codes lie before the first that begins with a byte, as rows do. */
+static uint32_t before_rows(const zob_parameter *p, uint32_t bit, uint32_t count) {
     uint32_t n = 0;
-    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4 | ZOB_KERNEL_CODES_6 | ZOB_KERNEL_CODES_12) || !in_rows(p->bits)) return 0u;
-    while (n < count && (first + n) * p->bits % 8u) n++;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4 | ZOB_KERNEL_CODES_6 | ZOB_KERNEL_CODES_12)) return 0u;
+    while (n < count && (bit + n * p->bits) % 8u) n++;
     return n;
+}
+
+/* Values of codes: rows of them at once, and what rows do not take one by one. */
+static void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
+    uint32_t bit = first * p->bits;
+    if (in_rows(p->bits)) {
+        const uint32_t before = before_rows(p, bit, count), row = (count - before) - (count - before) % ZOB_FP_ROW;
+        if (before > 0u) multiply_rest(p, image, bit, before, out);
+        bit += before * p->bits;
+        out += before;
+        count -= before + row;
+        if (row > 0u) {
+            const uint8_t *codes = image + p->offset + bit / 8u;
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) zob_fp_of_codes_4(out, codes, &p->scale, row);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && p->bits == 6u) zob_fp_of_codes_6(out, codes, &p->scale, row);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) zob_fp_of_codes_8(out, codes, &p->scale, row);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && p->bits == 12u) zob_fp_of_codes_12(out, codes, &p->scale, row);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && p->bits == 16u) zob_fp_of_codes_16(out, codes, &p->scale, row);
+            bit += row * p->bits;
+            out += row;
+        }
+        if (count == 0u) return;
+    }
+    multiply_rest(p, image, bit, count, out);
 }
 
 #else
@@ -186,44 +201,22 @@ static void multiply(const zob_parameter *p, float *x, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) x[i] = p->scale * (float)whole_at(x + i);
 }
 
-static uint32_t decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
-    (void)p, (void)image, (void)first, (void)count, (void)out;
-    return 0u;
-}
-
-static uint32_t before_rows(const zob_parameter *p, uint32_t first, uint32_t count) {
-    (void)p, (void)first, (void)count;
-    return 0u;
+static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count, float *out) {
+    (void)p, (void)image, (void)bit, (void)count, (void)out;
+    return 0;
 }
 
 #endif
 
-/* Values from whole numbers, which take their places first. */
-static ZOB_NOINLINE void decode_few(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count,
-                                    float *out) {
+#ifndef ZOB_FP
+/* Values of uniform codes; where no kernel makes them at once, from whole numbers, which take their places first. */
+static ZOB_NOINLINE void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count,
+                                      float *out) {
+    if (decode_rows(p, image, first * p->bits, count, out)) return;
     zob_decode_whole(p, image, first, count, (int32_t *)(void *)out);
     multiply(p, out, count);
 }
-
-/* Values of uniform codes, by kernels where there are some. */
-static ZOB_NOINLINE void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count,
-                                      float *out) {
-    uint32_t made = before_rows(p, first, count);
-    if (made > 0u) decode_few(p, image, first, made, out);
-    made += decode_rows(p, image, first + made, count - made, out + made);
-    if (made < count) decode_few(p, image, first + made, count - made, out + made);
-}
-
-/* Signs, or whole numbers of 32 bits. */
-static ZOB_NOINLINE void decode_others(const zob_parameter *p, const uint8_t *bytes, uint32_t first, uint32_t count,
-                                       float *out) {
-    for (uint32_t i = first; i < first + count; i++) {
-        int32_t q = 0;
-        if (p->encoding == ZOB_ENCODING_INT32) memcpy(&q, bytes + 4u * i, 4u);
-        if (p->encoding == ZOB_ENCODING_BINARY) q = (uint32_t)bytes[i / 8u] >> i % 8u & 1u ? -1 : 1;
-        *out++ = (float)q;
-    }
-}
+#endif
 
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
     if (ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) {
@@ -233,6 +226,6 @@ void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, ui
     } else if (p->encoding == ZOB_ENCODING_FLOAT32) {
         memcpy(out, image + p->offset + 4u * first, 4u * (size_t)count);
     } else {
-        decode_others(p, image + p->offset, first, count, out);
+        zob_decode_others(p, image + p->offset, first, count, out);
     }
 }

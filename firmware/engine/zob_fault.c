@@ -1,6 +1,8 @@
 /* Philox4x32-10, Bernoulli flips by comparing binary digits, random orders, CRC-32. */
 #include "zob_fault.h"
 
+#include <stddef.h>
+
 void zob_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -23,18 +25,14 @@ void zob_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4
  * drawn from the most significant on, 32 at a time, until every comparison is decided; about seven draws a word. */
 static uint32_t word_flips(uint32_t word, uint64_t rate_q64, uint64_t seed) {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    uint32_t undecided = 0xFFFFFFFFu, flips = 0;
-    for (uint32_t digit = 0; digit < 64u && undecided; digit += 4u) {
-        const uint32_t counter[4] = {word, digit / 4u, 0u, 0u};
+    uint32_t undecided = 0xFFFFFFFFu, flips = 0, counter[4] = {word, 0u, 0u, 0u};
+    for (; counter[1] < 16u && undecided; counter[1]++) {
         uint32_t random[4];
         zob_philox(counter, key, random);
-        for (uint32_t i = 0; i < 4u; i++) {
-            if ((rate_q64 >> (63u - digit - i)) & 1u) {
-                flips |= undecided & ~random[i]; /* digit 0 < 1: U is below the rate */
-                undecided &= random[i];
-            } else {
-                undecided &= ~random[i]; /* digit 1 > 0: U is above it */
-            }
+        for (uint32_t i = 0; i < 4u; i++, rate_q64 <<= 1) {
+            const uint32_t above = rate_q64 >> 63 ? random[i] : ~random[i]; /* ones where U is not decided by this digit */
+            if (rate_q64 >> 63) flips |= undecided & ~above;                /* digit 0 < 1: U is below the rate */
+            undecided &= above;                                             /* digit 1 > 0: U is above it */
         }
     }
     return flips;
@@ -47,19 +45,16 @@ static uint32_t count_ones(uint32_t x) {
 }
 
 uint32_t zob_inject(uint8_t *image, uint32_t first_bit, uint32_t bits, uint64_t rate_q64, uint64_t seed) {
-    const uint64_t end = (uint64_t)first_bit + bits;
+    const uint32_t last_bit = first_bit + bits - 1u;
     uint32_t count = 0;
     if (bits == 0u || rate_q64 == 0u) return 0u;
-    for (uint32_t word = first_bit / 32u; 32u * (uint64_t)word < end; word++) {
-        const uint64_t begin = 32u * (uint64_t)word;
+    for (uint32_t word = first_bit / 32u; word <= last_bit / 32u; word++) {
+        uint8_t *byte = image + 4u * (size_t)word;
         uint32_t flips = word_flips(word, rate_q64, seed);
-        if (begin < first_bit) flips &= 0xFFFFFFFFu << (first_bit - begin);
-        if (end - begin < 32u) flips &= 0xFFFFFFFFu >> (32u - (end - begin));
-        for (uint32_t i = 0; i < 4u; i++) {
-            const uint8_t mask = (uint8_t)(flips >> (8u * i));
-            if (mask) image[4u * (uint64_t)word + i] ^= mask;
-        }
+        if (word == first_bit / 32u) flips &= 0xFFFFFFFFu << first_bit % 32u;
+        if (word == last_bit / 32u) flips &= 0xFFFFFFFFu >> (31u - last_bit % 32u);
         count += count_ones(flips);
+        for (; flips; flips >>= 8, byte++) *byte ^= (uint8_t)flips;
     }
     return count;
 }

@@ -1,6 +1,7 @@
 /* Rows of floats on Armv7E-M and Armv8-M with a single-precision unit: contracts in zob_steps.h.
  *
- * Eight elements a turn, so that loading or storing eight registers is one instruction. A comparison leaves "not below"
+ * Eight elements a turn, so that loading or storing eight registers is one instruction; four where each takes several
+ * instructions. A comparison leaves "not below"
  * in the carry flag, also for NaN, and RRX shifts it into the result from above. */
 #include "zob_steps.h"
 #ifdef ZOB_FP
@@ -27,18 +28,6 @@
     \op s7, s7, s15
 .endm
 
-FUNCTION zob_fp_scale_shift
-1:  vldmia r0, {s0-s7}
-    vldmia r1!, {s8-s15}
-    BY_8 vmul.f32
-    vldmia r2!, {s8-s15}
-    BY_8 vadd.f32
-    vstmia r0!, {s0-s7}
-    subs  r3, r3, #8
-    bne   1b
-    bx    lr
-    .size zob_fp_scale_shift, . - zob_fp_scale_shift
-
 .macro BINARY name, op
 FUNCTION \name
 1:  vldmia r0, {s0-s7}
@@ -60,18 +49,14 @@ FUNCTION \name
     vmullt.f32 \x, \x, \slope
 .endm
 FUNCTION zob_fp_prelu
-1:  vldmia r0, {s0-s7}
-    vldmia r1!, {s8-s15}
+1:  vldmia r0, {s0-s3}
+    vldmia r1!, {s8-s11}
     PRELU s0, s8
     PRELU s1, s9
     PRELU s2, s10
     PRELU s3, s11
-    PRELU s4, s12
-    PRELU s5, s13
-    PRELU s6, s14
-    PRELU s7, s15
-    vstmia r0!, {s0-s7}
-    subs  r2, r2, #8
+    vstmia r0!, {s0-s3}
+    subs  r2, r2, #4
     bne   1b
     bx    lr
     .size zob_fp_prelu, . - zob_fp_prelu
@@ -96,21 +81,6 @@ FUNCTION zob_fp_of_int
     vmul.f32 \x, \x, s8
     .endr
 .endm
-
-FUNCTION zob_fp_of_steps
-#ifdef __ARM_PCS_VFP
-    vmov.f32 s8, s0
-#else
-    vmov  s8, r1
-    mov   r1, r2
-#endif
-1:  vldmia r0, {s0-s7}
-    VALUES_OF_STEPS
-    vstmia r0!, {s0-s7}
-    subs  r1, r1, #8
-    bne   1b
-    bx    lr
-    .size zob_fp_of_steps, . - zob_fp_of_steps
 
 /* Codes of as many bits less the zero point, eight after another into r4 to r11. r1: where they lie, at any byte, so that
  * they are loaded one word at a time; r2: the zero point with its sign turned. */
@@ -226,28 +196,24 @@ FUNCTION zob_fp_copy
 .endm
 FUNCTION zob_fp_below
     mov   r12, r2
-1:  vldmia r0!, {s0-s7}
-    vldmia r1!, {s8-s15}
+1:  vldmia r0!, {s0-s3}
+    vldmia r1!, {s8-s11}
     BELOW s0, s8
     BELOW s1, s9
     BELOW s2, s10
     BELOW s3, s11
-    BELOW s4, s12
-    BELOW s5, s13
-    BELOW s6, s14
-    BELOW s7, s15
-    subs  r2, r2, #8
+    subs  r2, r2, #4
     bne   1b
     FINISH
     .size zob_fp_below, . - zob_fp_below
 
 FUNCTION zob_fp_negative
     mov   r12, r1
-1:  vldmia r0!, {s0-s7}
-    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+1:  vldmia r0!, {s0-s3}
+    .irp x, s0, s1, s2, s3
     BELOW \x, #0.0
     .endr
-    subs  r1, r1, #8
+    subs  r1, r1, #4
     bne   1b
     FINISH
     .size zob_fp_negative, . - zob_fp_negative
@@ -266,11 +232,11 @@ FUNCTION zob_fp_low
     vldr  s8, [r1]
     vneg.f32 s9, s8
     mov   r12, r2
-1:  vldmia r0!, {s0-s7}
-    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
+1:  vldmia r0!, {s0-s3}
+    .irp x, s0, s1, s2, s3
     LOW   \x
     .endr
-    subs  r2, r2, #8
+    subs  r2, r2, #4
     bne   1b
     FINISH
     .size zob_fp_low, . - zob_fp_low

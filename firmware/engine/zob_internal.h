@@ -92,24 +92,11 @@ typedef struct {
 /* n / step, rounded up. Most steps are 1, and not every core divides. */
 static inline uint32_t zob_steps(uint32_t n, uint32_t step) { return step == 1u ? n : (n + step - 1u) / step; }
 
-/* `start` and `edge` are counted from `pad` before the input: the first kernel position's place, the input's end. */
-static inline zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
-    const uint32_t kernel = op->kernel[axis], pad = op->pad[axis], step = op->dilation[axis];
-    const uint32_t start = out * op->stride[axis], edge = size + pad;
-    zob_span s;
-    if (start >= pad && start + (kernel - 1u) * step < edge) {
-        s.begin = 0u;
-        s.end = kernel;
-        s.at = start - pad;
-        return s;
-    }
-    s.begin = start < pad ? zob_steps(pad - start, step) : 0u;
-    s.end = edge > start ? zob_steps(edge - start, step) : 0u;
-    if (s.end > kernel) s.end = kernel;
-    if (s.begin > s.end) s.begin = s.end;
-    s.at = start + s.begin * step - pad;
-    return s;
-}
+/* For an output position along an axis, of an input of `size`. */
+zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size);
+
+/* Whether a convolution reads outside its input anywhere. */
+int zob_reads_outside(const zob_op *op, const zob_tensor *in, const zob_tensor *out);
 
 /* The number of an int8 tensor that stands for x, to the nearest step. */
 static inline int8_t zob_quantized(const zob_tensor *t, float x) {
@@ -136,6 +123,16 @@ void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32
 void zob_emit_block(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const int32_t *sums);
 void zob_emit_reals(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const float *x);
 
+/* One step that leaves reals, of channel `channel` of a pixel, the tensor's `element`th; and one to bits: 1 for -1. What
+ * zob_emit_row does to rows, for those who have no row. */
+float zob_take_one(const zob_step *s, uint32_t element, uint32_t channel, float x);
+
+static inline uint32_t zob_bit_of_one(const zob_step *s, uint32_t channel, float x) {
+    if (ZOB_HAS(ZOB_OP_THRESHOLD) && s->opcode == ZOB_OP_THRESHOLD) return x < s->table[channel];
+    if (ZOB_HAS(ZOB_OP_LOW_BIT) && s->opcode == ZOB_OP_LOW_BIT) return x < (x < 0.0f ? -s->low : s->low);
+    return x < 0.0f;
+}
+
 /* Store `count` bits, at most 32: bit i for channel `channel` + i, set for -1. */
 void zob_put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, uint32_t bits);
 
@@ -145,6 +142,9 @@ static inline void zob_emit(const zob_sink *sink, uint32_t pixel, uint32_t chann
 
 /* Decode `count` elements, at least one, of a parameter without rows, beginning with element `first`, to float32. */
 void zob_decode(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out);
+
+/* The same of signs, or whole numbers of 32 bits, which lie from `bytes` on. */
+void zob_decode_others(const zob_parameter *p, const uint8_t *bytes, uint32_t first, uint32_t count, float *out);
 
 /* Of `count` plain uniform codes, what their scale is multiplied with: each less the zero point. */
 void zob_decode_whole(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, int32_t *n);
@@ -170,6 +170,7 @@ static inline uint64_t zob_corrected_bytes(const zob_parameter *p) {
 void zob_conv_binary(const zob_context *c, const zob_sink *sink);
 void zob_conv_gated(const zob_context *c, const zob_sink *sink);
 void zob_conv_real(const zob_context *c, const zob_sink *sink);
+void zob_dense(const zob_context *c, const zob_sink *sink); /* what zob_conv_real does, where zob_is_dense */
 void zob_conv_bytes(const zob_context *c, const zob_sink *sink); /* int8 with whole weights, of one bit or more */
 void zob_pool_real(const zob_context *c, const zob_sink *sink);
 void zob_pool_binary(const zob_context *c);
@@ -188,6 +189,13 @@ int zob_compares(const zob_model *m, const zob_op *op, const zob_op *end);
  * most; and whether these are the sums of integers that an int8 convolution compares with a channel's interval. */
 int zob_splits(const zob_model *m, const zob_op *op, const zob_op *end);
 int zob_decides(const zob_model *m, const zob_op *op, const zob_op *end);
+
+/* Whether a convolution has one output pixel, for which every filter reads all of the input. */
+static inline int zob_is_dense(const zob_model *m, const zob_op *op) {
+    const zob_tensor *in = &m->tensors[op->input];
+    return op->kernel[0] == in->height && op->kernel[1] == in->width && op->pad[0] + op->pad[1] == 0u && op->groups == 1u &&
+           op->dilation[0] == 1u && op->dilation[1] == 1u && zob_pixels(&m->tensors[op->output]) == 1u;
+}
 
 /* The intervals of a group that `zob_decides`, made in the scratch of its head. */
 const zob_interval *zob_find_intervals(const zob_context *c, const zob_op *op, const zob_op *end);

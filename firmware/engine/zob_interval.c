@@ -21,6 +21,26 @@ typedef struct {
     float values[ZOB_MAX_STEPS][2];
 } channel_steps;
 
+float zob_take_one(const zob_step *s, uint32_t element, uint32_t channel, float x) {
+    const uint32_t at = s->by_element ? element : channel;
+    switch (s->opcode) {
+    case ZOB_OP_AFFINE:
+        if (s->table || s->low != 1.0f) x = x * (s->table ? s->table[channel] : s->low); /* a product with 1 is the factor */
+        return s->bias ? x + s->bias[channel] : x;
+    case ZOB_OP_PRELU:
+        if (ZOB_HAS(ZOB_OP_PRELU) && !(x >= 0.0f)) x = x * s->table[at];
+        return x;
+    case ZOB_OP_CLIP:
+        if (ZOB_HAS(ZOB_OP_CLIP) && x < s->low) x = s->low;
+        if (ZOB_HAS(ZOB_OP_CLIP) && x > s->high) x = s->high;
+        return x;
+    case ZOB_OP_ADD:
+        return ZOB_HAS(ZOB_OP_ADD) ? x + s->table[element] : x;
+    default:
+        return ZOB_HAS(ZOB_OP_MUL) ? x * s->table[at] : x;
+    }
+}
+
 int zob_splits(const zob_model *m, const zob_op *op, const zob_op *end) {
     const zob_tensor *sums = &m->tensors[op->output];
     uint32_t affines = 0;
@@ -65,31 +85,21 @@ static void decode_channel(const zob_context *c, const zob_op *op, const zob_op 
         step->bias = decode_value(c, op->bias, channel, &(*values)[1]);
         step->low = op->low;
         step->high = op->high;
+        step->by_element = 0u;
     }
 }
 
-/* Whether n becomes -1: what zob_steps.c does to rows, for the steps of `zob_splits` and one number. */
-static int bit_of(const decision *d, int32_t n) {
+/* Whether n becomes -1. */
+static uint32_t bit_of(const decision *d, int32_t n) {
     const zob_step *s = d->steps, *const last = s + d->count - 1u;
-    const uint32_t channel = d->channel;
     float x = (float)n * d->scale;
-    for (; s < last; s++) {
-        if (s->opcode == ZOB_OP_AFFINE) {
-            if (s->table || s->low != 1.0f) x = x * (s->table ? s->table[channel] : s->low);
-            if (s->bias) x = x + s->bias[channel];
-        } else if (s->opcode == ZOB_OP_PRELU) {
-            if (!(x >= 0.0f)) x = x * s->table[channel];
-        } else {
-            if (x < s->low) x = s->low;
-            if (x > s->high) x = s->high;
-        }
-    }
-    return x < (s->opcode == ZOB_OP_THRESHOLD ? s->table[channel] : 0.0f);
+    for (; s < last; s++) x = zob_take_one(s, d->channel, d->channel, x);
+    return zob_bit_of_one(last, d->channel, x);
 }
 
 /* The first number whose bit is that of `high`; between `low` and `high` it changes once. */
 static int32_t change(const decision *d, int32_t low, int32_t high) {
-    const int bit = bit_of(d, high);
+    const uint32_t bit = bit_of(d, high);
     while (high - low > 1) {
         const int32_t middle = low + (high - low) / 2;
         if (bit_of(d, middle) == bit) {
@@ -103,7 +113,7 @@ static int32_t change(const decision *d, int32_t low, int32_t high) {
 
 /* Where the bits of the numbers from -reach to reach change: at most twice. */
 typedef struct {
-    int first; /* the bit of -reach */
+    uint32_t first; /* the bit of -reach */
     uint32_t count;
     int32_t at[3];
 } changes;
@@ -111,7 +121,7 @@ typedef struct {
 static ZOB_NOINLINE changes find_changes(const decision *d, int32_t reach) {
     const int32_t sides[4] = {-reach, -1, 0, reach};
     changes found = {bit_of(d, -reach), 0u, {0, 0, 0}};
-    int bit = found.first;
+    uint32_t bit = found.first;
     for (uint32_t i = 1; i < 4u; i++) {
         if (bit_of(d, sides[i]) == bit) continue;
         found.at[found.count++] = change(d, sides[i - 1u], sides[i]);

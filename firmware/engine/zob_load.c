@@ -61,6 +61,9 @@ static int encoding_ok(const zob_parameter *p) {
     if (!protection_ok(p) || p->scales > ZOB_SCALES_TMR) return 0;
     if (!ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED) && !zob_is_plain(p)) return 0;
     if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM) return 0;
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY) && zob_is_plain(p) && p->encoding == ZOB_ENCODING_UNIFORM && p->bits != 8u) {
+        return 0;
+    }
     if (p->scales != ZOB_SCALES_FLASH && p->encoding != ZOB_ENCODING_UNIFORM) return 0;
     switch (p->encoding) {
     case ZOB_ENCODING_FLOAT32:
@@ -433,6 +436,9 @@ static uint32_t kernels_of_bits(const zob_model *m, const zob_op *op, const zob_
     uint32_t kernels = ZOB_KERNEL_COUNT;
     if (op->algorithm == ZOB_ALGORITHM_TABLE) kernels |= ZOB_KERNEL_TABLE;
     if (op->algorithm == ZOB_ALGORITHM_TABLE && m->parameters[op->parameter].dims[3] <= 16u) kernels |= ZOB_KERNEL_HALVES;
+    if (zob_reads_outside(op, &m->tensors[op->input], &m->tensors[op->output])) {
+        kernels |= op->pad_value ? ZOB_KERNEL_ONES_OUTSIDE : ZOB_KERNEL_NONE_OUTSIDE;
+    }
     if (op->opcode == ZOB_OP_CONV && end - op > 2 && m->tensors[end[-1].output].kind == ZOB_KIND_BINARY) {
         kernels |= ZOB_KERNEL_SEARCHED_LIMITS;
     }
@@ -441,6 +447,7 @@ static uint32_t kernels_of_bits(const zob_model *m, const zob_op *op, const zob_
 
 /* The kernels that the group [op, end) needs. */
 static uint32_t kernels_of(const zob_model *m, const zob_op *op, const zob_op *end) {
+    uint32_t kernels = 0;
     const uint32_t kind = m->tensors[op->input].kind;
     if (m->tensors[op->output].kind == ZOB_KIND_INT8) return ZOB_KERNEL_INT8;
     if (op->algorithm != ZOB_ALGORITHM_NONE) return kernels_of_bits(m, op, end);
@@ -449,9 +456,14 @@ static uint32_t kernels_of(const zob_model *m, const zob_op *op, const zob_op *e
     }
     if (is_step(op->opcode) || op->opcode == ZOB_OP_UNPACK || op->opcode == ZOB_OP_DEQUANTIZE) return ZOB_KERNEL_COPY;
     if (op->opcode != ZOB_OP_CONV) return 0u;
-    if (kind == ZOB_KIND_REAL) return ZOB_KERNEL_REAL_CONV;
-    if (m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY) return ZOB_KERNEL_SIGN_CONV;
-    return decides_bytes(m, op, end) ? ZOB_KERNEL_CODE_CONV : ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_CODE_SUMS;
+    if (kind == ZOB_KIND_REAL) return zob_is_dense(m, op) ? ZOB_KERNEL_DENSE : ZOB_KERNEL_REAL_CONV;
+    if (op->dilation[1] != 1u || op->groups != 1u) kernels = ZOB_KERNEL_BYTES_APART;
+    if (m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY) {
+        kernels |= zob_decides(m, op, end) ? ZOB_KERNEL_SIGN_CONV : ZOB_KERNEL_SIGN_CONV | ZOB_KERNEL_CODE_SUMS;
+    } else {
+        kernels |= decides_bytes(m, op, end) ? ZOB_KERNEL_CODE_CONV : ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_CODE_SUMS;
+    }
+    return kernels;
 }
 
 static zob_status check_group(const zob_model *m, uint32_t head, uint32_t end) {

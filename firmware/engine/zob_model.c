@@ -1,4 +1,6 @@
 /* A model: where a plan's records lie, and what they say about it. */
+#include <string.h>
+
 #include "zob_fault.h"
 #include "zob_internal.h"
 
@@ -15,6 +17,43 @@ zob_status zob_adopt(zob_model *model, const void *plan, uint32_t plan_bytes, ui
     if (zob_crc32(0u, plan, plan_bytes) != crc) return ZOB_E_PLAN;
     zob_open(model, plan);
     return ZOB_OK;
+}
+
+/* `start` and `edge` are counted from `pad` before the input: the first kernel position's place, the input's end. */
+zob_span zob_inside(const zob_op *op, uint32_t axis, uint32_t out, uint32_t size) {
+    const uint32_t kernel = op->kernel[axis], pad = op->pad[axis], step = op->dilation[axis];
+    const uint32_t start = out * op->stride[axis], edge = size + pad;
+    zob_span s;
+    if (start >= pad && start + (kernel - 1u) * step < edge) {
+        s.begin = 0u;
+        s.end = kernel;
+        s.at = start - pad;
+        return s;
+    }
+    s.begin = start < pad ? zob_steps(pad - start, step) : 0u;
+    s.end = edge > start ? zob_steps(edge - start, step) : 0u;
+    if (s.end > kernel) s.end = kernel;
+    if (s.begin > s.end) s.begin = s.end;
+    s.at = start + s.begin * step - pad;
+    return s;
+}
+
+void zob_decode_others(const zob_parameter *p, const uint8_t *bytes, uint32_t first, uint32_t count, float *out) {
+    for (uint32_t i = first; i < first + count; i++) {
+        int32_t q = 0;
+        if (p->encoding == ZOB_ENCODING_INT32) memcpy(&q, bytes + 4u * i, 4u);
+        if (p->encoding == ZOB_ENCODING_BINARY) q = (uint32_t)bytes[i / 8u] >> i % 8u & 1u ? -1 : 1;
+        *out++ = (float)q;
+    }
+}
+
+static int axis_reads_outside(const zob_op *op, uint32_t axis, uint32_t in, uint32_t out) {
+    const uint32_t reach = (out - 1u) * op->stride[axis] + (op->kernel[axis] - 1u) * op->dilation[axis];
+    return op->pad[axis] > 0u || reach >= in;
+}
+
+int zob_reads_outside(const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
+    return axis_reads_outside(op, 0u, in->height, out->height) || axis_reads_outside(op, 1u, in->width, out->width);
 }
 
 uint32_t zob_arena_bytes(const zob_model *model) { return model->header->arena_bytes; }

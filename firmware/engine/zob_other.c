@@ -1,4 +1,4 @@
-/* Heads of groups that are no convolution: pooling, element-wise chains, softmax. */
+/* Heads of groups that are no convolution, or a dense layer: pooling, element-wise chains, softmax. */
 #include <string.h>
 
 #include "zob_internal.h"
@@ -29,7 +29,7 @@ static window window_at(const zob_context *c, uint32_t oy, uint32_t ox) {
 static float pool(const zob_context *c, window w, uint32_t channel) {
     const float *input = real_input(c) + channel;
     const uint32_t channels = c->in->channels;
-    const int mean = c->op->opcode == ZOB_OP_AVERAGE_POOL;
+    const int mean = ZOB_HAS(ZOB_OP_AVERAGE_POOL) && (!ZOB_HAS(ZOB_OP_MAX_POOL) || c->op->opcode == ZOB_OP_AVERAGE_POOL);
     float best = input[(w.y0 * c->in->width + w.x0) * channels], sum = 0.0f;
     for (uint32_t y = w.y0; y < w.y1; y++) {
         for (uint32_t x = w.x0; x < w.x1; x++) {
@@ -115,10 +115,10 @@ void zob_pool_int8(const zob_context *c) {
 /* The floats of `count` elements, from element `channel` of `pixel` on. */
 static void read_row(const zob_context *c, uint32_t pixel, uint32_t channel, uint32_t count, float *row) {
     const uint32_t element = pixel * c->in->channels + channel;
-    if (c->in->kind == ZOB_KIND_INT8) {
+    if (ZOB_HAS(ZOB_OP_DEQUANTIZE) && c->in->kind == ZOB_KIND_INT8) {
         const int8_t *q = (const int8_t *)(c->arena + c->in->offset) + element;
         for (uint32_t i = 0; i < count; i++) row[i] = (float)(q[i] - c->in->zero_point) * c->in->scale;
-    } else if (c->in->kind == ZOB_KIND_REAL) {
+    } else if (!ZOB_HAS(ZOB_OP_UNPACK) || c->in->kind == ZOB_KIND_REAL) {
         memcpy(row, real_input(c) + element, 4u * (size_t)count);
     } else { /* rows begin at words */
         uint32_t bits = binary_input(c)[pixel * zob_words(c->in->channels) + channel / 32u];
@@ -139,6 +139,20 @@ void zob_copy(const zob_context *c, const zob_sink *sink) {
             if (!at_place) read_row(c, p, ch, n, row);
             zob_emit_row(sink, p, ch, n, x);
         }
+    }
+}
+
+void zob_dense(const zob_context *c, const zob_sink *sink) {
+    const zob_parameter *weight = &c->model->parameters[c->op->parameter];
+    const uint32_t count = weight->count / weight->dims[0];
+    const float *const input = (const float *)(const void *)(c->arena + c->in->offset);
+    float *const filter = (float *)(void *)(c->arena + c->op->scratch);
+    for (uint32_t o = 0; o < c->out->channels; o++) {
+        const float *x = input, *w = filter, *const end = w + count;
+        float sum = 0.0f;
+        zob_decode(weight, c->image, o * count, count, filter);
+        while (w < end) sum = sum + *x++ * *w++;
+        zob_emit(sink, 0u, o, sum);
     }
 }
 
@@ -266,8 +280,10 @@ void zob_softmax(const zob_context *c) {
         for (uint32_t i = 1; i < channels; i++) {
             if (x[i] > top) top = x[i];
         }
-        for (uint32_t i = 0; i < channels; i++) y[i] = exp_negative(x[i] - top);
-        for (uint32_t i = 0; i < channels; i++) sum = sum + y[i];
+        for (uint32_t i = 0; i < channels; i++) {
+            y[i] = exp_negative(x[i] - top);
+            sum = sum + y[i];
+        }
         for (uint32_t i = 0; i < channels; i++) y[i] = y[i] / sum;
     }
 }

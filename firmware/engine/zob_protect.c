@@ -39,6 +39,7 @@ static uint32_t secded_words(const zob_parameter *p) {
 
 uint64_t zob_stored_bits(const zob_parameter *p) {
     if (p->row) return p->count / p->row * 32u * (uint64_t)zob_words(p->row);
+    if (!ZOB_HAS_KERNEL(ZOB_KERNEL_PROTECTED)) return (uint64_t)p->count * p->bits;
     if (p->protection == ZOB_PROTECTION_SECDED) return 72u * (uint64_t)secded_words(p) + 32u * scales_words(p);
     return (uint64_t)p->count * cell_bits(p) + 32u * scales_words(p);
 }

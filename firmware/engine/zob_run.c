@@ -19,7 +19,7 @@ static const float *stored(const zob_context *c, uint32_t tensor) {
 static zob_step make_step(const zob_context *c, const zob_op *op) {
     uint8_t *scratch = c->arena + op->scratch;
     zob_step s = {op->opcode, NULL, NULL, op->low, op->high, 0u};
-    if (op->opcode == ZOB_OP_ADD || op->opcode == ZOB_OP_MUL) {
+    if ((ZOB_HAS(ZOB_OP_ADD) && op->opcode == ZOB_OP_ADD) || (ZOB_HAS(ZOB_OP_MUL) && op->opcode == ZOB_OP_MUL)) {
         s.table = stored(c, op->other);
         s.by_element = zob_pixels(&c->model->tensors[op->other]) != 1u;
     } else if (op->parameter != ZOB_NONE) {
@@ -49,25 +49,11 @@ static uint32_t scales_sums(const zob_context *c, const zob_op *op, const zob_op
 #endif
 
 /* Operations that compute elements of their own; all others take the input's elements through steps. */
-static int is_head(uint32_t opcode) {
-    switch (opcode) {
-    case ZOB_OP_CONV:
-    case ZOB_OP_GATED_CONV:
-    case ZOB_OP_MAX_POOL:
-    case ZOB_OP_AVERAGE_POOL:
-    case ZOB_OP_UNPACK:
-    case ZOB_OP_DEQUANTIZE:
-    case ZOB_OP_SOFTMAX:
-    case ZOB_OP_RESHAPE:
-    case ZOB_OP_CONCAT:
-    case ZOB_OP_PAD:
-    case ZOB_OP_THERMOMETER:
-    case ZOB_OP_DYNAMIC_RANGE:
-        return 1;
-    default:
-        return 0;
-    }
-}
+#define HEADS                                                                                                          \
+    (1u << ZOB_OP_CONV | 1u << ZOB_OP_GATED_CONV | 1u << ZOB_OP_MAX_POOL | 1u << ZOB_OP_AVERAGE_POOL |                 \
+     1u << ZOB_OP_UNPACK | 1u << ZOB_OP_DEQUANTIZE | 1u << ZOB_OP_SOFTMAX | 1u << ZOB_OP_RESHAPE | 1u << ZOB_OP_CONCAT | \
+     1u << ZOB_OP_PAD | 1u << ZOB_OP_THERMOMETER | 1u << ZOB_OP_DYNAMIC_RANGE)
+static uint32_t is_head(uint32_t opcode) { return (HEADS >> opcode) & 1u; }
 
 /* The group's operations that work element by element, and where their results go. */
 static void make_sink(const zob_context *c, const zob_op *op, const zob_op *end, zob_sink *sink) {
@@ -107,8 +93,10 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_COUNT)) zob_conv_binary(c, sink);
         } else if (c->in->kind == ZOB_KIND_INT8) {
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_SIGN_CONV)) zob_conv_bytes(c, sink);
+        } else if (ZOB_HAS_KERNEL(ZOB_KERNEL_REAL_CONV) && (!ZOB_HAS_KERNEL(ZOB_KERNEL_DENSE) || !zob_is_dense(c->model, c->op))) {
+            zob_conv_real(c, sink);
         } else {
-            if (ZOB_HAS_KERNEL(ZOB_KERNEL_REAL_CONV)) zob_conv_real(c, sink);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_DENSE)) zob_dense(c, sink);
         }
         break;
     case ZOB_OP_GATED_CONV:
@@ -254,10 +242,7 @@ zob_status zob_get_scores(const zob_model *model, const void *arena, uint32_t ar
 
 zob_status zob_run(const zob_model *model, const void *image, uint32_t image_bytes, const void *input, uint32_t format,
                    void *arena, uint32_t arena_bytes, float *scores) {
-    zob_status status = check_buffers(model, arena, arena_bytes);
-    if (status == ZOB_OK) status = check_image(model, image, image_bytes);
-    if (status == ZOB_OK && !scores) status = ZOB_E_ARGUMENT;
-    if (status == ZOB_OK) status = zob_put_input(model, input, format, arena, arena_bytes);
+    zob_status status = scores ? zob_put_input(model, input, format, arena, arena_bytes) : ZOB_E_ARGUMENT;
     if (status == ZOB_OK) status = zob_run_ops(model, image, image_bytes, arena, arena_bytes, 0u, model->header->ops);
     return status == ZOB_OK ? zob_get_scores(model, arena, arena_bytes, scores) : status;
 }

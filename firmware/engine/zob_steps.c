@@ -2,56 +2,45 @@
 #include "zob_internal.h"
 #include "zob_steps.h"
 
-/* Elements from the start of a row that zob_fp.S takes. */
+/* Elements from the start of a row that zob_fp.S takes. Those behind them go through zob_take_one. */
 static uint32_t fast(uint32_t count) {
 #ifdef ZOB_FP
     return count - count % ZOB_FP_ROW;
 #else
-    (void)count;
-    return 0u;
+    return count;
 #endif
-}
-
-static void scale_shift(float *x, const float *scale, const float *bias, uint32_t count) {
-    uint32_t i = fast(count);
-#ifdef ZOB_FP
-    if (i) zob_fp_scale_shift(x, scale, bias, i);
-#endif
-    for (; i < count; i++) {
-        const float scaled = x[i] * scale[i];
-        x[i] = scaled + bias[i];
-    }
 }
 
 static void mul(float *x, const float *y, uint32_t count) {
-    uint32_t i = fast(count);
 #ifdef ZOB_FP
-    if (i) zob_fp_mul(x, y, i);
+    zob_fp_mul(x, y, count);
+#else
+    for (uint32_t i = 0; i < count; i++) x[i] = x[i] * y[i];
 #endif
-    for (; i < count; i++) x[i] = x[i] * y[i];
 }
 
 static void add(float *x, const float *y, uint32_t count) {
-    uint32_t i = fast(count);
 #ifdef ZOB_FP
-    if (i) zob_fp_add(x, y, i);
+    zob_fp_add(x, y, count);
+#else
+    for (uint32_t i = 0; i < count; i++) x[i] = x[i] + y[i];
 #endif
-    for (; i < count; i++) x[i] = x[i] + y[i];
 }
 
 static void prelu(float *x, const float *slope, uint32_t count) {
-    uint32_t i = fast(count);
 #ifdef ZOB_FP
-    if (i) zob_fp_prelu(x, slope, i);
-#endif
-    for (; i < count; i++) {
+    zob_fp_prelu(x, slope, count);
+#else
+    for (uint32_t i = 0; i < count; i++) {
         if (!(x[i] >= 0.0f)) x[i] = x[i] * slope[i];
     }
+#endif
 }
 
 static void copy(float *to, const float *x, uint32_t count) {
-    uint32_t i = fast(count);
+    uint32_t i = 0;
 #ifdef ZOB_FP
+    i = fast(count);
     if (i) zob_fp_copy(to, x, i);
 #endif
     for (; i < count; i++) to[i] = x[i];
@@ -64,33 +53,35 @@ static void clip(float *x, float low, float high, uint32_t count) {
     }
 }
 
+static void gain(float *x, float factor, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) x[i] = x[i] * factor;
+}
+
 static void affine(const zob_step *s, uint32_t channel, float *x, uint32_t count) {
-    if (s->table && s->bias) {
-        scale_shift(x, s->table + channel, s->bias + channel, count);
-    } else if (s->table) {
-        mul(x, s->table + channel, count);
-    } else {
-        for (uint32_t i = 0; s->low != 1.0f && i < count; i++) x[i] = x[i] * s->low; /* a product with 1 is the factor */
-        if (s->bias) add(x, s->bias + channel, count);
-    }
+    if (s->table) mul(x, s->table + channel, count);
+    else if (s->low != 1.0f) gain(x, s->low, count); /* a product with 1 is the factor */
+    if (s->bias) add(x, s->bias + channel, count);
 }
 
 /* Bit i of the result: element i becomes -1. */
 static uint32_t bits_of(const zob_step *s, uint32_t channel, const float *x, uint32_t count) {
     const int threshold = ZOB_HAS(ZOB_OP_THRESHOLD) && s->opcode == ZOB_OP_THRESHOLD;
     const int low = ZOB_HAS(ZOB_OP_LOW_BIT) && s->opcode == ZOB_OP_LOW_BIT;
-    uint32_t bits = 0, i = fast(count);
+    uint32_t bits = 0, i = 0;
 #ifdef ZOB_FP
+    i = fast(count);
     if (i) {
         bits = threshold ? zob_fp_below(x, s->table + channel, i) : low ? zob_fp_low(x, &s->low, i) : zob_fp_negative(x, i);
     }
-#endif
+    for (; i < count; i++) bits |= zob_bit_of_one(s, channel + i, x[i]) << i;
+#else
     for (; i < count; i++) {
         float limit = 0.0f;
         if (threshold) limit = s->table[channel + i];
         if (low) limit = x[i] < 0.0f ? -s->low : s->low;
         bits |= (uint32_t)(x[i] < limit) << i;
     }
+#endif
     return bits;
 }
 
@@ -107,6 +98,10 @@ void zob_put_bits(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32
 
 /* One step that leaves reals. `x` are `count` channels of a pixel, from `channel` on, the tensor's `element`th. */
 static void take(const zob_step *s, uint32_t element, uint32_t channel, float *x, uint32_t count) {
+    const uint32_t row = fast(count);
+    for (uint32_t i = row; i < count; i++) x[i] = zob_take_one(s, element + i, channel + i, x[i]);
+    if (row == 0u) return;
+    count = row;
     switch (s->opcode) {
     case ZOB_OP_AFFINE:
         affine(s, channel, x, count);
@@ -149,8 +144,9 @@ void zob_emit_row(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32
 
 void zob_emit_block(const zob_sink *sink, uint32_t pixel, uint32_t channel, uint32_t count, const int32_t *sums) {
     float x[ZOB_MAX_BLOCK];
-    uint32_t i = fast(count);
+    uint32_t i = 0;
 #ifdef ZOB_FP
+    i = fast(count);
     if (i) zob_fp_of_int(x, sums, i);
 #endif
 #ifdef ZOB_SOFT

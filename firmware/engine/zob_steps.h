@@ -14,9 +14,8 @@
 
 #define ZOB_FP_ROW 8u /* the functions below take rows of a multiple of so many elements, at least one */
 
-/* x[i] * scale[i] + bias[i], rounded after each; x[i] * y[i]; x[i] + y[i]; x[i] where x[i] >= 0, else x[i] * slope[i];
+/* x[i] * y[i]; x[i] + y[i]; x[i] where x[i] >= 0, else x[i] * slope[i];
  * the floats of whole numbers; a copy. */
-void zob_fp_scale_shift(float *x, const float *scale, const float *bias, uint32_t count);
 void zob_fp_mul(float *x, const float *y, uint32_t count);
 void zob_fp_add(float *x, const float *y, uint32_t count);
 void zob_fp_prelu(float *x, const float *slope, uint32_t count);
@@ -30,9 +29,6 @@ void zob_fp_of_codes_6(float *x, const uint8_t *codes, const float *scale, uint3
 void zob_fp_of_codes_8(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 void zob_fp_of_codes_12(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 void zob_fp_of_codes_16(float *x, const uint8_t *codes, const float *scale, uint32_t count);
-
-/* scale * the whole number that lies at x[i]. */
-void zob_fp_of_steps(float *x, float scale, uint32_t count);
 
 /* Of cores without a floating-point unit: a scale of codes, mantissa * 2^(exponent - 150), with which no product but 0 is
  * too large or too small for a normal float. The mantissa has 24 bits, the first of them set. */

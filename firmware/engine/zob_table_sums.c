@@ -28,7 +28,7 @@ static void copy_sums(uint32_t *to, const uint32_t *from, uint32_t words) {
 
 /* Keep the sums of the high plane as they are; or let them decide which of the low plane's count. */
 static ZOB_NOINLINE void put_gated(const zob_block *b, uint32_t pixel, uint32_t pixels, int32_t most, const uint32_t *sums) {
-    const uint32_t words = b->filters <= 16u ? 8u : 16u;
+    const uint32_t words = ZOB_BLOCK <= 16u || b->filters <= 16u ? 8u : 16u;
     uint32_t *high = (uint32_t *)(void *)b->high + pixel * words;
     for (; pixels > 0u; pixels--, pixel++, sums += ZOB_SUM_WORDS, high += words) {
         int32_t results[ZOB_MAX_BLOCK];

@@ -44,6 +44,12 @@
     .set    base, SKEW
 .endm
 
+/* Where group \group may be the first: a label, and what r0 is to be moved by before. */
+.macro enter label, move, group
+    .set    \move, base - SKEW - \group * GROUP
+\label:
+.endm
+
 .macro end groups
     add     r0, r0, #(\groups * GROUP + SKEW - base)
 .endm
@@ -109,25 +115,8 @@
     ldr     r4, [r1], #4
 .endm
 
-/* A word of eight groups. */
-.macro one_word
-    begin
-    word
-    first   0, 0
-    then    1, 4
-    then    2, 8
-    keep
-    first   3, 12
-    then    4, 16
-    then    5, 20
-    keep
-    first   6, 24
-    then    7, 28
-    keep
-    end     8
-.endm
-
-/* Three of them, whose 24 rows make eight threes. */
+/* Three words of eight groups, whose 24 rows make eight threes. It may be entered where the second or the third of them
+ * is loaded, with no rows added yet. */
 .macro three_words
     begin
     word
@@ -141,6 +130,7 @@
     keep
     first   6, 24
     then    7, 28
+    enter   8, second, 8
     word
     then    8, 0
     keep
@@ -153,6 +143,7 @@
     then    14, 24
     keep
     first   15, 28
+    enter   9, third, 16
     word
     then    16, 0
     then    17, 4
@@ -168,19 +159,7 @@
     end     24
 .endm
 
-/* A word of four groups, and three of them. */
-.macro one_half
-    begin
-    word
-    first   0, 0
-    then    1, 4
-    then    2, 8
-    keep
-    first   3, 12
-    keep
-    end     4
-.endm
-
+/* The same of four groups each. */
 .macro three_halves
     begin
     word
@@ -189,12 +168,14 @@
     then    2, 8
     keep
     first   3, 12
+    enter   8, second, 4
     word
     then    4, 0
     then    5, 4
     keep
     first   6, 8
     then    7, 12
+    enter   9, third, 8
     word
     then    8, 0
     keep
@@ -205,7 +186,7 @@
     end     12
 .endm
 
-.macro add_rows name, one, three
+.macro add_rows name, three
     .section .text.\name, "ax", %progbits
     .global \name
     .type   \name, %function
@@ -243,15 +224,23 @@
     add     r0, r0, #SKEW
 #endif
     subs    r2, r2, #3
-    blo     5f
+    blt     5f
 4:  \three
     subs    r2, r2, #3
-    bhs     4b
-5:  adds    r2, r2, #3
-    beq     7f
-6:  \one
-    subs    r2, r2, #1
-    bne     6b
+    bge     4b
+5:  cmn     r2, #2          /* one word is left, or two; or less, where they were */
+    blt     7f
+#ifdef ZOB_MVE
+    vmov.i8 q2, #0
+#else
+    mov     r6, #0
+    mov     r7, #0
+#endif
+    beq     6f
+    add     r0, r0, #second
+    b       8b
+6:  add     r0, r0, #third
+    b       9b
 7:  ldr     r8, [sp, #NEXT]
     ldr     r4, [r8, #-4]
     cmp     r4, #ZOB_WIDEN
@@ -333,8 +322,8 @@
     .size   \name, . - \name
 .endm
 
-    add_rows zob_add_words, one_word, three_words
-    add_rows zob_add_halves, one_half, three_halves
+    add_rows zob_add_words, three_words
+    add_rows zob_add_halves, three_halves
 
 #ifndef ZOB_MVE /* zob_mve.c */
 

@@ -136,11 +136,11 @@ INLINED void chain_in_place(tile *t, uint32_t k, uint32_t link) {
 /* All links of windows that lie anywhere, which are then read here. */
 INLINED void chain_gathered(tile *t, uint32_t k, uint32_t link) {
     const int32_t *offset = t->links[k];
-    const uint32_t bytes = link / ZOB_TILE;
+    const uint32_t cell = link / ZOB_TILE;
     for (uint32_t i = 0; i < ZOB_TILE; i++) {
-        for (uint32_t at = 0; at < bytes; at += 8u) {
+        for (uint32_t at = 0; at < cell; at += 8u) {
             const uint8_t *from = start_of(t, k, i) + at;
-            uint8_t *to = t->chains[k] + i * bytes + at;
+            uint8_t *to = t->chains[k] + i * cell + at;
             uint64_t sum = 0, word[ZOB_LINKS];
             EACH_LINK(l) memcpy(&word[l], from + offset[l], 8);
             EACH_LINK(l) {
@@ -152,16 +152,16 @@ INLINED void chain_gathered(tile *t, uint32_t k, uint32_t link) {
 }
 
 static void chain_window(tile *t, const zob_window *w, uint32_t k) {
-    const uint32_t bytes = 4u * w->chains, link = ZOB_TILE * bytes;
+    const uint32_t cell = 4u * w->chains, link = ZOB_TILE * cell;
     t->links[k] = w->link_offsets;
-    if (t->apart[k] == bytes) {
+    if (t->apart[k] == cell) {
         chain_in_place(t, k, link);
         return;
     }
     chain_gathered(t, k, link);
     t->links[k] += ZOB_LINKS;
-    t->apart[k] = bytes;
-    for (uint32_t i = 0; i < ZOB_TILE; i++) t->start[k][i] = t->chains[k] + i * bytes;
+    t->apart[k] = cell;
+    for (uint32_t i = 0; i < ZOB_TILE; i++) t->start[k][i] = t->chains[k] + i * cell;
 }
 
 /* Position i's window, `at` bytes on, where windows begin at `start`: `apart` bytes from each other, or anywhere for 0. */

@@ -28,7 +28,10 @@ bool board_read(uint8_t *byte) { return (void)byte, false; }
 void board_wait(void) {}
 uint32_t board_overruns(void) { return 0; }
 uint32_t board_boots(void) { return boots; }
-struct board_fault board_last_fault(void) { return (struct board_fault){0}; }
+const struct board_fault *board_last_fault(void) {
+    static const struct board_fault none;
+    return &none;
+}
 enum board_counter board_counter(void) { return BOARD_COUNTS_NOTHING; }
 void board_reset(void) { longjmp(restart, 1); }
 

@@ -1,6 +1,8 @@
 /* Faults, resets and what is known of them after the restart. */
 #include "startup.h"
 
+#include <string.h>
+
 #include "cortex_m.h"
 
 #define KEPT 0x5A4F4246u /* "ZOBF": RAM that was kept over a reset, not the noise of a power-on */
@@ -15,20 +17,16 @@ static struct {
 static struct board_fault last_fault;
 
 void startup_count_boot(void) {
-    static const struct board_fault none;
-    if (kept.magic != KEPT) {
-        kept.magic = KEPT;
-        kept.boots = 0;
-        kept.fault = none;
-    }
+    if (kept.magic != KEPT) memset(&kept, 0, sizeof kept);
+    kept.magic = KEPT;
     kept.boots++;
     last_fault = kept.fault;
-    kept.fault = none;
+    memset(&kept.fault, 0, sizeof kept.fault);
 }
 
 uint32_t board_boots(void) { return kept.boots; }
 
-struct board_fault board_last_fault(void) { return last_fault; }
+const struct board_fault *board_last_fault(void) { return &last_fault; }
 
 __attribute__((weak)) void startup_reset(void) {
     __asm volatile("dsb" ::: "memory");
@@ -50,9 +48,9 @@ __attribute__((used, noreturn)) static void record_fault(void) {
     __asm volatile("mrs %0, ipsr" : "=r"(kept.fault.exception));
     kept.fault.status = SCB_CFSR;
     kept.fault.address = kept.fault.status & SCB_CFSR_MMARVALID ? SCB_MMFAR : SCB_BFAR;
-    for (uint32_t i = 0; i < 8u; i++) kept.fault.registers[4u + i] = saved[i];
+    memcpy(&kept.fault.registers[4], saved, 32u);
     kept.fault.registers[13] = saved[8];
-    for (uint32_t i = 0; i < FRAME_WORDS; i++) kept.fault.registers[places[i]] = stacked ? frame[i] : 0u;
+    for (uint32_t i = 0; stacked && i < FRAME_WORDS; i++) kept.fault.registers[places[i]] = frame[i]; /* else they are 0 */
     startup_reset();
 }
 

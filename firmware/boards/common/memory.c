@@ -5,10 +5,13 @@
 void *memcpy(void *restrict to, const void *restrict from, size_t count) {
     uint8_t *t = to;
     const uint8_t *f = from;
-    if (((uintptr_t)to | (uintptr_t)from) % 4u == 0u) {
-        for (; count >= 4u; count -= 4u, t += 4, f += 4) {
+    if (count >= 4u && ((uintptr_t)to | (uintptr_t)from) % 4u == 0u) {
+        const uint8_t *const end = t + count / 4u * 4u;
+        do {
             *(uint32_t *)(void *)t = *(const uint32_t *)(const void *)f;
-        }
+            t += 4, f += 4;
+        } while (t < end);
+        count %= 4u;
     }
     for (; count > 0u; count--) *t++ = *f++;
     return to;
@@ -17,8 +20,14 @@ void *memcpy(void *restrict to, const void *restrict from, size_t count) {
 void *memset(void *to, int byte, size_t count) {
     uint8_t *t = to;
     const uint32_t word = 0x01010101u * (uint8_t)byte;
-    for (; (uintptr_t)t % 4u && count > 0u; count--) *t++ = (uint8_t)byte;
-    for (; count >= 4u; count -= 4u, t += 4) *(uint32_t *)(void *)t = word;
+    if (count >= 4u && (uintptr_t)to % 4u == 0u) {
+        const uint8_t *const end = t + count / 4u * 4u;
+        do {
+            *(uint32_t *)(void *)t = word;
+            t += 4;
+        } while (t < end);
+        count %= 4u;
+    }
     for (; count > 0u; count--) *t++ = (uint8_t)byte;
     return to;
 }

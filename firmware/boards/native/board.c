@@ -123,4 +123,4 @@ uint8_t *board_input_buffer(uint32_t *bytes) {
 
 uint32_t board_boots(void) { return kept->boots; }
 
-struct board_fault board_last_fault(void) { return last_fault; }
+const struct board_fault *board_last_fault(void) { return &last_fault; }
