@@ -19,6 +19,7 @@ from tests.conformance.tflite_files import (
     normal,
     quantized,
     reference_kernels,
+    stored,
 )
 from zobnn_edge.errors import ModelError
 
@@ -84,12 +85,6 @@ def test_models_give_the_bits_of_the_reference_kernels(larq: Any, name: str) -> 
 
 
 # --- every number there is, in files made by hand ---
-
-
-def stored(g: Graph, shape: tuple[int, ...], scale: float, zero_point: int) -> int:
-    """An int8 activation."""
-    quantization = node("QuantizationParameters", scale=(scale,), zero_point=(zero_point,))
-    return g._tensor(shape, "int8", quantization=quantization)
 
 
 def numbers(g: Graph, x: int, shape: tuple[int, ...], scale: float, zero_point: int) -> int:

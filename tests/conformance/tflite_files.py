@@ -44,6 +44,12 @@ def assert_interpreted(blob: bytes, x: np.ndarray, rounding: float = 0.0) -> Net
     return net
 
 
+def stored(g: Graph, shape: tuple[int, ...], scale: float, zero_point: int) -> int:
+    """An int8 activation."""
+    quantization = node("QuantizationParameters", scale=(scale,), zero_point=(zero_point,))
+    return g._tensor(shape, "int8", quantization=quantization)
+
+
 def conv(g: Graph, x: int, relu: int = 0, stride: int = 1, padding: int = 0, groups: int = 1, dilation: int = 1) -> int:
     options = node(
         "Conv2DOptions",
