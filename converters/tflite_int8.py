@@ -165,16 +165,20 @@ def _mul(graph: Graph, op: Operator) -> str:
     if constant is None:
         other = _input(graph, op, 1)
         x, other = (other, x) if x.size < other.size else (x, other)
-        factor = _in_float32(x.quantization.scale, other.quantization.scale, to)
+        factor = _in_float32(op, x.quantization.scale, other.quantization.scale, to)
         return parts.product(graph, op, x.name, other.name, to, factor, _limits(op, to))
     numbers, q = _by_channel(graph, op, x, constant)
-    factor = _in_float32(x.quantization.scale, q.scale, to)
+    factor = _in_float32(op, x.quantization.scale, q.scale, to)
     return parts.by_channel(graph, op, x.name, numbers - q.zero_point, to, factor, _limits(op, to))
 
 
-def _in_float32(a: float, b: float, to: Quantization) -> float:
+def _in_float32(op: Operator, a: float, b: float, to: Quantization) -> float:
     """a * b / scale, each rounded to float32."""
-    return float(np.float32(a) * np.float32(b) / np.float32(to.scale))
+    with np.errstate(all="ignore"):
+        factor = float(np.float32(a) * np.float32(b) / np.float32(to.scale))
+    if not math.isfinite(factor):
+        raise ModelError(f"{op}: scales {a:g} and {b:g} to {to.scale:g} are out of range")
+    return factor
 
 
 def _mean(graph: Graph, op: Operator) -> str:
@@ -184,7 +188,7 @@ def _mean(graph: Graph, op: Operator) -> str:
 def _relu(graph: Graph, op: Operator) -> str:
     x, to = _input(graph, op), _output(graph, op)
     low, high = (_number(bound, to) for bound in _RELUS[op.name])
-    factor = _in_float32(x.quantization.scale, 1.0, to)
+    factor = _in_float32(op, x.quantization.scale, 1.0, to)
     return parts.rescaled(graph, op, x.name, to, factor, (max(-128, low), min(127, high)))
 
 
@@ -200,7 +204,7 @@ def _prelu(graph: Graph, op: Operator) -> str:
         slopes = (numbers if per_element else _by_channel(graph, op, x, constant)[0]) - q.zero_point
         scale = q.scale
     own = x.quantization.scale
-    factors = _in_float32(own, 1.0, to), _in_float32(own, scale, to)
+    factors = _in_float32(op, own, 1.0, to), _in_float32(op, own, scale, to)
     return parts.prelu(graph, op, x.name, slopes, to, factors)
 
 
