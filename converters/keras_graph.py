@@ -296,6 +296,7 @@ class Importer:
 INSTEAD = {
     "Cropping1D": "cuts its input; use a convolution or a pool with padding='valid'",
     "Cropping2D": "cuts its input; use a convolution or a pool with padding='valid'",
+    "Lambda": "holds code, which is not run; replace it by a layer",
     "UpSampling1D": "enlarges its input, and only networks that classify are supported; leave it out",
     "UpSampling2D": "enlarges its input, and only networks that classify are supported; leave it out",
 }

@@ -132,11 +132,11 @@ class Graph:
         return self.at[index]
 
     def real_input(self, op: Operator, place: int = 0) -> str:
-        """The real activation at a place among the inputs."""
+        """The activation at a place among the inputs as real numbers; raises ModelError where it is packed bits."""
         x = self.input(op, place)
-        if self.builder.tensors[x].kind != "real":
+        if self.builder.tensors[x].kind == "binary":
             raise ModelError(f"{op}: on packed bits, which is not supported")
-        return x
+        return self.real(x)
 
     def bit_input(self, op: Operator) -> str:
         """The binary activation that an operator of LCE reads."""
@@ -252,7 +252,8 @@ class Graph:
         if kind == "real":
             return x
         if kind == "int8":
-            return self.builder.add(Dequantize(f"{x}/dequantize", x, f"{x}/dequantize"))
+            y = f"{x}/dequantize"
+            return y if y in self.builder.tensors else self.builder.add(Dequantize(y, x, y))
         for same, bits in self.bits_of.items():
             if bits == x:
                 return same

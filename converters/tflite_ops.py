@@ -30,6 +30,7 @@ from zobnn_edge.operations import (
     Thermometer,
     Threshold,
 )
+from zobnn_edge.tensor import Shape
 
 Array = NDArray[Any]
 Pair = tuple[int, int]
@@ -67,11 +68,18 @@ def _windowed(graph: Graph, op: Operator, kernel: Constant, values: Array, group
 
 
 def _fully_connected(graph: Graph, op: Operator) -> str:
-    """A convolution whose kernel covers its input: both are row-major, so no flattening is needed."""
     kernel, shape = graph.floats(op, 1), graph.builder.tensors[graph.real_input(op)].shape
-    if op.option("weights_format") or kernel.values.ndim != 2 or kernel.values.shape[1] != int(np.prod(shape)):
-        raise ModelError(f"{op}: its weights of shape {kernel.values.shape} do not fit an input of {shape}")
-    return _linear(graph, op, kernel, kernel.values.reshape(-1, *shape))
+    return _linear(graph, op, kernel, kernel.values.reshape(-1, *dense_window(op, kernel.values.shape, shape)))
+
+
+def dense_window(op: Operator, weights: tuple[int, ...], shape: Shape) -> Shape:
+    """The kernel (height, width, in) of a dense layer: all its input, as both are row-major, or each pixel of it."""
+    if op.option("weights_format") == 0 and len(weights) == 2:
+        if weights[1] == int(np.prod(shape)):
+            return shape
+        if weights[1] == shape[2] and op.option("keep_num_dims"):
+            return 1, 1, shape[2]
+    raise ModelError(f"{op}: its weights of shape {weights} do not fit an input of {shape}")
 
 
 def _linear(graph: Graph, op: Operator, kernel: Constant, values: Array, **window: Any) -> str:
@@ -156,15 +164,20 @@ def _pool(graph: Graph, op: Operator) -> str:
 
 def _mean(graph: Graph, op: Operator) -> str:
     """A mean over height, width or both."""
-    x = graph.real_input(op)
-    rank = len(graph.file.tensors[op.inputs[0]].shape)
-    axes = {int(a) % rank + 4 - rank for a in graph.integers(op, 1).reshape(-1)}
-    if not axes <= {1, 2}:
-        raise ModelError(f"{op}: a mean over axes {sorted(axes)}; only height and width are supported")
+    x, axes = graph.real_input(op), mean_axes(graph, op)
     h, w, _ = graph.builder.tensors[x].shape
     size = (h if 1 in axes else 1, w if 2 in axes else 1)
     y = graph.add(op, AveragePool, x, size, size, "valid")
     return _as_the_file_says(graph, op, y)
+
+
+def mean_axes(graph: Graph, op: Operator) -> set[int]:
+    """What a MEAN goes over: height (1), width (2) or both."""
+    rank = len(graph.file.tensors[op.inputs[0]].shape)
+    axes = {int(a) % rank + 4 - rank for a in graph.integers(op, 1).reshape(-1)}
+    if not axes <= {1, 2}:
+        raise ModelError(f"{op}: a mean over axes {sorted(axes)}; only height and width are supported")
+    return axes
 
 
 def _add(graph: Graph, op: Operator) -> str:
@@ -266,6 +279,8 @@ def _as_the_file_says(graph: Graph, op: Operator, x: str) -> str:
         raise ModelError(f"{op}: on packed bits, which is not supported")
     if tensor.shape == shape:
         return x
+    if tensor.size != int(np.prod(shape)):
+        raise ModelError(f"{op}: its shape is known at run time only; convert the model with a fixed batch size of 1")
     y = graph.add(op, Reshape, x, shape)
     if x in graph.bits_of:
         graph.bits_of[y] = None

@@ -53,7 +53,7 @@ def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks of the zoo; by default all that are trained")
-    names = parser.parse_args().names or [*zoo.RECIPES, *zoo.PUBLISHED]
+    names = parser.parse_args().names or zoo.names()
     table = Table(title="bytes", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("network", "parameters", "flatbuffer", "C header", "image", "arena", "LCE's converter"):
         table.add_column(column, justify="left" if column in ("network", "parameters") else "right")

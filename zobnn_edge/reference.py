@@ -67,6 +67,14 @@ def run(net: Network, inputs: InputArray, image: ParameterImage | None = None) -
     return scores
 
 
+def as_held(net: Network, x: FloatArray) -> FloatArray:
+    """Real inputs as the network's input tensor holds them: where that is int8, rounded to it."""
+    source = net.tensors[net.input]
+    if source.kind != "int8":
+        return x
+    return _dequantize(_quantize(x, source.quantization), source.quantization)
+
+
 def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[Any]]) -> NDArray[Any]:
     """One operation on a batch; binary tensors are +1.0 and -1.0."""
     x = inputs[0]
@@ -121,7 +129,10 @@ def _run_op(net: Network, image: ParameterImage, op: Op, inputs: list[NDArray[An
     if isinstance(op, DynamicRange):
         return np.stack([_over_own_range(image, op.symmetric) for image in x])
     assert isinstance(op, Dequantize)
-    q = net.tensors[op.input].quantization
+    return _dequantize(x, net.tensors[op.input].quantization)
+
+
+def _dequantize(x: NDArray[Any], q: Quantization) -> FloatArray:
     return np.multiply((x - q.zero_point).astype(np.float32), np.float32(q.scale))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from converters import lce, lce_interpreter
+from converters import keras_interpreter, lce, lce_interpreter
 from zobnn_edge import reference
 from zobnn_edge.campaign.outcome import top1
 from zobnn_edge.datasets import Dataset
@@ -17,6 +17,7 @@ from zobnn_edge.engine import Engine
 from zobnn_edge.errors import ZobnnError
 from zobnn_edge.faults.statistics import Estimate, proportion
 from zobnn_edge.model_file import Model
+from zobnn_edge.network import Network
 from zobnn_edge.targets import open_target
 
 SCORE_TOLERANCE = 1e-5
@@ -61,17 +62,32 @@ class Place:
     must_be_identical: bool
 
 
-def places(model: Model, keras_file: Path | None, boards: tuple[str, ...], images: int, few: int) -> Iterator[Place]:
-    """Every place there is on this machine; the slow ones (reference, boards) get `few` images."""
-    engine = Engine(model.plan)
+@dataclass(frozen=True)
+class Source:
+    """What a network was imported from, to run it as well: a Keras model, or the contents of a TFLite file."""
+
+    keras: Any = None
+    tflite: bytes | None = None
+
+
+def places(model: Model, source: Source, boards: tuple[str, ...], images: int, few: int) -> Iterator[Place]:
+    """Every place there is on this machine; the slow ones (reference, boards) get `few` images.
+
+    LCE's interpreter runs the file that the network was imported from, or the one that is written of it; but not of
+    networks that compute in 8-bit integers, where its kernels round otherwise than TensorFlow Lite's reference ones.
+    """
+    engine, net = Engine(model.plan), model.network
     yield Place("host engine", lambda x: engine.run(model.image.data, x), images, True)
-    yield Place("NumPy reference", lambda x: reference.run(model.network, x), few, True)
+    yield Place("NumPy reference", lambda x: reference.run(net, x), few, True)
     for board in boards:
         yield Place(f"qemu:{board}", lambda x, b=board: _on_board(model, b, x), few, True)  # type: ignore[misc]
-    if lce_interpreter.installed() and lce.writable(model.network):
-        yield Place("LCE interpreter", lambda x: lce_interpreter.run(lce.write(model.network), x), images, False)
-    if keras_file is not None:
-        yield Place("Keras", lambda x: _in_keras(keras_file, x), images, False)
+    blob = source.tflite
+    if lce_interpreter.installed() and lce.writable(net):
+        yield Place("LCE interpreter", lambda x: lce_interpreter.run(blob or lce.write(net), x), images, False)
+    if blob is not None and not lce.writable(net) and keras_interpreter.installed():
+        yield Place("TFLite reference", lambda x: keras_interpreter.run(blob, x), images, False)
+    if source.keras is not None:
+        yield Place("Keras", lambda x: _in_keras(source.keras, net, x), images, False)
 
 
 def _on_board(model: Model, board: str, x: InputArray) -> FloatArray:
@@ -80,11 +96,10 @@ def _on_board(model: Model, board: str, x: InputArray) -> FloatArray:
         return target.run().scores
 
 
-def _in_keras(path: Path, x: InputArray) -> FloatArray:
-    from converters.larq import load_keras
-
-    scores = np.asarray(load_keras(path).predict(x, verbose=0), np.float32)
-    return scores.reshape(len(x), -1)
+def _in_keras(keras: Any, net: Network, x: InputArray) -> FloatArray:
+    """Keras's scores of inputs rounded as the network's input tensor holds them."""
+    scores = keras.predict(reference.as_held(net, x).reshape(-1, *keras.input_shape[1:]), verbose=0)
+    return np.asarray(scores, np.float32).reshape(len(x), -1)
 
 
 def compare(model: Model, data: Dataset, wanted: Iterator[Place]) -> Iterator[Agreement]:

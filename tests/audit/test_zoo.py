@@ -35,7 +35,7 @@ from zobnn_edge.policy import Policy
 
 pytestmark = pytest.mark.study
 
-NETWORKS = [*zoo.RECIPES, *zoo.PUBLISHED]
+NETWORKS = zoo.names()
 _HEAD = ("network", "board", "core", "flash", "off", "RAM", "off", "stack", "used", "ratio")
 _FORMAT = "{:18} {:19} {:14} {:>9} {:>6} {:>9} {:>6} {:>6} {:>6} {:>6}"
 

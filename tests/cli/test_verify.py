@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from converters import lce_interpreter
+from converters.lce_graph import Graph
+from tests.conformance.tflite_files import stored
 from tests.networks import NETWORKS, Author
 from zobnn_edge import model_file, reference
 from zobnn_edge.cli.main import run
@@ -43,6 +45,30 @@ def test_all_places_agree(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert all(row["agrees"] and row["accuracy"][0] == 100 for row in rows.values())
     assert run(arguments) == 0
     assert "…" not in capsys.readouterr().out
+
+
+def test_an_int8_file_is_verified_with_the_reference_kernels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("larq")
+    g = Graph()
+    start, end = stored(g, (1, 4, 5, 2), 0.03, -7), stored(g, (1, 4, 5, 2), 0.02, -128)
+    g._append("RELU", [start], end)
+    Path("int.tflite").write_bytes(g.file("int", start, end))
+    x = np.random.default_rng(0).normal(size=(20, 4, 5, 2)).astype(np.float32)
+    np.save("ix.npy", x)
+    np.save("iy.npy", np.zeros(20, np.int64))
+    assert run(["verify", "int.tflite", "--dataset", "ix.npy,iy.npy", "--few", "3", "--json"]) == 0
+    rows = {row["place"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["TFLite reference"]["bits"] == 20
+    assert "LCE interpreter" not in rows
+
+
+def test_keras_models_of_the_zoo_are_a_place_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("larq")
+    np.save("mx.npy", np.random.default_rng(0).integers(0, 256, (30, 28, 28, 1), np.uint8))
+    np.save("my.npy", np.zeros(30, np.int64))
+    assert run(["verify", "zoo:mnist_bnn", "--dataset", "mx.npy,my.npy", "--few", "2", "--json"]) == 0
+    rows = {row["place"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["Keras"]["top1"] == 30
 
 
 def test_a_network_of_integers_is_verified_where_it_can_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_code_in_a_file_is_never_run(name: str, tmp_path: Path) -> None:
     model = sequential((4,), layers.Lambda(code, name="evil"), layers.Dense(2))
     model.save(tmp_path / name)
     Path(trace).unlink()
-    with pytest.raises(ModelError, match=r"layer 'evil' \(Lambda\)"):
+    with pytest.raises(ModelError, match=r"layer 'evil' \(Lambda\): holds code, which is not run"):
         import_keras(tmp_path / name)
     assert not Path(trace).exists()
 

@@ -9,7 +9,14 @@ import pytest
 
 from converters import lce, lce_interpreter
 from converters.tflite import import_tflite
-from tests.conformance.tflite_files import assert_engine, assert_interpreted, normal, reference_kernels
+from tests.conformance.tflite_files import (
+    assert_engine,
+    assert_interpreted,
+    float_reference_kernels,
+    normal,
+    quantized,
+    reference_kernels,
+)
 from zobnn_edge.encoding import Binary
 from zobnn_edge.engine import Engine
 from zobnn_edge.model_file import Model
@@ -137,32 +144,6 @@ def test_weights_of_8_bits_meet_inputs_rounded_at_run_time(larq: Any) -> None:
     differences = np.abs(scores - expected).max(axis=1) / np.abs(expected).max()
     assert np.median(differences) < 1e-5, "where a sum falls next to a tie, a step of 8 bits may differ"
     np.testing.assert_array_equal(scores.argmax(axis=1), expected.argmax(axis=1))
-
-
-def float_reference_kernels(larq: Any, blob: bytes, x: np.ndarray) -> np.ndarray:
-    """Scores of TFLite's reference kernels of a file that takes and gives float32."""
-    tf, _ = larq
-    from tensorflow.lite.python.interpreter import OpResolverType
-
-    interpreter = tf.lite.Interpreter(model_content=blob, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
-    interpreter.allocate_tensors()
-    scores = []
-    for one in x:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], one[np.newaxis])
-        interpreter.invoke()
-        scores.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
-    return np.array(scores)
-
-
-def quantized(larq: Any, model: Any) -> bytes:
-    """A Keras model as an int8 file, calibrated on normal inputs."""
-    tf, _ = larq
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([x[np.newaxis]] for x in normal(20, *model.input_shape[1:]))
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-    return bytes(converter.convert())
 
 
 @pytest.mark.parametrize("activation", ["relu", None])

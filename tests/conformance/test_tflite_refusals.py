@@ -18,7 +18,7 @@ from converters import lce
 from converters.flatbuffer import node, write
 from converters.lce_graph import Graph
 from converters.tflite import import_tflite
-from tests.conformance.tflite_files import conv, depthwise, gate, made, normal, step
+from tests.conformance.tflite_files import conv, depthwise, gate, made, normal, step, stored
 from tests.networks import Author
 from zobnn_edge.errors import InputError, ModelError
 
@@ -71,6 +71,27 @@ def test_a_missing_or_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
         import_tflite(tmp_path / "text.tflite")
 
 
+def integers(g: Graph, x: int) -> int:
+    """Operators on int8 activations, with int8 constants."""
+    shape = (1, 5, 6, 4)
+
+    def then(name: str, *inputs: int, made: tuple[int, ...] = shape, scale: float = 0.02) -> int:
+        y = stored(g, made, scale, -3)
+        g._append(name, inputs, y, {"CONCATENATION": node("ConcatenationOptions", axis=3)}.get(name))
+        return y
+
+    def constant(*values: int) -> int:
+        codes, q = np.array(values, np.int8), node("QuantizationParameters", scale=(0.03,), zero_point=(5,))
+        return g._tensor(codes.shape, "int8", g._buffer(codes.tobytes()), "codes", 0, q)
+
+    y = then("PRELU", then("QUANTIZE", x), constant(-128, 0, 3, 127))
+    y = then("ADD", then("MUL", then("MUL", y, constant(-128, 0, 3, 127)), y), constant(7))
+    y = then("LEAKY_RELU", then("RELU", then("QUANTIZE", y, scale=0.05)))
+    y = then("CONCATENATION", y, y, made=(1, 5, 6, 8))
+    y = then("PAD", y, g.constant(np.array([(0, 0), (1, 0), (0, 1), (0, 0)], np.int32)), made=(1, 6, 7, 8))
+    return g.op("DEQUANTIZE", [then("MEAN", y, g.constant(np.array([1, 2], np.int32)), made=(1, 8))], (1, 8))
+
+
 def small_files() -> list[bytes]:
     """Files that use most tables and operators, of a few kilobytes each."""
     a = Author((4, 4, 2), 1)
@@ -80,6 +101,7 @@ def small_files() -> list[bytes]:
         lce.write(a.affine(8, scale=False).softmax().network()),
         made(lambda g, x: conv(g, step(g, "PRELU", x, g.constant(normal(4))), 1, groups=2)),
         made(lambda g, x: depthwise(g, gate(g, x), 1)),
+        made(integers),
     ]
 
 

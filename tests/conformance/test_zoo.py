@@ -90,6 +90,17 @@ def test_mnist_tutorial_trained_and_imported_agrees_on_every_test_image() -> Non
     assert np.abs(scores - expected).max() < 1e-5
 
 
+@pytest.mark.parametrize("name", sorted(zoo.RECIPES))
+def test_recipes_train_models_of_probabilities_of_the_size_of_their_images(name: str) -> None:
+    shape = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[zoo.dataset(name)]
+    model = zoo.recipe(name).build()
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape)).astype(np.uint8)
+    scores = model(zoo.recipe(name).pixels.apply(images), training=True).numpy()
+    assert scores.shape == (2, 10)
+    assert np.allclose(scores.sum(axis=1), 1, atol=1e-5)
+    assert model.name == name or name == "digits"
+
+
 # --- names ---
 
 
@@ -123,8 +134,13 @@ def test_unknown_networks_and_seeds_are_refused(cache: Path) -> None:
         zoo.load("resnet")
     with pytest.raises(InputError, match="seed -1: training takes seeds from 0"):
         zoo.load("digits", seed=-1)
-    with pytest.raises(InputError, match="zoo:resnet8 was trained by others"):
-        zoo.recipe("resnet8")
+    with pytest.raises(InputError, match="zoo:dscnn was trained by others"):
+        zoo.recipe("dscnn")
+
+
+def test_networks_of_others_can_be_trained_anew_under_another_seed(cache: Path) -> None:
+    with pytest.raises(InputError, match=r"zoo:resnet8 is not trained yet.*python -m zobnn_edge\.zoo\.train resnet8"):
+        zoo.load("resnet8", seed=1)
 
 
 def test_training_of_hours_does_not_start_by_itself(cache: Path) -> None:

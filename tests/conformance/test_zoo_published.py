@@ -39,7 +39,8 @@ def test_published_networks_are_the_same_in_keras_reference_and_engine(name: str
     assert scores[:4].tobytes() == reference.run(net, data.x[:4]).tobytes()
     assert (scores.argmax(1) == data.y).mean() >= 0.7
     if model is not None:
-        expected = model.predict(data.x.astype(np.float32), verbose=0)
+        x = cnv.pixel_levels(data.x) / 128 if name == "cnv_cifar10" else data.x
+        expected = model.predict(x.astype(np.float32), verbose=0)
         assert (scores.argmax(1) == expected.argmax(1)).all()
 
 
@@ -106,6 +107,15 @@ def test_cnv_is_exact(seed: int) -> None:
     assert np.array_equal(scores[0], integer_cnv(arrays, pixels))
 
 
+def test_cnv_as_a_keras_model_decides_exactly_too(tmp_path: Path) -> None:
+    arrays = random_cnv(4)
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    pixels = np.random.default_rng(4).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    model = cnv.load_keras(tmp_path / "arrays.npz")
+    scores = model.predict((cnv.pixel_levels(pixels) / 128).astype(np.float32), verbose=0)
+    assert np.array_equal(scores, [integer_cnv(arrays, image) for image in pixels])
+
+
 @pytest.mark.skipif(not lce_interpreter.installed(), reason="larq-compute-engine is not installed")
 def test_cnv_is_exact_in_lce() -> None:
     """The stock interpreter rounds pixels to the same levels, and gives the same scores."""
@@ -122,6 +132,7 @@ def test_cnv_is_exact_in_lce() -> None:
     ("load", "what"),
     [
         (cnv.load, r"not the arrays of CNV \("),
+        (cnv.load_keras, r"not the arrays of CNV \("),
         (fracbnn.load_cifar10, r"not the arrays of FracBNN for CIFAR-10 \("),
     ],
 )

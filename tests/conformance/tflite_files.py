@@ -44,6 +44,12 @@ def assert_interpreted(blob: bytes, x: np.ndarray, rounding: float = 0.0) -> Net
     return net
 
 
+def stored(g: Graph, shape: tuple[int, ...], scale: float, zero_point: int) -> int:
+    """An int8 activation."""
+    quantization = node("QuantizationParameters", scale=(scale,), zero_point=(zero_point,))
+    return g._tensor(shape, "int8", quantization=quantization)
+
+
 def conv(g: Graph, x: int, relu: int = 0, stride: int = 1, padding: int = 0, groups: int = 1, dilation: int = 1) -> int:
     options = node(
         "Conv2DOptions",
@@ -140,6 +146,32 @@ def reference_kernels(larq: Any, blob: bytes, x: np.ndarray) -> np.ndarray:
         scores.append(interpreter.get_tensor(result["index"])[0])
     scale, zero_point = result["quantization"]
     return (np.array(scores, np.int32) - zero_point).astype(np.float32) * np.float32(scale)
+
+
+def float_reference_kernels(larq: Any, blob: bytes, x: np.ndarray) -> np.ndarray:
+    """Scores of TFLite's reference kernels of a file that takes and gives float32."""
+    tf, _ = larq
+    from tensorflow.lite.python.interpreter import OpResolverType
+
+    interpreter = tf.lite.Interpreter(model_content=blob, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    scores = []
+    for one in x:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], one[np.newaxis])
+        interpreter.invoke()
+        scores.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+    return np.array(scores)
+
+
+def quantized(larq: Any, model: Any) -> bytes:
+    """A Keras model as an int8 file, calibrated on normal inputs."""
+    tf, _ = larq
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([x[np.newaxis]] for x in normal(20, *model.input_shape[1:]))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
 
 
 def assert_engine(net: Network, x: np.ndarray) -> np.ndarray:

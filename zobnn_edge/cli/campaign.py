@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from zobnn_edge.cli.common import JsonOption, NetArgument, print_json, read_model
+from zobnn_edge.cli.common import DatasetOption, JsonOption, NetArgument, print_json, read_model
 from zobnn_edge.errors import InputError
 
 FAILED = 1
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 def campaign(
     net: NetArgument,
-    dataset: Annotated[str, typer.Option(metavar="DATASET", help="digits, mnist, cifar10, or X.npy,Y.npy.")],
+    dataset: DatasetOption,
     journal: Annotated[Path, typer.Option(metavar="RUN.db", help="Where trials are recorded; if it is there: go on.")],
     target: Annotated[
         list[str] | None,

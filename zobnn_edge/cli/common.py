@@ -20,6 +20,8 @@ from zobnn_edge.network import Network, Pixels, as_inputs
 NetArgument = Annotated[
     str, typer.Argument(metavar="NET", help="A .zob or .tflite file, a Keras/Larq model, or zoo:NAME.")
 ]
+DATASETS = "digits, mnist, cifar10, kws, imagenet:FOLDER, or X.npy,Y.npy."
+DatasetOption = Annotated[str, typer.Option(metavar="DATASET", help=DATASETS)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs to read.")]
 PixelsOption = Annotated[
     str | None, typer.Option(metavar="LOW:HIGH", help="What 8-bit inputs 0 and 255 stand for; default 0:255.")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from zobnn_edge import model_file
 from zobnn_edge.cli.common import (
+    DATASETS,
     JsonOption,
     NetArgument,
     PixelsOption,
@@ -106,9 +107,7 @@ def harden(
     memory: Annotated[
         int | None, typer.Option(min=1, metavar="BYTES", help="With --suggest: what all parameters may take.")
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(metavar="DATASET", help="With --suggest: digits, mnist, cifar10, or X.npy,Y.npy.")
-    ] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="DATASET", help=f"With --suggest: {DATASETS}")] = None,
     images: Annotated[int, typer.Option(min=1, help="With --suggest: test images to measure on.")] = 500,
     scales: Annotated[
         str | None,

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from zobnn_edge.cli.common import JsonOption, NetArgument, PixelsOption, parse_pixels, print_json, read_model
+from zobnn_edge.cli.common import (
+    DatasetOption,
+    JsonOption,
+    NetArgument,
+    PixelsOption,
+    parse_pixels,
+    print_json,
+    read_model,
+)
+from zobnn_edge.files import read_bytes
+
+if TYPE_CHECKING:
+    from zobnn_edge.verify import Source
 
 DISAGREEMENT = 1
 
@@ -23,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     net: NetArgument,
-    dataset: Annotated[str, typer.Option(metavar="DATASET", help="digits, mnist, cifar10, or X.npy,Y.npy.")],
+    dataset: DatasetOption,
     images: Annotated[int, typer.Option(min=1, help="Images for the fast places.")] = 1000,
     few: Annotated[int, typer.Option(min=1, help="Images for the slow ones: reference and emulated boards.")] = 50,
     board: Annotated[
@@ -34,7 +46,8 @@ def verify(
 ) -> None:
     """Run a network in every place: do they agree?
 
-    Places: the engine on this machine, the NumPy reference, emulated boards, LCE's interpreter, and Keras if NET is a
+    Places: the engine on this machine, the NumPy reference, emulated boards, LCE's interpreter (a .tflite file runs
+    there as it is; an int8 one with the reference kernels of TensorFlow, if that is installed), and Keras if NET is a
     Keras model. Exit code 1 when they disagree: scores must be bit-identical in engine, reference and boards.
     """
     from zobnn_edge import datasets
@@ -42,9 +55,7 @@ def verify(
 
     model = read_model(net, parse_pixels(pixels))
     data = datasets.load(dataset, "test").head(images)
-    path = Path(net)
-    keras_file = path if path.suffix in (".keras", ".h5") or (path / "saved_model.pb").exists() else None
-    wanted = places(model, keras_file, tuple(board or ("mps2-an386",)), images, few)
+    wanted = places(model, _source(net), tuple(board or ("mps2-an386",)), images, few)
     console, rows = Console(stderr=json), list[Agreement]()
     with console.status("running") as status:
         for row in compare(model, data, wanted):
@@ -56,6 +67,27 @@ def verify(
         console.print(_table(f"{model.network.name} on {data.name}", rows))
     if not all(row.agrees for row in rows):
         raise typer.Exit(DISAGREEMENT)
+
+
+def _source(net: str) -> Source:
+    """What NET was imported from, if that can be run too."""
+    from zobnn_edge.verify import Source
+
+    path = Path(net)
+    if net.startswith("zoo:"):
+        from zobnn_edge import zoo
+
+        name = net.removeprefix("zoo:")
+        if name in zoo.PUBLISHED and zoo.PUBLISHED[name].file:
+            return Source(tflite=read_bytes(zoo.PUBLISHED[name].path()))
+        return Source(keras=zoo.keras_model(name))
+    if path.suffix == ".tflite":
+        return Source(tflite=read_bytes(path))
+    if path.suffix in (".keras", ".h5") or (path / "saved_model.pb").exists():
+        from converters.larq import load_keras
+
+        return Source(keras=load_keras(path))
+    return Source()
 
 
 def _table(title: str, rows: list) -> Table:  # type: ignore[type-arg]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zobnn_edge.cli.campaign import parse_bits, some, test_images
-from zobnn_edge.cli.common import JsonOption, NetArgument, print_json, read_model
+from zobnn_edge.cli.common import DatasetOption, JsonOption, NetArgument, print_json, read_model
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def worst_case(
     net: NetArgument,
-    dataset: Annotated[str, typer.Option(metavar="DATASET", help="digits, mnist, cifar10, or X.npy,Y.npy.")],
+    dataset: DatasetOption,
     flips: Annotated[int, typer.Option(min=1, help="Bits to invert, one after the other.")] = 5,
     candidates: Annotated[int, typer.Option(min=1, help="Bits tried for the first one, at random.")] = 2000,
     images: Annotated[int, typer.Option(min=1, help="Test images to judge by.")] = 60,

@@ -10,7 +10,7 @@ Most need the extra `larq`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ def _cifar10(build: Callable[[], Any], epochs: int = 100) -> Recipe:
     )
 
 
+def _probable(build: Callable[[], Any]) -> Callable[[], Any]:
+    """A builder of the same network with a softmax behind its scores, as training needs it."""
+    return lambda: models.with_softmax(build())
+
+
 RECIPES = {
     "digits": Recipe(models.larq_digits, "digits", models.DIGITS_PIXELS, epochs=40),
     "mnist_tutorial": Recipe(models.mnist_tutorial, "mnist", models.MNIST_PIXELS, epochs=6),
@@ -49,12 +54,16 @@ RECIPES = {
     "birealnet_micro": _cifar10(micro.birealnet_micro),
     "quicknet_micro": _cifar10(micro.quicknet_micro),
     "dorefanet_cifar10": _cifar10(dorefa.dorefanet_cifar10),
+    "fracbnn_cifar10": replace(_cifar10(_probable(fracbnn.fracbnn_cifar10)), pixels=Pixels()),
+    "cnv_cifar10": replace(_cifar10(_probable(cnv.cnv_keras)), pixels=cnv.PIXELS),
+    "resnet8": replace(_cifar10(mlperf.resnet8), pixels=Pixels()),
 }
+"""Also of networks that others trained, to train them anew: `zoo:NAME` stays theirs, other seeds are one's own."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A network that others trained: what data set it is for, and how to get it: as a Keras model, as a network, or
+    """A network that others trained: what data set it is for, and how to get it: as a network, as a Keras model, or
     from a TFLite file."""
 
     dataset: str
@@ -80,7 +89,7 @@ class Published:
 
 PUBLISHED = {
     "fracbnn_cifar10": Published("cifar10", Pixels(), keras=fracbnn.load_cifar10),
-    "cnv_cifar10": Published("cifar10", cnv.PIXELS, network=cnv.load),
+    "cnv_cifar10": Published("cifar10", cnv.PIXELS, keras=cnv.load_keras, network=cnv.load),
     "resnet8": Published("cifar10", Pixels(), keras=mlperf.load_resnet8),
     "resnet8_int8": Published("cifar10", Pixels(), file="mlperf_tiny/ic_resnet8_int8.tflite"),
     "dscnn": Published("kws", mlperf.DSCNN_PIXELS, keras=mlperf.load_dscnn),
@@ -89,12 +98,17 @@ PUBLISHED = {
 }
 
 
+def names() -> list[str]:
+    """Every network there is."""
+    return [*dict.fromkeys((*RECIPES, *PUBLISHED))]
+
+
 def recipe(name: str) -> Recipe:
     """The recipe of a network; raises InputError when there is none of that name."""
-    if name in PUBLISHED:
+    if name in PUBLISHED and name not in RECIPES:
         raise InputError(f"zoo:{name} was trained by others; there is no recipe for it here")
     if name not in RECIPES:
-        raise InputError(f"there is no zoo:{name}; there are {', '.join(f'zoo:{n}' for n in (*RECIPES, *PUBLISHED))}")
+        raise InputError(f"there is no zoo:{name}; there are {', '.join(f'zoo:{n}' for n in names())}")
     return RECIPES[name]
 
 
@@ -116,9 +130,9 @@ def load(name: str, seed: int = 0, progress: Progress | None = None) -> Network:
     """The trained network; raises ZobnnError when it cannot be had.
 
     One that takes minutes to train is trained on first use. `seed`: what training starts from, 0 to 2^32 - 1; only
-    seed 0 comes with the package. `progress`: called after each epoch of training.
+    seed 0 comes with the package or from others. `progress`: called after each epoch of training.
     """
-    if name in PUBLISHED:
+    if name in PUBLISHED and (seed == 0 or name not in RECIPES):
         return PUBLISHED[name].load(name)
     path = cached(name, seed)
     if seed == 0 and weights.shipped(name):

@@ -132,6 +132,13 @@ def _react_block(x: Any, filters: int, name: str) -> Any:
     return slope(tf.keras.layers.Add(name=f"{name}_add")([x, y]), f"{name}_prelu")
 
 
+def with_softmax(model: Any) -> Any:
+    """A model with a softmax behind its scores, under the same name."""
+    tf, _ = keras()
+    x = tf.keras.layers.Activation("softmax", name="softmax")(model.output)
+    return tf.keras.Model(model.input, x, name=model.name)
+
+
 def save(model: Any, path: Path) -> None:
     """Write a Keras model as .keras or .h5, whole or not at all; raises InputError when it cannot be written."""
     if path.suffix not in (".keras", ".h5"):

@@ -1,7 +1,7 @@
 """Train a network of the zoo: `python -m zobnn_edge.zoo.train NAME`. Stop it at any time; started again, it goes on.
 
 After each epoch a checkpoint and the log are kept in the cache folder, `training/NAME-SEED`. The trained model is
-written there as NAME.keras; `zoo:NAME` is that network from then on, unless the package comes with weights for it.
+written there as NAME.keras; `zoo:NAME` is that network from then on, unless the package or others have weights for it.
 Fewer or more `--epochs` than before change how fast the learning rate falls from here.
 """
 
