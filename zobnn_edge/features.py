@@ -30,7 +30,7 @@ from zobnn_edge.operations import (
     Unpack,
 )
 from zobnn_edge.shapes import window_geometry
-from zobnn_edge.work import Work
+from zobnn_edge.work import Work, counts_ones
 
 FEATURES = (*fmt.OPCODES, *fmt.KERNELS)
 _COPIED = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul, Unpack, Dequantize)
@@ -127,6 +127,8 @@ def _of_bits(net: Network, group: tuple[Op, ...], work: Work) -> set[str]:
         found |= {"table", "halves"} if net.parameters[head.weight].shape[3] <= _HALF_WORD else {"table"}
     if head.padding != "valid":
         found.add("ones_outside" if isinstance(head, Conv) and head.pad_value else "none_outside")
+    if counts_ones(net, head, work):
+        found.add("ones_counted")
     limits = (
         [head.threshold] if isinstance(head, GatedConv) else [s.threshold for s in steps if isinstance(s, Threshold)]
     )

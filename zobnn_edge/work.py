@@ -119,17 +119,20 @@ def _divisions(s: _Shape) -> Iterator[tuple[int, int]]:
     """(taps of a window, rows of the output's bands) that divide the memory without a rest."""
     height = s.pixels // s.width
     for taps in _windows(s):
-        for parts in (1,) if taps == s.taps and not any(s.border) else range(1, 9):
+        for parts in (1,) if taps == s.taps else range(1, 9):
             yield taps, -(-height // parts)
 
 
 def _memory(s: _Shape, taps: int, rows: int, block: int) -> int:
-    """Bytes of the tables of `taps` taps for `block` filters, of the sums of a band of `rows` rows (with all taps, of
-    one), and of its input, if that is copied."""
+    """Bytes of the tables of `taps` taps for `block` filters, of the sums of a band of `rows` rows, of its input.
+
+    With all taps: of the sums of one row, and of what each tap counts outside the input.
+    """
     table = s.words * s.lookups * 16 * block // 2
     fixed = taps * table + 16 * (taps + taps * s.words // _WIDEN_WORDS)
-    sums = 2 * block * s.width * (1 if taps == s.taps else rows)
-    return fixed + sums + 4 * (rows * s.border[0] + s.border[1])
+    if taps == s.taps:
+        return fixed + 2 * block * (s.width + (taps if any(s.border) else 0))
+    return fixed + 2 * block * s.width * rows + 4 * (rows * s.border[0] + s.border[1])
 
 
 def _cost(s: _Shape, memory: int, block: int) -> float:
@@ -142,12 +145,19 @@ def _cost(s: _Shape, memory: int, block: int) -> float:
         if rest < more:
             continue
         windows = -(-s.taps // taps)
-        bands = -(-height // (rest // more)) if more else 1
-        tables = (bands if windows > 1 else 1) * s.taps * s.words * s.lookups * 90
-        copying = 5 * (height * s.border[0] + bands * s.border[1])
+        bands = -(-height // (rest // more)) if windows > 1 else 1
+        tables = bands * s.taps * s.words * s.lookups * 90
+        copying = 5 * (height * s.border[0] + bands * s.border[1]) if windows > 1 else 0
         best = min(best, tables + copying + windows * s.planes * (s.pixels * 60 + height * 300))
     looking_up = s.planes * s.pixels * (s.taps * s.words * s.lookups * 7 + 100)
     return s.groups * -(-s.filters // block) * (best + looking_up)
+
+
+def counts_ones(net: Network, op: Conv | GatedConv, work: Work) -> bool:
+    """Whether a convolution by tables may have those of the whole kernel at once, and counts apart what it reads
+    outside its input."""
+    s = _Shape.of(net, op)
+    return work.algorithm == "table" and any(s.border) and work.bytes >= _memory(s, s.taps, 1, min(_BLOCKS))
 
 
 def _aligned(size: int) -> int:

@@ -10,8 +10,8 @@
 
 #include "zob_internal.h"
 
-/* Whether there are pixels whose products are not as many as the taps. */
-#define ZOB_SOME_MISSING ZOB_HAS_KERNEL(ZOB_KERNEL_NONE_OUTSIDE)
+/* Whether there are pixels of which taps outside the input are left out of what is looked up. */
+#define ZOB_SOME_MISSING ZOB_HAS_KERNEL(ZOB_KERNEL_NONE_OUTSIDE | ZOB_KERNEL_ONES_COUNTED)
 
 typedef enum { ZOB_NO_GATE, ZOB_HIGH_PLANE, ZOB_LOW_PLANE } zob_gate;
 

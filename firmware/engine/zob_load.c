@@ -431,6 +431,14 @@ static int decides_bytes(const zob_model *m, const zob_op *op, const zob_op *end
            (uint64_t)w->offset + w->count + 3u <= m->header->image_bytes;
 }
 
+/* Whether the memory of a convolution by tables has room for those of the whole kernel, in blocks of 16 filters, and for
+ * what each tap counts outside the input. */
+static int has_room_for_all(const zob_model *m, const zob_op *op) {
+    const uint64_t taps = (uint64_t)op->kernel[0] * op->kernel[1], channels = m->parameters[op->parameter].dims[3];
+    const uint64_t words = (channels + 31u) / 32u, tables = taps * words * (channels <= 16u ? 4u : 8u) * 128u;
+    return op->scratch_bytes >= tables + 16u * (taps + taps * words / 6u) + 32u * (taps + m->tensors[op->output].width);
+}
+
 /* The kernels that a binary convolution, the head of the group [op, end), needs. */
 static uint32_t kernels_of_bits(const zob_model *m, const zob_op *op, const zob_op *end) {
     uint32_t kernels = ZOB_KERNEL_COUNT;
@@ -438,6 +446,7 @@ static uint32_t kernels_of_bits(const zob_model *m, const zob_op *op, const zob_
     if (op->algorithm == ZOB_ALGORITHM_TABLE && m->parameters[op->parameter].dims[3] <= 16u) kernels |= ZOB_KERNEL_HALVES;
     if (zob_reads_outside(op, &m->tensors[op->input], &m->tensors[op->output])) {
         kernels |= op->pad_value ? ZOB_KERNEL_ONES_OUTSIDE : ZOB_KERNEL_NONE_OUTSIDE;
+        if (op->algorithm == ZOB_ALGORITHM_TABLE && op->pad_value && has_room_for_all(m, op)) kernels |= ZOB_KERNEL_ONES_COUNTED;
     }
     if (op->opcode == ZOB_OP_CONV && end - op > 2 && m->tensors[end[-1].output].kind == ZOB_KIND_BINARY) {
         kernels |= ZOB_KERNEL_SEARCHED_LIMITS;

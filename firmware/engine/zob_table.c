@@ -8,8 +8,9 @@
 #define TWICE 0x00010001u  /* times a number: the number in both halves of a word */
 #define WORD_COST 12u /* time that the tables of a word take to build, where a pixel, beside looking up, takes 1 a window */
 
-/* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output; where
- * +1 is read outside the input, what the band reads, zeros around it, so that all pixels read all taps. */
+/* How the scratch is used: the tables of a window of taps at a time, and the sums of a band of rows of the output. Where
+ * +1 is read outside the input: if one window has all taps, what each of them counts there; if there are several, what
+ * the band reads, zeros around it, so that all pixels read all taps. */
 typedef struct {
     const zob_block *b;
     const zob_op *op;
@@ -20,8 +21,9 @@ typedef struct {
     uint32_t inner[2], outer[2];  /* output rows and columns whose taps are all inside the input */
     const uint32_t *input;        /* the first word that is read of the first pixel; the words from one */
     uint32_t pixel, width;        /* pixel to the next, and from one row of pixels to the next */
-    int copied;                   /* the input, as it reads +1 outside: */
-    uint32_t *border;             /* what `input` is then */
+    int reads_ones;               /* outside the input: */
+    int counted;                  /* and these are not copied, but counted apart */
+    uint32_t *outside;            /* what `input` is, copied; or what each tap counts there: ZOB_SUM_WORDS words */
     zob_stretch *stretches;
     uint32_t *tables;             /* of the window's taps, row by row */
     uint32_t *sums;               /* ZOB_SUM_WORDS words a pixel */
@@ -49,8 +51,10 @@ static uint32_t most_stretches(const zob_block *b, uint32_t taps) { return taps 
 /* From the first to the last element of the kernel along an axis. */
 static uint32_t reach(const zob_op *op, uint32_t axis) { return (op->kernel[axis] - 1u) * op->dilation[axis]; }
 
-/* Whether what is read is copied, and ones stand around it. */
-static int copies(const tables *t) { return ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE) && t->copied; }
+/* Whether what taps outside the input count is kept; whether what is read is copied, and ones stand around it. */
+static int counts_ones(const tables *t) { return ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_COUNTED) && t->counted; }
+
+static int copies(const tables *t) { return ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE) && t->reads_ones && !counts_ones(t); }
 
 /* Words that a row of the output reads of a row of the input, those outside it included. */
 static uint32_t bordered_width(const tables *t) {
@@ -66,9 +70,15 @@ static uint32_t divide(tables *t, uint32_t rows, uint32_t columns) {
     const uint32_t line = t->out->width * ZOB_SUM_WORDS;
     const uint32_t windows = ((op->kernel[0] - 1u) / rows + 1u) * ((op->kernel[1] - 1u) / columns + 1u);
     const int at_once = windows == 1u;
-    const uint32_t border = copies(t) ? bordered_width(t) : 0u;
-    const uint32_t words = 4u * stretches + taps * tap_words(t) + reach(op, 0u) * border + (at_once ? line : 0u);
-    const uint32_t more = op->stride[0] * border + (at_once ? 0u : line); /* with every row of the band */
+    uint32_t words = 4u * stretches + taps * tap_words(t), more = 0; /* more with every row of the band */
+    t->counted = at_once && t->reads_ones;
+    if (at_once) words += line;
+    else more = line;
+    if (counts_ones(t)) words += taps * ZOB_SUM_WORDS;
+    if (copies(t)) {
+        words += reach(op, 0u) * bordered_width(t);
+        more += op->stride[0] * bordered_width(t);
+    }
     if (words > room) return 0u;
     t->band = more ? min_u32((room - words) / more, t->out->height) : t->out->height;
     if (t->band == 0u) return 0u;
@@ -78,7 +88,7 @@ static uint32_t divide(tables *t, uint32_t rows, uint32_t columns) {
     t->stretches = (zob_stretch *)(void *)t->b->memory;
     t->tables = (uint32_t *)(void *)(t->stretches + stretches);
     t->sums = t->tables + taps * tap_words(t);
-    t->border = t->sums + (at_once ? line : t->band * line);
+    t->outside = t->sums + (at_once ? line : t->band * line);
     return (at_once ? 1u : (t->out->height - 1u) / t->band + 1u) * t->b->taps * t->b->words * WORD_COST +
            windows * zob_pixels(t->out);
 }
@@ -116,7 +126,7 @@ static void set_inner(tables *t, uint32_t axis, uint32_t in, uint32_t out) {
 /* Where the input is read: as it lies, or copied. */
 static void set_input(tables *t) {
     const zob_block *b = t->b;
-    t->input = copies(t) ? t->border : (const uint32_t *)(const void *)(b->c->arena + b->in->offset) + b->input;
+    t->input = copies(t) ? t->outside : (const uint32_t *)(const void *)(b->c->arena + b->in->offset) + b->input;
     t->pixel = copies(t) ? b->words : zob_words(b->in->channels);
     t->width = copies(t) ? bordered_width(t) : b->in->width * t->pixel;
 }
@@ -132,7 +142,7 @@ static void copy_band(const tables *t, uint32_t begin, uint32_t end) {
     const uint32_t stored = zob_words(b->in->channels), pixels = t->width / t->pixel - op->pad[1];
     const uint32_t columns = min_u32(pixels, b->in->width), first = begin * op->stride[0];
     const uint32_t last = (end - 1u) * op->stride[0] + reach(op, 0u);
-    uint32_t *to = t->border;
+    uint32_t *to = t->outside;
     memset(to, 0, 4u * (size_t)t->width * (last - first + 1u));
     for (uint32_t y = first; y <= last; y++, to += t->width) {
         const uint32_t *from = (const uint32_t *)(const void *)(b->c->arena + b->in->offset) + b->input;
@@ -219,6 +229,33 @@ static void add_rows(const tables *t, const zob_pixel_run *run) {
     }
 }
 
+/* What every tap counts where it reads zeros. */
+static void count_zeros(const tables *t) {
+    static const uint32_t zeros[ZOB_WIDEN_WORDS], none[ZOB_SUM_WORDS];
+    zob_pixel_run run = {t->stretches, NULL, t->tables, (const uint8_t *)zeros, 0u, none, 0u, 1u, t->outside};
+    uint32_t used = 0;
+    zob_stretch *end = append(t->stretches, t, 0u, 0u, t->b->words, &used);
+    for (zob_stretch *s = t->stretches; s < end; s++) s->offset = 0u;
+    end[-1].then = ZOB_END;
+    run.end = end;
+    for (uint32_t tap = 0; tap < t->b->taps; tap++) {
+        add_rows(t, &run);
+        run.tables += tap_words(t);
+        run.sums += ZOB_SUM_WORDS;
+    }
+}
+
+/* Add what the taps count that are not among the v x h inside the input. */
+static void add_outside(const tables *t, zob_span v, zob_span h, uint32_t *sums) {
+    const uint32_t *more = t->outside;
+    for (uint32_t ky = 0; ky < t->op->kernel[0]; ky++) {
+        for (uint32_t kx = 0; kx < t->op->kernel[1]; kx++, more += ZOB_SUM_WORDS) {
+            if (ky >= v.begin && ky < v.end && kx >= h.begin && kx < h.end) continue;
+            for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) sums[i] += more[i];
+        }
+    }
+}
+
 /* Output positions of one axis that read the same positions of the kernel. */
 typedef struct {
     uint32_t begin, end;
@@ -259,6 +296,7 @@ static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, const p
     uint32_t start[ZOB_SUM_WORDS], at = rows->begin * t->out->width + columns->begin;
     zob_pixel_run run = {t->stretches, NULL, t->tables, NULL, 0u, NULL, 0u, 0u, NULL};
     for (uint32_t i = 0; w->first && i < ZOB_SUM_WORDS; i++) start[i] = t->start[missing % 2u][i] + more;
+    if (counts_ones(t)) add_outside(t, v, h, start);
     run.end = list_taps(t, w, v, h);
     run.input = (const uint8_t *)(t->input + (v.begin < v.end && h.begin < h.end ? v.at * t->width + h.at * t->pixel : 0u));
     run.step = 4u * t->op->stride[1] * t->pixel;
@@ -315,6 +353,7 @@ static ZOB_NOINLINE void build(const tables *t, const window *w) {
         const uint32_t *weights = b->weights + ((w->y + y) * b->c->op->kernel[1] + w->x) * b->words;
         zob_build_rows(t->tables + y * w->columns * tap_words(t), weights, filter, b->filters, words, groups(t));
     }
+    if (counts_ones(t)) count_zeros(t);
 }
 
 /* The rows of a band: window after window over the kernel. */
@@ -342,7 +381,7 @@ int zob_block_table(const zob_block *b) {
     const uint32_t height = b->c->out->height;
     tables t = {.b = b, .op = b->c->op, .in = b->in, .out = b->c->out, .halves = b->channels <= 16u};
     if (b->taps * b->words > MAX_COUNT / 32u || !is_clean(&t)) return 0;
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE)) t.copied = t.op->pad_value && zob_reads_outside(t.op, t.in, t.out);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_OUTSIDE)) t.reads_ones = t.op->pad_value && zob_reads_outside(t.op, t.in, t.out);
     if (ZOB_SOME_MISSING) {
         set_inner(&t, 0u, b->in->height, b->c->out->height);
         set_inner(&t, 1u, b->in->width, b->c->out->width);
