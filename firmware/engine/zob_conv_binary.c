@@ -26,6 +26,30 @@ static ZOB_INLINE int32_t ceiling(float t) {
     return whole + ((float)whole < t);
 }
 
+#else
+
+/* In integers, as these cores have no others. */
+static ZOB_INLINE int32_t ceiling(float t) {
+    uint32_t bits, exponent, mantissa, below, whole = 0, fraction;
+    memcpy(&bits, &t, 4u);
+    exponent = (bits >> 23) & 255u;
+    mantissa = (bits & 0x7FFFFFu) | 0x800000u;
+    fraction = (bits & 0x7FFFFFFFu) != 0u;
+    if (exponent > 127u + 23u) return bits >> 31 || (bits << 1) > 0xFF000000u ? -2 * MAX_COUNT : 2 * MAX_COUNT;
+    if (exponent >= 127u) {
+        below = 150u - exponent;
+        whole = mantissa >> below;
+        fraction = (mantissa & (((uint32_t)1 << below) - 1u)) != 0u;
+    }
+    return bits >> 31 ? -(int32_t)whole : (int32_t)(whole + fraction);
+}
+
+#endif
+
+/* Limits of codes are worth ways of their own, in fixed point, but where floats take as little time: those of bytes, with
+ * a floating-point unit. */
+#if defined(__ARM_FP) && !ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY)
+
 typedef struct {
     const zob_parameter *p;
 } limit_source;
@@ -44,22 +68,6 @@ static void ceilings(const limit_source *s, const uint8_t *image, uint32_t first
 }
 
 #else
-
-/* In integers, as these cores have no others; and of codes, whose limits are worth ways of their own, in fixed point. */
-static ZOB_INLINE int32_t ceiling(float t) {
-    uint32_t bits, exponent, mantissa, below, whole = 0, fraction;
-    memcpy(&bits, &t, 4u);
-    exponent = (bits >> 23) & 255u;
-    mantissa = (bits & 0x7FFFFFu) | 0x800000u;
-    fraction = (bits & 0x7FFFFFFFu) != 0u;
-    if (exponent > 127u + 23u) return bits >> 31 || (bits << 1) > 0xFF000000u ? -2 * MAX_COUNT : 2 * MAX_COUNT;
-    if (exponent >= 127u) {
-        below = 150u - exponent;
-        whole = mantissa >> below;
-        fraction = (mantissa & (((uint32_t)1 << below) - 1u)) != 0u;
-    }
-    return bits >> 31 ? -(int32_t)whole : (int32_t)(whole + fraction);
-}
 
 /* How the ceilings of a parameter's values are found. Those of codes are monotone in the code. */
 typedef struct {

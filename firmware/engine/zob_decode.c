@@ -37,6 +37,9 @@ UNPACK(8)
 UNPACK(12)
 UNPACK(16)
 
+/* Bits of a parameter's codes: bytes where a plan has no others. */
+static ZOB_INLINE uint32_t bits_of(const zob_parameter *p) { return ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY) ? p->bits : 8u; }
+
 /* Whether codes of so many bits come by eights. */
 static int by_eights(uint32_t bits) {
     return (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && bits == 4u) || (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && bits == 8u) ||
@@ -152,7 +155,7 @@ static int in_rows(uint32_t bits) { return by_eights(bits) || (ZOB_HAS_KERNEL(ZO
 /* Codes that are bytes one by one; of others whole numbers take the values' places first. */
 static ZOB_NOINLINE void multiply_rest(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count,
                                        float *out) {
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY) || p->bits == 8u)) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && bits_of(p) == 8u) {
         const uint8_t *codes = image + p->offset + bit / 8u;
         const float scale = p->scale;
         const int32_t zero_point = p->zero_point;
@@ -167,27 +170,27 @@ static ZOB_NOINLINE void multiply_rest(const zob_parameter *p, const uint8_t *im
 static uint32_t before_rows(const zob_parameter *p, uint32_t bit, uint32_t count) {
     uint32_t n = 0;
     if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4 | ZOB_KERNEL_CODES_6 | ZOB_KERNEL_CODES_12)) return 0u;
-    while (n < count && (bit + n * p->bits) % 8u) n++;
+    while (n < count && (bit + n * bits_of(p)) % 8u) n++;
     return n;
 }
 
 /* Values of codes: rows of them at once, and what rows do not take one by one. */
 static void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
-    uint32_t bit = first * p->bits;
-    if (in_rows(p->bits)) {
+    uint32_t bit = first * bits_of(p);
+    if (in_rows(bits_of(p))) {
         const uint32_t before = before_rows(p, bit, count), row = (count - before) - (count - before) % ZOB_FP_ROW;
         if (before > 0u) multiply_rest(p, image, bit, before, out);
-        bit += before * p->bits;
+        bit += before * bits_of(p);
         out += before;
         count -= before + row;
         if (row > 0u) {
             const uint8_t *codes = image + p->offset + bit / 8u;
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) zob_fp_of_codes_4(out, codes, &p->scale, row);
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && p->bits == 6u) zob_fp_of_codes_6(out, codes, &p->scale, row);
-            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) zob_fp_of_codes_8(out, codes, &p->scale, row);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && bits_of(p) == 8u) zob_fp_of_codes_8(out, codes, &p->scale, row);
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && p->bits == 12u) zob_fp_of_codes_12(out, codes, &p->scale, row);
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && p->bits == 16u) zob_fp_of_codes_16(out, codes, &p->scale, row);
-            bit += row * p->bits;
+            bit += row * bits_of(p);
             out += row;
         }
         if (count == 0u) return;

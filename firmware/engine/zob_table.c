@@ -71,7 +71,7 @@ static uint32_t divide(tables *t, uint32_t rows, uint32_t columns) {
     const uint32_t windows = ((op->kernel[0] - 1u) / rows + 1u) * ((op->kernel[1] - 1u) / columns + 1u);
     const int at_once = windows == 1u;
     uint32_t words = 4u * stretches + taps * tap_words(t), more = 0; /* more with every row of the band */
-    t->counted = at_once && t->reads_ones;
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_ONES_COUNTED)) t->counted = at_once && t->reads_ones;
     if (at_once) words += line;
     else more = line;
     if (counts_ones(t)) words += taps * ZOB_SUM_WORDS;
