@@ -5,11 +5,13 @@ of computing less is worth; and what the journal costs.
 
 A trial is a fault set drawn anew and 200 images. Contenders take turns, so that what else the machine does falls on
 everybody; one core is measured in processor time, all cores by the clock. The emulations (emulation.py; TensorFlow and,
-where it is installed, PyTorch) get their best batch sizes and take over only those parameters that changed.
+where it is installed, PyTorch) get their best batch sizes and take over only those parameters that changed. On one core
+FracBNN is also run as an ordinary PyTorch module, alone and with fault injectors that are installed (peers.py).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import sys
@@ -82,6 +84,19 @@ class Ways(Bench):
         return self._once and super()._may_come_again(addresses, result)
 
 
+def injectors(job: Job) -> dict[str, Contender]:
+    """Fault injectors for PyTorch, by name, where the network is the one they have a module of."""
+    if job.model.network.name != "fracbnn_cifar10" or not importlib.util.find_spec("torch"):
+        return {}
+    from tools.peers import Plain, peers
+
+    def contender(peer: Plain) -> Contender:
+        return lambda trials: [peer.trial(trial.faults.amount) for trial in trials]
+
+    inputs, _ = job.images(0)
+    return {name: contender(peer(inputs)) for name, peer in peers().items()}
+
+
 def per_second(contender: Contender, trials: Sequence[Trial], clock: Callable[[], float]) -> float:
     """Trials a second."""
     started = clock()
@@ -90,23 +105,28 @@ def per_second(contender: Contender, trials: Sequence[Trial], clock: Callable[[]
 
 
 def on_one_core(job: Job) -> None:
-    """A table: a line a rate, a column a contender, in trials a second of processor time."""
+    """Two tables: a line a rate, a column a contender, in trials a second of processor time; and how many times as fast
+    as the others the last way is."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    libraries = emulations()
-    emulated = [Emulated(job, library).run for library in libraries.values()]
+    others = {name: Emulated(job, library).run for name, library in emulations().items()} | injectors(job)
     ways = [Ways(job, i).run for i in range(len(Ways.NAMES))]
-    _line("one core", [*libraries, *Ways.NAMES, *(f"of {library}" for library in libraries)])
+    ratios = {}
+    _line("one core", [*others, *Ways.NAMES])
     for rate, a_turn in RATES.items():
         plan = Plan((rate,), 1 + TURNS * a_turn)
         for contender in ways:
             contender([plan.trial(0, 0)])  # makes the golden run
-        floats, engine = np.zeros((TURNS, len(emulated))), np.zeros((TURNS, len(ways)))
+        floats, engine = np.zeros((TURNS, len(others))), np.zeros((TURNS, len(ways)))
         for turn in range(TURNS):
             trials = [plan.trial(0, 1 + turn * a_turn + i) for i in range(a_turn)]
-            floats[turn] = [per_second(contender, trials[:2], time.process_time) for contender in emulated]
+            floats[turn] = [per_second(contender, trials[:2], time.process_time) for contender in others.values()]
             engine[turn] = [per_second(contender, trials, time.process_time) for contender in ways]
         best, mean = floats.max(axis=0), 1 / (1 / engine).mean(axis=0)
-        _line(f"rate {rate:g}", [*best, *mean, *mean[-1] / best])
+        _line(f"rate {rate:g}", [*best, *mean])
+        ratios[rate] = mean[-1] / best
+    _line("one core", [f"of {name}" for name in others])
+    for rate, times in ratios.items():
+        _line(f"rate {rate:g}", times)
 
 
 def on_every_core(job: Job) -> None:
