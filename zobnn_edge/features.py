@@ -125,6 +125,8 @@ def _of_bits(net: Network, group: tuple[Op, ...], work: Work) -> set[str]:
     found = {"count"}
     if work.algorithm == "table":
         found |= {"table", "halves"} if net.parameters[head.weight].shape[3] <= _HALF_WORD else {"table"}
+        if isinstance(head, GatedConv) or len(steps) != 1 or not isinstance(steps[0], (Sign, Threshold)):
+            found.add("table_sums")
     if head.padding != "valid":
         found.add("ones_outside" if isinstance(head, Conv) and head.pad_value else "none_outside")
     if counts_ones(net, head, work):

@@ -79,6 +79,7 @@ KERNELS = {
     "bytes_apart": 8388608,
     "codes_6": 16777216,
     "ones_counted": 33554432,
+    "table_sums": 67108864,
 }
 """Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
 bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");
@@ -88,7 +89,8 @@ or of any weights that integers do not decide; pools over floats; groups that be
 by element; scales of plain codes that sums of bits are multiplied with; convolutions over floats with one output pixel,
 every filter of which reads all of the input; convolutions over bits that read +1 outside their input, or nothing; codes
 that are not bytes; convolutions over int8 with groups, or with columns of the kernel that are apart; tables of whole
-kernels that count apart what is +1 outside the input."""
+kernels that count apart what is +1 outside the input; tables
+whose sums become more than the bits that limits decide."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED, FLAG_SMALL = 1, 2
 

@@ -156,7 +156,7 @@ FUNCTION zob_fp_of_codes_\bits
     vldr  s8, [r2]
     ldr   r2, [r2, #4]
     rsb   r2, r2, #0
-    push  {r4-r11}
+    push  {r4-r11, lr}
 1:  EIGHT_OF_\bits
     stmia r0, {r4-r11}
     vldmia r0, {s0-s7}
@@ -164,8 +164,7 @@ FUNCTION zob_fp_of_codes_\bits
     vstmia r0!, {s0-s7}
     subs  r3, r3, #8
     bne   1b
-    pop   {r4-r11}
-    bx    lr
+    pop   {r4-r11, pc}
     .size zob_fp_of_codes_\bits, . - zob_fp_of_codes_\bits
 .endm
     OF_CODES 4

@@ -443,6 +443,7 @@ static int has_room_for_all(const zob_model *m, const zob_op *op) {
 static uint32_t kernels_of_bits(const zob_model *m, const zob_op *op, const zob_op *end) {
     uint32_t kernels = ZOB_KERNEL_COUNT;
     if (op->algorithm == ZOB_ALGORITHM_TABLE) kernels |= ZOB_KERNEL_TABLE;
+    if (op->algorithm == ZOB_ALGORITHM_TABLE && !zob_compares(m, op, end)) kernels |= ZOB_KERNEL_TABLE_SUMS;
     if (op->algorithm == ZOB_ALGORITHM_TABLE && m->parameters[op->parameter].dims[3] <= 16u) kernels |= ZOB_KERNEL_HALVES;
     if (zob_reads_outside(op, &m->tensors[op->input], &m->tensors[op->output])) {
         kernels |= op->pad_value ? ZOB_KERNEL_ONES_OUTSIDE : ZOB_KERNEL_NONE_OUTSIDE;

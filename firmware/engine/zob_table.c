@@ -170,11 +170,13 @@ static uint32_t limit(int32_t room, int32_t odd) {
 /* Sums begin half of the missing products higher than the count, so that one limit serves all pixels; where these are
  * odd, it is another. */
 static void set_start(tables *t) {
+    const int decides = zob_decides_bits(t->b);
     for (uint32_t odd = 0; odd < (ZOB_SOME_MISSING ? 2u : 1u); odd++) {
         memset(t->start[odd], 0, sizeof t->start[odd]);
         for (uint32_t f = 0; f < t->b->filters; f++) {
-            const uint32_t start = ZOB_BIAS - (t->b->decided ? limit(t->b->limits[f], (int32_t)odd) : 0u);
-            t->start[odd][zob_sum_of(f) / 2u] |= start << (16u * (zob_sum_of(f) % 2u));
+            const uint32_t less = decides ? limit(t->b->limits[f], (int32_t)odd) : 0u;
+            const uint16_t start = (uint16_t)(ZOB_BIAS - less);
+            memcpy((uint8_t *)t->start[odd] + 2u * zob_sum_of(f), &start, 2u);
         }
     }
 }
@@ -206,7 +208,7 @@ static zob_stretch *append(zob_stretch *list, const tables *t, uint32_t offset, 
 static ZOB_INLINE zob_stretch *list_taps(const tables *t, const window *w, zob_span v, zob_span h) {
     const uint32_t pixel = 4u * t->pixel, line = 4u * t->width, words = t->b->words;
     const uint32_t left = max_u32(h.begin, w->x), end_x = w->x + w->columns, right = ZOB_SOME_MISSING ? min_u32(h.end, end_x) : end_x;
-    const uint32_t together = t->op->dilation[1] == 1u && t->pixel == words && right > left ? right - left : 1u;
+    const uint32_t together = t->op->dilation[1] == 1u && t->pixel == words && (!ZOB_SOME_MISSING || right > left) ? right - left : 1u;
     const uint32_t end_y = w->y + w->rows, below = ZOB_SOME_MISSING ? min_u32(v.end, end_y) : end_y;
     zob_stretch *end = t->stretches;
     uint32_t used = 0;
@@ -293,10 +295,14 @@ static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, const p
                                        uint32_t *sums) {
     const zob_span v = taps_of(t, 0u, rows), h = taps_of(t, 1u, columns);
     const uint32_t missing = ZOB_SOME_MISSING ? zob_missing(t->b, v, h) : 0u, more = t->b->decided ? missing / 2u * TWICE : 0u;
+    const uint32_t *first = t->start[0];
     uint32_t start[ZOB_SUM_WORDS], at = rows->begin * t->out->width + columns->begin;
     zob_pixel_run run = {t->stretches, NULL, t->tables, NULL, 0u, NULL, 0u, 0u, NULL};
-    for (uint32_t i = 0; w->first && i < ZOB_SUM_WORDS; i++) start[i] = t->start[missing % 2u][i] + more;
-    if (counts_ones(t)) add_outside(t, v, h, start);
+    if (ZOB_SOME_MISSING && w->first) {
+        for (uint32_t i = 0; i < ZOB_SUM_WORDS; i++) start[i] = t->start[missing % 2u][i] + more;
+        if (counts_ones(t)) add_outside(t, v, h, start);
+        first = start;
+    }
     run.end = list_taps(t, w, v, h);
     run.input = (const uint8_t *)(t->input + (v.begin < v.end && h.begin < h.end ? v.at * t->width + h.at * t->pixel : 0u));
     run.step = 4u * t->op->stride[1] * t->pixel;
@@ -304,11 +310,11 @@ static ZOB_NOINLINE void run_rectangle(const tables *t, const window *w, const p
     run.sums = sums + columns->begin * ZOB_SUM_WORDS;
     run.pixels = columns->end - columns->begin;
     for (uint32_t y = rows->begin; y < rows->end; y++, at += t->out->width) {
-        run.from = w->first ? start : run.sums;
+        run.from = w->first ? first : run.sums;
         if (!ZOB_SOME_MISSING || run.stretches < run.end) {
             add_rows(t, &run);
         } else if (w->first) {
-            fill(run.sums, start, run.pixels);
+            fill(run.sums, first, run.pixels);
         }
         if (w->last) zob_put_counts(t->b, at, run.pixels, missing, run.sums);
         run.input += 4u * t->op->stride[0] * t->width;

@@ -43,9 +43,9 @@ static ZOB_NOINLINE void put_gated(const zob_block *b, uint32_t pixel, uint32_t 
 
 void zob_put_counts(const zob_block *b, uint32_t pixel, uint32_t pixels, uint32_t missing, const uint32_t *sums) {
     const int32_t most = (int32_t)(b->taps * b->channels - missing) + 2 * (int32_t)ZOB_BIAS;
-    if (b->decided && b->filters == ZOB_BLOCK && b->first % ZOB_BLOCK == 0u) {
+    if (zob_decides_bits(b) && b->filters == ZOB_BLOCK && b->first % ZOB_BLOCK == 0u) {
         put_whole(b, pixel, pixels, sums);
-    } else if (b->decided) {
+    } else if (zob_decides_bits(b)) {
         put_bits(b, pixel, pixels, sums);
     } else if (ZOB_HAS(ZOB_OP_GATED_CONV) && b->gate != ZOB_NO_GATE) {
         put_gated(b, pixel, pixels, most, sums);
