@@ -12,7 +12,7 @@ import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
@@ -46,6 +46,10 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_conv_gated": ("gated_conv",),
     "zob_block_table": ("table",),
     "zob_conv_real": ("real_conv",),
+    "zob_dense": ("dense",),
+    "zob_missing": ("none_outside", "ones_counted"),
+    "zob_reads_outside": ("ones_outside",),
+    "zob_emit_sums": ("code_sums",),
     "zob_conv_bytes": _BYTES,
     "zob_block_of_signs": ("sign_conv",),
     "zob_block_of_codes": ("code_conv",),
@@ -60,6 +64,7 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_fp_low": ("low_bit",),
     "read_int8": ("int8", *_BYTES),
     "decode_codes": ("codes",),
+    "multiply_rest": ("codes",),
     **{f"unpack_{bits}": (f"codes_{bits}",) for bits in (4, 8, 12, 16)},
     **{f"zob_fp_of_codes_{bits}": (f"codes_{bits}",) for bits in (4, 6, 8, 12, 16)},
     "limits_of_codes": ("coded_limits",),
@@ -80,11 +85,17 @@ hold it against the firmware of each core (tests/audit/checks.py)."""
 NEEDS = {
     "table": "count",
     "halves": "table",
-    "gated_conv": "count",
+    "gated_conv": "table_sums",
     "coded_limits": "count",
     "coded_scales": "count",
     "searched_limits": "count",
+    "ones_outside": "count",
+    "none_outside": "count",
+    "ones_counted": "ones_outside",
+    "table_sums": "table",
     "code_sums": "code_conv",
+    "codes_any": "codes",
+    "bytes_apart": "code_conv",
     **{f"codes_{bits}": "codes" for bits in (4, 6, 8, 12, 16)},
 }
 """A feature that comes with another."""
@@ -93,8 +104,18 @@ DIVIDE = tuple(feature for function in _DIVIDERS for feature in ENTERED_BY[funct
 """Features whose functions divide floats."""
 EVERYTHING = frozenset(FEATURES)
 UNPROTECTED = EVERYTHING - {"protected"}
-AMONG_OTHERS = ("prelu", "clip", "add", "mul", "threshold", "low_bit", "gated_conv")
-"""Features in the midst of functions that others enter."""
+AMONG_OTHERS = (
+    *("prelu", "clip", "add", "mul", "threshold", "low_bit", "gated_conv"),
+    *("code_sums", "ones_outside", "ones_counted", "none_outside", "table_sums", "bytes_apart"),
+)
+"""Features in the midst of functions that others enter; some do more where there are tables, too."""
+OUTSIDE = ("ones_outside", "none_outside")
+TABLES = frozenset({"table", "halves", "table_sums"})
+SHARED = {"none_outside": ("none_outside", "ones_counted")}
+"""Where tables take the same for another feature."""
+CODED = frozenset({"codes", "codes_any", "coded_limits", "coded_scales", *(f"codes_{n}" for n in (4, 6, 8, 12, 16))})
+MEASURED = frozenset({"codes", "codes_8", "coded_limits"})
+"""Of features of codes those whose bytes are differences."""
 FAST = frozenset({"table", "halves", *(f"codes_{bits}" for bits in (4, 6, 8, 12, 16))})
 """Features that no network has which prefers size."""
 BARE: dict[Preference, frozenset[str]] = {
@@ -134,8 +155,19 @@ def _measure(target: Board, prefer: Preference) -> dict[str, Any]:
 
     most = BARE[prefer]
     bare, whole = firmware(most), firmware(EVERYTHING)
+    beside_tables: dict[str, Counter[str]] = {}
     groups = _groups(bare, audit_firmware(bare, target, model), model, most)
-    groups |= {(feature,): own(most | {feature}) - own(most) for feature in AMONG_OTHERS}
+    for feature in AMONG_OTHERS:
+        having = _alone(feature) if prefer == "speed" else _alone(feature) - FAST - TABLES
+        if feature == "ones_counted":
+            having |= {"none_outside"}  # what both take is counted there
+        takes = own(most | having) - own(most | having - {feature})
+        if feature in OUTSIDE and prefer == "speed":
+            alone = own((most | having) - TABLES) - own((most | having) - TABLES - {feature})
+            beside_tables[feature], takes = takes - alone, alone
+        groups[(feature,)] = takes
+    of_codes, beside = _of_codes(own, most)
+    groups = {when: n for when, n in groups.items() if not (set(when) <= CODED and set(when) & MEASURED)} | of_codes
     groups[("protected",)] = own(EVERYTHING) - own(UNPROTECTED)
     groups[()] = own(TYPICAL)
     # Where something divides, libgcc's multiplication of floats comes in one section with its division.
@@ -146,8 +178,27 @@ def _measure(target: Board, prefer: Preference) -> dict[str, Any]:
     for when, taken in groups.items():
         if TYPICAL & set(when):
             groups[()].subtract(taken)
-    listed = [{"when": list(when), "bytes": dict(sorted(n.items()))} for when, n in sorted(groups.items())]
+    listed: list[dict[str, Any]] = [
+        {"when": list(when), "bytes": dict(sorted(n.items()))} for when, n in sorted(groups.items())
+    ]
+    listed += [
+        {"when": list(SHARED.get(feature, (feature,))), "and": "table", "bytes": dict(sorted(n.items()))}
+        for feature, n in beside_tables.items()
+    ]
+    listed.append({"when": ["codes_any"], "and": "coded_limits", "bytes": dict(sorted(beside.items()))})
     return {"groups": listed, "stack": _stacks(whole)}
+
+
+def _of_codes(
+    own: Callable[[frozenset[str]], Counter[str]], most: frozenset[str]
+) -> tuple[dict[tuple[str, ...], Counter[str]], Counter[str]]:
+    """What decoding and limits take where all codes are bytes, and what each takes more for codes of any width."""
+    none, limits = most - CODED, {"coded_limits"}
+    of_bytes = none | ({"codes", "codes_8"} & most)
+    of_any = of_bytes | {"codes_any"}
+    takes = own(of_bytes) - own(none)
+    few, more = own(of_bytes | limits) - own(of_bytes), own(of_any | limits) - own(of_any)
+    return {("codes",): takes, ("codes_any",): own(of_any) - own(of_bytes), ("coded_limits",): few}, more - few
 
 
 def _stacks(whole: Firmware) -> dict[str, Any]:

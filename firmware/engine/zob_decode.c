@@ -37,9 +37,6 @@ UNPACK(8)
 UNPACK(12)
 UNPACK(16)
 
-/* Bits of a parameter's codes: bytes where a plan has no others. */
-static ZOB_INLINE uint32_t bits_of(const zob_parameter *p) { return ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY) ? p->bits : 8u; }
-
 /* Whether codes of so many bits come by eights. */
 static int by_eights(uint32_t bits) {
     return (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && bits == 4u) || (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && bits == 8u) ||
@@ -149,6 +146,9 @@ static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bi
 }
 
 #elif defined(ZOB_FP)
+
+/* Bits of a parameter's codes: bytes where a plan has no others. */
+static ZOB_INLINE uint32_t bits_of(const zob_parameter *p) { return ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY) ? p->bits : 8u; }
 
 static int in_rows(uint32_t bits) { return by_eights(bits) || (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && bits == 6u); }
 

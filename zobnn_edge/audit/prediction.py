@@ -2,7 +2,8 @@
 
 `sizes.json` (made by tools/engine_sizes.py) holds for every board, and for speed and size preferred, what firmware
 takes beside the network's own bytes, in groups: one that is always linked, and those that are linked where a network
-has one of some features. What the network adds follows from its plan, as the linker script lays it out.
+has one of some features (and, where a group says so, another one). What the network adds follows from its plan, as the
+linker script lays it out.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _engine(stored: dict[str, Any], wanted: frozenset[str]) -> Counter[tuple[str
     """Bytes by region and role that do not depend on the network's size."""
     found = Counter[tuple[str, str]]()
     for group in stored["groups"]:
-        if not group["when"] or wanted & set(group["when"]):
+        if (not group["when"] or wanted & set(group["when"])) and group.get("and") in (None, *wanted):
             for place, size in group["bytes"].items():
                 region, _, role = place.partition(" ")
                 found[region, role] += size
