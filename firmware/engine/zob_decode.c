@@ -152,10 +152,21 @@ static ZOB_INLINE uint32_t bits_of(const zob_parameter *p) { return ZOB_HAS_KERN
 
 static int in_rows(uint32_t bits) { return by_eights(bits) || (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && bits == 6u); }
 
+/* Values of codes that are bytes, where a plan has no others. */
+static ZOB_INLINE void decode_bytes(const zob_parameter *p, const uint8_t *codes, uint32_t count, float *out) {
+    const uint32_t row = count - count % ZOB_FP_ROW;
+    const float scale = p->scale;
+    const int32_t zero_point = p->zero_point;
+    if (row > 0u) zob_fp_of_codes_8(out, codes, &p->scale, row);
+    codes += row;
+    out += row;
+    for (count -= row; count > 0u; count--) *out++ = scale * (float)(*codes++ - zero_point);
+}
+
 /* Codes that are bytes one by one; of others whole numbers take the values' places first. */
 static ZOB_NOINLINE void multiply_rest(const zob_parameter *p, const uint8_t *image, uint32_t bit, uint32_t count,
                                        float *out) {
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && bits_of(p) == 8u) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) {
         const uint8_t *codes = image + p->offset + bit / 8u;
         const float scale = p->scale;
         const int32_t zero_point = p->zero_point;
@@ -170,27 +181,31 @@ static ZOB_NOINLINE void multiply_rest(const zob_parameter *p, const uint8_t *im
 static uint32_t before_rows(const zob_parameter *p, uint32_t bit, uint32_t count) {
     uint32_t n = 0;
     if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4 | ZOB_KERNEL_CODES_6 | ZOB_KERNEL_CODES_12)) return 0u;
-    while (n < count && (bit + n * bits_of(p)) % 8u) n++;
+    while (n < count && (bit + n * p->bits) % 8u) n++;
     return n;
 }
 
 /* Values of codes: rows of them at once, and what rows do not take one by one. */
 static void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t first, uint32_t count, float *out) {
-    uint32_t bit = first * bits_of(p);
-    if (in_rows(bits_of(p))) {
+    uint32_t bit = first * p->bits;
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && !ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY)) {
+        decode_bytes(p, image + p->offset + first, count, out);
+        return;
+    }
+    if (in_rows(p->bits)) {
         const uint32_t before = before_rows(p, bit, count), row = (count - before) - (count - before) % ZOB_FP_ROW;
         if (before > 0u) multiply_rest(p, image, bit, before, out);
-        bit += before * bits_of(p);
+        bit += before * p->bits;
         out += before;
         count -= before + row;
         if (row > 0u) {
             const uint8_t *codes = image + p->offset + bit / 8u;
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) zob_fp_of_codes_4(out, codes, &p->scale, row);
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && p->bits == 6u) zob_fp_of_codes_6(out, codes, &p->scale, row);
-            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && bits_of(p) == 8u) zob_fp_of_codes_8(out, codes, &p->scale, row);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) zob_fp_of_codes_8(out, codes, &p->scale, row);
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && p->bits == 12u) zob_fp_of_codes_12(out, codes, &p->scale, row);
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && p->bits == 16u) zob_fp_of_codes_16(out, codes, &p->scale, row);
-            bit += row * bits_of(p);
+            bit += row * p->bits;
             out += row;
         }
         if (count == 0u) return;

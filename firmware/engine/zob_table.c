@@ -279,7 +279,7 @@ static void fill(uint32_t *sums, const uint32_t *start, uint32_t pixels) {
     for (; pixels > 0u; pixels--, sums += ZOB_SUM_WORDS) copy_words(sums, start, ZOB_SUM_WORDS);
 }
 
-/* The taps along an axis that pixels read. */
+/* The taps along an axis that pixels read; where all are read, `input` goes with the band. */
 static ZOB_INLINE zob_span taps_of(const tables *t, uint32_t axis, const positions *p) {
     zob_span all;
     if (ZOB_SOME_MISSING) return p->inside;
@@ -395,8 +395,10 @@ int zob_block_table(const zob_block *b) {
     if (!divide_scratch(&t)) return 0;
     set_input(&t);
     set_start(&t);
-    for (uint32_t begin = 0; begin < height; begin += min_u32(t.band, height - begin)) {
-        run_windows(&t, begin, begin + min_u32(t.band, height - begin));
+    for (uint32_t begin = 0, end; begin < height; begin = end) {
+        end = min_u32(begin + t.band, height);
+        run_windows(&t, begin, end);
+        if (!ZOB_SOME_MISSING && !copies(&t)) t.input += (end - begin) * t.op->stride[0] * t.width;
     }
     return 1;
 }

@@ -161,6 +161,21 @@ def test_every_core_where_size_is_preferred(core: str) -> None:
     assert_core_agrees(core, model)
 
 
+@pytest.mark.parametrize("limit", [6_000, 9_000, 60_000])
+@pytest.mark.parametrize(("padding", "pad_value"), [("valid", 0), ("same", 0), ("same", 1)])
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
+def test_borders_of_one_kind(core: str, padding: str, pad_value: int, limit: int) -> None:
+    """Firmware that has the kernels of one kind of border alone, with tables of parts of the kernel, band by band, and of
+    all of it at once."""
+    a = Author((14, 15, 2), 5).thermometer(24, 20.0)  # 48 channels
+    a.conv(48, 3, (2, 1), padding, pad_value).threshold(8, 6.0)
+    a.conv(20, 3, padding=padding, pad_value=pad_value).threshold(8, 6.0)
+    model = Model.of(a.dense(5).affine().network(), limit)
+    first, second, *_ = model.work.values()
+    assert (first.algorithm, second.algorithm) == ("table", "table")
+    assert_core_agrees(core, model)
+
+
 def assert_core_agrees(core: str, model: Model) -> None:
     """Scores of an emulated core are the bits of the reference's, also under flips."""
     net = model.network
