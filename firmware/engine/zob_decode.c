@@ -147,9 +147,6 @@ static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bi
 
 #elif defined(ZOB_FP)
 
-/* Bits of a parameter's codes: bytes where a plan has no others. */
-static ZOB_INLINE uint32_t bits_of(const zob_parameter *p) { return ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_ANY) ? p->bits : 8u; }
-
 static int in_rows(uint32_t bits) { return by_eights(bits) || (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && bits == 6u); }
 
 /* Values of codes that are bytes, where a plan has no others. */
