@@ -165,8 +165,7 @@ def test_every_core_where_size_is_preferred(core: str) -> None:
 @pytest.mark.parametrize(("padding", "pad_value"), [("valid", 0), ("same", 0), ("same", 1)])
 @pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
 def test_borders_of_one_kind(core: str, padding: str, pad_value: int, limit: int) -> None:
-    """Firmware that has the kernels of one kind of border alone, with tables of parts of the kernel, band by band, and of
-    all of it at once."""
+    """Firmware without other borders: tables of parts of the kernel, band by band, and of all of it at once."""
     a = Author((14, 15, 2), 5).thermometer(24, 20.0)  # 48 channels
     a.conv(48, 3, (2, 1), padding, pad_value).threshold(8, 6.0)
     a.conv(20, 3, padding=padding, pad_value=pad_value).threshold(8, 6.0)
