@@ -104,6 +104,8 @@ static inline bytes add_bytes(bytes x, const void *p) { return _mm_add_epi8(x, _
 static inline words widened(bytes x) { return _mm256_cvtepu8_epi32(x); }
 static inline words add_words(words x, words y) { return _mm256_add_epi32(x, y); }
 
+/* Vectors of filters that products of bytes are summed up for at once, as registers hold. */
+#define BYTES_AT_ONCE 1u
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; at most 64 of w. */
 static inline words add_byte_products(words sum, words x, words w) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));

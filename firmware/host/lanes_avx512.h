@@ -61,6 +61,8 @@ static inline reals whole(words x) { return _mm512_cvtepi32_ps(x); }
 /* y, plus x where the mask is clear. */
 static inline reals add_where_clear(mask m, reals x, reals y) { return _mm512_mask_add_ps(y, (mask)~m, x, y); }
 
+/* Vectors of filters that products of bytes are summed up for at once, as registers hold. */
+#define BYTES_AT_ONCE 2u
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane. */
 static inline words add_byte_products(words sum, words x, words w) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));

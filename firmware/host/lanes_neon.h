@@ -140,6 +140,8 @@ static inline words add_words(words x, words y) {
     return (words){add_words_half(x.low, y.low), add_words_half(x.high, y.high)};
 }
 
+/* Vectors of filters that products of bytes are summed up for at once, as registers hold. */
+#define BYTES_AT_ONCE 1u
 /* sum + the four products of unsigned bytes of x and signed bytes of w, each lane; at most 64 of w. */
 static inline uint8x16_t add_products_half(uint8x16_t sum, uint8x16_t x, uint8x16_t w) {
     const int8x16_t s = vreinterpretq_s8_u8(w);

@@ -34,12 +34,18 @@ INLINED void sum_bits(reals *sum, const tile *t, const zob_tile_step *s, uint32_
     }
 }
 
-INLINED void sum_products(words *sum, const tile *t, const zob_tile_step *s, uint32_t channel) {
+/* Those of `vectors` vectors of filters from `channel` on. */
+INLINED void sum_products(words (*sum)[ZOB_TILE], const tile *t, const zob_tile_step *s, uint32_t channel,
+                          uint32_t vectors) {
     const zob_window *w = &t->pass->windows[s->window];
-    const words base = load_words(t->parameters + s->bias + 4u * (size_t)channel);
-    EACH(i) sum[i] = base;
-    FOR_STEP(t, s->window, 3, sum_bytes, sum, w, weights_at(t, s, w, channel));
-    if (w->loose) sum_loose(sum, (const uint32_t(*)[ZOB_TILE])t->packed[s->window], w, weights_at(t, s, w, channel));
+    const uint8_t *weights = weights_at(t, s, w, channel);
+    const size_t next = (size_t)(weights_at(t, s, w, channel + LANES) - weights);
+    EACH_VECTOR(v, vectors) {
+        const words base = load_words(t->parameters + s->bias + 4u * (size_t)(channel + v * LANES));
+        EACH(i) sum[v][i] = base;
+    }
+    FOR_STEP(t, s->window, 3, sum_bytes, sum, w, weights, next, vectors);
+    if (w->loose) sum_loose(sum, (const uint32_t(*)[ZOB_TILE])t->packed[s->window], w, weights, next, vectors);
 }
 
 /* What counts begin with: a row for each way a window lies over the border. */
@@ -69,8 +75,11 @@ INLINED void put_masks(tile *t, const zob_tile_step *s, uint32_t channel, const 
         EACH(i) t->masks[s->mask][i] = m[i];
     }
     if (!s->cells) return;
-    for (uint32_t i = 0; i < t->valid; i++) {
-        store_bits(cell_at(t, s, channel, i), m[i], left < LANES ? ((uint32_t)1 << left) - 1u : 0xFFFFu);
+    const uint32_t valid = t->valid, lanes = left < LANES ? ((uint32_t)1 << left) - 1u : 0xFFFFu;
+    uint8_t *cell[ZOB_TILE]; /* all of them first: stores may alias what they are read from */
+    EACH(i) cell[i] = cell_at(t, s, channel, i);
+    EACH(i) {
+        if (i < valid) store_bits(cell[i], m[i], lanes);
     }
 }
 
@@ -85,6 +94,16 @@ INLINED void put_masks(tile *t, const zob_tile_step *s, uint32_t channel, const 
         EACH(i) m[i] = decision;                                                                                       \
         put_masks(t, s, channel, m);                                                                                   \
     }
+
+INLINED void sign_products(tile *t, const zob_tile_step *s, uint32_t channel, uint32_t vectors) {
+    words sum[BYTES_AT_ONCE][ZOB_TILE];
+    sum_products(sum, t, s, channel, vectors);
+    EACH_VECTOR(v, vectors) {
+        const uint32_t at = channel + v * LANES;
+        const words least = load_words(t->parameters + s->threshold + 4u * (size_t)at);
+        PUT_MASKS(t, s, at, i, more(least, sum[v][i]));
+    }
+}
 
 /* A real's sign and low bit: whether it is less than `bound` of the same sign. */
 INLINED void store_two_bits(uint8_t *p, reals x, reals bound, reals minus_bound, uint32_t valid) {
@@ -136,9 +155,9 @@ INLINED void take_step(tile *t, const zob_tile_step *s, zob_step_kind kind, uint
         break;
     case ZOB_STEP_CONV_BYTES: {
         const reals step = all(s->low);
-        words sum[ZOB_TILE];
-        sum_products(sum, t, s, channel);
-        EACH(i) v[i] = whole(sum[i]);
+        words sum[1][ZOB_TILE];
+        sum_products(sum, t, s, channel, 1);
+        EACH(i) v[i] = whole(sum[0][i]);
         if (s->low != 1.0f) {
             EACH(i) v[i] = multiply(v[i], step);
         }
@@ -255,13 +274,9 @@ INLINED void take_step(tile *t, const zob_tile_step *s, zob_step_kind kind, uint
         PUT_MASKS(t, s, channel, i, more(count[i], most));
         break;
     }
-    case ZOB_STEP_SIGN_BYTES: {
-        const words least = load_words(t->parameters + s->threshold + 4u * (size_t)channel);
-        words sum[ZOB_TILE];
-        sum_products(sum, t, s, channel);
-        PUT_MASKS(t, s, channel, i, more(least, sum[i]));
+    case ZOB_STEP_SIGN_BYTES:
+        sign_products(t, s, channel, 1);
         break;
-    }
     case ZOB_STEP_SIGN:
         PUT_MASKS(t, s, channel, i, less(v[i], all(0.0f)));
         break;
@@ -312,9 +327,18 @@ static void take_any(tile *t, uint32_t first, uint32_t end) {
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 
 SEQUENCE(take_sign_bits, ZOB_STEP_SIGN_BITS)
-SEQUENCE(take_sign_bytes, ZOB_STEP_SIGN_BYTES)
 SEQUENCE(take_levels, ZOB_STEP_CONV_LEVELS, ZOB_STEP_AFFINE, ZOB_STEP_STORE, ZOB_STEP_TWO_BITS)
 SEQUENCE(take_gated, ZOB_STEP_GATED_TWINS, ZOB_STEP_AFFINE_PRELU, ZOB_STEP_ADD_AFFINE, ZOB_STEP_STORE, ZOB_STEP_TWO_BITS)
+
+static const zob_step_kind take_sign_bytes_kinds[] = {ZOB_STEP_SIGN_BYTES};
+static void take_sign_bytes(tile *t, uint32_t first, uint32_t end) {
+    const zob_tile_step *step = t->pass->steps;
+    uint32_t channel = first;
+    for (; channel + BYTES_AT_ONCE * LANES <= end; channel += BYTES_AT_ONCE * LANES) {
+        sign_products(t, step, channel, BYTES_AT_ONCE);
+    }
+    for (; channel < end; channel += LANES) sign_products(t, step, channel, 1);
+}
 
 static take_tile *sequence_of(const zob_pass *pass) {
     static const struct {

@@ -4,6 +4,7 @@
 
 /* A tile in registers: loops over it are unrolled, so that no vector of it has to lie in memory. */
 #define EACH(i) _Pragma("GCC unroll 8") for (uint32_t i = 0; i < ZOB_TILE; i++)
+#define EACH_VECTOR(v, vectors) _Pragma("GCC unroll 2") for (uint32_t v = 0; v < (vectors); v++)
 
 #define OUTLINED static __attribute__((noinline))
 

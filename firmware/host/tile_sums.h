@@ -140,19 +140,30 @@ INLINED void sum_levels(reals *sum, const tile *t, const zob_tile_step *s, uint3
     }
 }
 
-INLINED void sum_bytes(const uint8_t *const *x, words *sum, const zob_window *w, const uint8_t *weights, uint32_t apart) {
+/* Products of bytes, of `vectors` vectors of filters whose weights lie `next` bytes from each other: what is read serves all. */
+INLINED void sum_bytes(const uint8_t *const *x, words (*sum)[ZOB_TILE], const zob_window *w, const uint8_t *weights,
+                       size_t next, uint32_t vectors, uint32_t apart) {
     for (uint32_t k = 0; k < w->terms - w->loose; k++, weights += NEXT_WEIGHTS) {
-        const words filter = load_words(weights);
         const ptrdiff_t at = w->offsets[k];
-        EACH(i) sum[i] = add_byte_products(sum[i], all_words(spot(x, apart, i, at)), filter);
+        words filter[BYTES_AT_ONCE];
+        EACH_VECTOR(v, vectors) filter[v] = load_words(weights + v * next);
+        EACH(i) {
+            const words one = all_words(spot(x, apart, i, at));
+            EACH_VECTOR(v, vectors) sum[v][i] = add_byte_products(sum[v][i], one, filter[v]);
+        }
     }
 }
 
-INLINED void sum_loose(words *sum, const uint32_t (*gathered)[ZOB_TILE], const zob_window *w, const uint8_t *weights) {
+INLINED void sum_loose(words (*sum)[ZOB_TILE], const uint32_t (*gathered)[ZOB_TILE], const zob_window *w,
+                       const uint8_t *weights, size_t next, uint32_t vectors) {
     weights += (size_t)(w->terms - w->loose) * NEXT_WEIGHTS;
     for (uint32_t k = 0; k < w->loose; k++, weights += NEXT_WEIGHTS) {
-        const words filter = load_words(weights);
-        EACH(i) sum[i] = add_byte_products(sum[i], all_words((const uint8_t *)&gathered[k][i]), filter);
+        words filter[BYTES_AT_ONCE];
+        EACH_VECTOR(v, vectors) filter[v] = load_words(weights + v * next);
+        EACH(i) {
+            const words one = all_words((const uint8_t *)&gathered[k][i]);
+            EACH_VECTOR(v, vectors) sum[v][i] = add_byte_products(sum[v][i], one, filter[v]);
+        }
     }
 }
 
