@@ -114,7 +114,7 @@ TABLES = frozenset({"table", "halves", "table_sums"})
 SHARED = {"none_outside": ("none_outside", "ones_counted")}
 """Where tables take the same for another feature."""
 CODED = frozenset({"codes", "codes_any", "coded_limits", "coded_scales", *(f"codes_{n}" for n in (4, 6, 8, 12, 16))})
-MEASURED = frozenset({"codes", "codes_8", "coded_limits"})
+MEASURED = frozenset({"codes", "codes_8", "coded_limits", "coded_scales"})
 """Of features of codes those whose bytes are differences."""
 FAST = frozenset({"table", "halves", *(f"codes_{bits}" for bits in (4, 6, 8, 12, 16))})
 """Features that no network has which prefers size."""
@@ -156,9 +156,9 @@ def _measure(target: Board, prefer: Preference) -> dict[str, Any]:
     most = BARE[prefer]
     bare, whole = firmware(most), firmware(EVERYTHING)
     beside_tables: dict[str, Counter[str]] = {}
-    groups = _groups(bare, audit_firmware(bare, target, model), model, most)
+    groups = _groups(bare, audit_firmware(bare, target, model), model, most, prefer)
     for feature in AMONG_OTHERS:
-        having = _alone(feature) if prefer == "speed" else _alone(feature) - FAST - TABLES
+        having = _alone(feature, prefer)
         if feature == "ones_counted":
             having |= {"none_outside"}  # what both take is counted there
         takes = own(most | having) - own(most | having - {feature})
@@ -186,7 +186,7 @@ def _measure(target: Board, prefer: Preference) -> dict[str, Any]:
         for feature, n in beside_tables.items()
     ]
     listed.append({"when": ["codes_any"], "and": "coded_limits", "bytes": dict(sorted(beside.items()))})
-    return {"groups": listed, "stack": _stacks(whole)}
+    return {"groups": listed, "stack": _stacks(whole, prefer)}
 
 
 def _of_codes(
@@ -198,23 +198,29 @@ def _of_codes(
     of_any = of_bytes | {"codes_any"}
     takes = own(of_bytes) - own(none)
     few, more = own(of_bytes | limits) - own(of_bytes), own(of_any | limits) - own(of_any)
-    return {("codes",): takes, ("codes_any",): own(of_any) - own(of_bytes), ("coded_limits",): few}, more - few
+    scales = own(of_bytes | {"coded_scales"}) - own(of_bytes)
+    groups = {("codes",): takes, ("codes_any",): own(of_any) - own(of_bytes), ("coded_limits",): few}
+    return groups | {("coded_scales",): scales}, more - few
 
 
-def _stacks(whole: Firmware) -> dict[str, Any]:
+def _stacks(whole: Firmware, prefer: Preference) -> dict[str, Any]:
     """The worst case of networks of each single feature, and of an interrupt."""
     main = {}
     for feature in FEATURES:
-        found = worst_case(whole.elf, whole.frames, without(_alone(feature)))
+        found = worst_case(whole.elf, whole.frames, without(_alone(feature, prefer)))
         assert found is not None
         assert found.bytes is not None, (found.recursion, found.unbounded)
         main[feature], interrupt = found.main, found.interrupt
     return {"main": main, "interrupt": interrupt}
 
 
-def _alone(feature: str) -> frozenset[str]:
+def _alone(feature: str, prefer: Preference) -> frozenset[str]:
     """A feature with what it needs."""
-    return frozenset({feature}) | (_alone(NEEDS[feature]) if feature in NEEDS else frozenset())
+    found = {feature}
+    while feature in NEEDS:
+        feature = NEEDS[feature]
+        found.add(feature)
+    return frozenset(found) if prefer == "speed" else frozenset(found) - FAST - TABLES
 
 
 def _others(audit: Audit, model: Model) -> Iterator[PartRow]:
@@ -234,10 +240,12 @@ def _own(audit: Audit, model: Model) -> Counter[str]:
     return sums
 
 
-def _groups(firmware: Firmware, audit: Audit, model: Model, of: frozenset[str]) -> dict[tuple[str, ...], Counter[str]]:
+def _groups(
+    firmware: Firmware, audit: Audit, model: Model, of: frozenset[str], prefer: Preference
+) -> dict[tuple[str, ...], Counter[str]]:
     """Bytes by region and role of what comes with some features `of` a firmware; padding goes with what it follows."""
     everything, always = input_sections(firmware), input_sections(firmware, without(frozenset()))
-    by_feature = {f: input_sections(firmware, without(_alone(f))) for f in FEATURES if f in of}
+    by_feature = {f: input_sections(firmware, without(_alone(f, prefer))) for f in FEATURES if f in of}
     sums: dict[tuple[str, ...], Counter[str]] = {}
     before: int | None = None
     for p in _others(audit, model):

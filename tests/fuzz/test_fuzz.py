@@ -35,7 +35,7 @@ def test_nothing_is_found_from_the_corpus_on(name: str, folder: Path, tmp_path: 
     [
         ("frame", libfuzzer.AGENT / "frame.c", "if (code > length - in) return 0u;", ""),
         ("agent", libfuzzer.AGENT / "agent.c", "f.header.sequence == last.sequence)", "0)"),
-        ("agent", libfuzzer.AGENT / "commands.c", "if (!network_holds(address, 1u))", "if (0)"),
+        ("agent", libfuzzer.AGENT / "commands.c", "if (!network_holds(addresses[i], 1u))", "if (0)"),
         ("plan", libfuzzer.ENGINE / "zob_load.c", "|| tensor_extent(t).end > m->header->arena_bytes", "|| m == 0"),
     ],
 )
