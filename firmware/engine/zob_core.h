@@ -5,6 +5,9 @@
 
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
 #define ZOB_MVE 1 /* zob_mve.c, zob_thumb2.S, zob_count_thumb2.S */
+#if __ARM_FEATURE_MVE & 2
+#define ZOB_MVE_FP 1 /* zob_fp.S */
+#endif
 #elif defined(__ARM_ARCH_7M__) || defined(__ARM_ARCH_7EM__) || defined(__ARM_ARCH_8M_MAIN__)
 #define ZOB_THUMB2 1 /* zob_thumb2.S, zob_count_thumb2.S */
 #elif defined(__ARM_ARCH_6M__)

@@ -61,11 +61,20 @@ FUNCTION zob_fp_prelu
     bx    lr
     .size zob_fp_prelu, . - zob_fp_prelu
 
-FUNCTION zob_fp_of_int
-1:  vldmia r1!, {s0-s7}
+/* The floats of eight whole numbers in s0 to s7. Vectors are for what never rounds: they flush subnormals to zero. */
+.macro FLOATS_OF_8
+#ifdef ZOB_MVE_FP
+    vcvt.f32.s32 q0, q0
+    vcvt.f32.s32 q1, q1
+#else
     .irp x, s0, s1, s2, s3, s4, s5, s6, s7
     vcvt.f32.s32 \x, \x
     .endr
+#endif
+.endm
+FUNCTION zob_fp_of_int
+1:  vldmia r1!, {s0-s7}
+    FLOATS_OF_8
     vstmia r0!, {s0-s7}
     subs  r2, r2, #8
     bne   1b
@@ -74,9 +83,7 @@ FUNCTION zob_fp_of_int
 
 /* Eight whole numbers in s0 to s7, times s8. */
 .macro VALUES_OF_STEPS
-    .irp x, s0, s1, s2, s3, s4, s5, s6, s7
-    vcvt.f32.s32 \x, \x
-    .endr
+    FLOATS_OF_8
     .irp x, s0, s1, s2, s3, s4, s5, s6, s7
     vmul.f32 \x, \x, s8
     .endr
@@ -169,7 +176,24 @@ FUNCTION zob_fp_of_codes_\bits
 .endm
     OF_CODES 4
     OF_CODES 6
+#ifdef ZOB_MVE_FP
+FUNCTION zob_fp_of_codes_8
+    vldr  s8, [r2]
+    ldr   r2, [r2, #4]
+    rsb   r2, r2, #0
+1:  vldrb.u32 q0, [r1], #4
+    vldrb.u32 q1, [r1], #4
+    vadd.i32 q0, q0, r2
+    vadd.i32 q1, q1, r2
+    VALUES_OF_STEPS
+    vstmia r0!, {s0-s7}
+    subs  r3, r3, #8
+    bne   1b
+    bx    lr
+    .size zob_fp_of_codes_8, . - zob_fp_of_codes_8
+#else
     OF_CODES 8
+#endif
     OF_CODES 12
     OF_CODES 16
 
