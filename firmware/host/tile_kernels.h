@@ -34,7 +34,7 @@ INLINED void sum_bits(reals *sum, const tile *t, const zob_tile_step *s, uint32_
     }
 }
 
-/* Those of `vectors` vectors of filters from `channel` on. */
+/* Sums of products of bytes, of `vectors` vectors of filters from `channel` on. */
 INLINED void sum_products(words (*sum)[ZOB_TILE], const tile *t, const zob_tile_step *s, uint32_t channel,
                           uint32_t vectors) {
     const zob_window *w = &t->pass->windows[s->window];
@@ -95,6 +95,7 @@ INLINED void put_masks(tile *t, const zob_tile_step *s, uint32_t channel, const 
         put_masks(t, s, channel, m);                                                                                   \
     }
 
+/* Whether such sums are below their filters' thresholds, as masks. */
 INLINED void sign_products(tile *t, const zob_tile_step *s, uint32_t channel, uint32_t vectors) {
     words sum[BYTES_AT_ONCE][ZOB_TILE];
     sum_products(sum, t, s, channel, vectors);
