@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elftools.common.exceptions import ELFError
+from elftools.common.exceptions import DWARFError, ELFError
+from elftools.construct.core import ConstructError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import ARMAttributesSection, SymbolTableSection
 
@@ -17,6 +18,11 @@ from zobnn_edge.boards import Board, Memory
 from zobnn_edge.errors import InputError
 from zobnn_edge.files import read_bytes
 
+DAMAGED = (
+    *(ELFError, DWARFError, ConstructError, NotImplementedError),
+    *(ValueError, IndexError, KeyError, TypeError, AttributeError, AssertionError),
+)
+"""What pyelftools raises for a damaged file."""
 ARCHITECTURES = {
     "cortex-m0": 12,
     "cortex-m0plus": 12,
@@ -64,7 +70,7 @@ class FirmwareFile:
             segments = tuple(_segments(elf))
             architecture = arm_attributes(elf).get("TAG_CPU_ARCH")
             found = FirmwareFile(path, elf.get_machine_arch(), architecture, board_name(elf), _image_crc(elf), segments)
-        except (ELFError, UnicodeDecodeError, ValueError) as error:
+        except DAMAGED as error:
             raise InputError(f"{path}: not a firmware: no usable ELF file ({error})") from None
         if not segments:
             raise InputError(f"{path}: not a firmware: nothing in it is loaded; give what zobnn build wrote")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
+import struct
 import subprocess
 from collections import Counter
 from contextlib import suppress
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from tests.audit.checks import parts_are_the_segments, segments
 from tests.audit.conftest import Compile
@@ -172,6 +175,20 @@ def test_inverted_bytes_are_audited_or_refused(compile_c: Compile) -> None:
         path.write_bytes(damaged)
         with suppress(InputError):
             audit_firmware(Firmware.read(path))
+
+
+def test_a_function_of_more_bytes_than_its_section_is_read_no_further(compile_c: Compile) -> None:
+    """Half of the address space would take hours. What it takes of the stack is not known."""
+    path = compile_c(FOREIGN, "-g")
+    elf = ELFFile(io.BytesIO(path.read_bytes()))
+    table = elf.get_section_by_name(".symtab")
+    [entry] = [i for i, s in enumerate(table.iter_symbols()) if s.name == "_start"]
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, table["sh_offset"] + entry * table["sh_entsize"] + 8, 1 << 31)
+    path.write_bytes(data)
+    found = audit_firmware(Firmware.read(path)).stack
+    assert found is not None
+    assert found.unbounded == ("_start",)
 
 
 def test_what_is_no_program_for_arm_is_refused(compile_c: Compile, tmp_path: Path) -> None:

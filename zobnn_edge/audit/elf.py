@@ -15,8 +15,6 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from elftools.common.exceptions import ELFError
-from elftools.construct.core import ConstructError
 from elftools.dwarf.descriptions import describe_form_class
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
@@ -24,7 +22,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from zobnn_edge.audit.linkmap import EMPTY, LinkMap
 from zobnn_edge.boards import Memory
-from zobnn_edge.elf import arm_attributes, board_name
+from zobnn_edge.elf import DAMAGED, arm_attributes, board_name
 from zobnn_edge.errors import InputError
 
 PADDING = "(padding)"
@@ -104,7 +102,7 @@ class Elf:
         self._map = link_map
         try:
             self._file = ELFFile(io.BytesIO(data))
-        except (ELFError, ConstructError) as error:
+        except DAMAGED as error:
             raise InputError(f"{where}: not an ELF file that can be read ({error}); is it complete?") from None
         if self._file["e_machine"] != "EM_ARM" or self._file.elfclass != 32 or not self._file.little_endian:
             machine = str(self._file["e_machine"]).removeprefix("EM_")
@@ -118,7 +116,7 @@ class Elf:
             self.attributes = arm_attributes(self._file)
             self.board = board_name(self._file)
             self.symbols = sorted(set(self._symbols()), key=lambda s: (s.address, -s.size, not s.is_global, s.name))
-        except (ELFError, ConstructError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        except DAMAGED as error:
             raise InputError(f"{where}: damaged ELF file ({error}); is it complete?") from None
         if not self.segments:
             raise InputError(f"{where}: an ELF file without loaded segments; give a linked program, not an object file")
@@ -278,7 +276,7 @@ class Elf:
             return []
         try:
             return sorted(self._ranges())
-        except (ELFError, ConstructError, ValueError, KeyError, IndexError, AssertionError, AttributeError, TypeError):
+        except DAMAGED:
             return []  # damaged debug information says nothing, and that is all it can do
 
     def _ranges(self) -> Iterator[tuple[int, int, str]]:

@@ -288,7 +288,10 @@ class _Graph:
     def _flow(self, i: int, f: Symbol) -> Flow:
         limit = self.starts[i + 1] if i + 1 < len(self.starts) else f.address + f.size
         size = min(f.size, max(limit - f.address, 0)) if limit > f.address else f.size
-        return flow(f.address, self.elf.read(f.address, size) or b"", self._data(f.address, f.address + size))
+        code = self.elf.read(f.address, size)
+        if code is None:
+            return Flow(frame=None)
+        return flow(f.address, code, self._data(f.address, f.address + len(code)))
 
     def _data(self, begin: int, end: int) -> list[tuple[int, int]]:
         """Stretches of data between two addresses of code."""
