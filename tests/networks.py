@@ -351,6 +351,8 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "two_bits-hardened-8": lambda: harden(two_bits(8), Policy(8)),
     "bytes_in-hardened-8": lambda: harden(bytes_in(8), Policy(8)),
     "bytes_in-hardened-6": lambda: harden(bytes_in(8), Policy(6)),
+    "bytes_in-hardened-12": lambda: harden(bytes_in(8), Policy(12)),
+    "bytes_in-hardened-16": lambda: harden(bytes_in(8), Policy(16)),
     "integer": lambda: integer(6),
     "hybrid": lambda: hybrid(7),
     "real-hardened-5": lambda: harden(real(4, None), Policy(5)),

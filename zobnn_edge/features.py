@@ -30,7 +30,7 @@ from zobnn_edge.operations import (
     Unpack,
 )
 from zobnn_edge.shapes import window_geometry
-from zobnn_edge.work import Work, counts_ones
+from zobnn_edge.work import Work, counts_ones, never_counts
 
 FEATURES = (*fmt.OPCODES, *fmt.KERNELS)
 _COPIED = (Affine, PRelu, Clip, Sign, LowBit, Threshold, Add, Mul, Unpack, Dequantize)
@@ -90,10 +90,10 @@ def _of_group(net: Network, group: tuple[Op, ...], work: Work | None, image: Par
     if source == "real":
         return {"dense"} if _is_dense(net, head) else {"real_conv"}
     found = {"bytes_apart"} if head.groups != 1 or head.dilation[1] != 1 else set()
+    found.add("intervals" if decides(net, group) else "code_sums")
     if isinstance(net.parameters[head.weight].encoding, Binary):
-        return found | ({"sign_conv"} if decides(net, group) else {"sign_conv", "code_sums"})
-    plain = decides(net, group) and _are_bytes(image, head.weight)
-    return found | ({"code_conv"} if plain else {"code_conv", "code_sums"})
+        return found | {"sign_conv"}
+    return found | ({"code_conv"} if _are_bytes(image, head.weight) else {"code_conv", "code_fields"})
 
 
 def _is_dense(net: Network, op: Conv) -> bool:
@@ -122,7 +122,7 @@ def _of_bits(net: Network, group: tuple[Op, ...], work: Work) -> set[str]:
     """The kernels of a binary convolution."""
     head, *steps = group
     assert isinstance(head, (Conv, GatedConv))
-    found = {"count"}
+    found = {"bits_conv"} if never_counts(net, head, work) else {"bits_conv", "count"}
     if work.algorithm == "table":
         found |= {"table", "halves"} if net.parameters[head.weight].shape[3] <= _HALF_WORD else {"table"}
         if isinstance(head, GatedConv) or len(steps) != 1 or not isinstance(steps[0], (Sign, Threshold)):
@@ -137,5 +137,7 @@ def _of_bits(net: Network, group: tuple[Op, ...], work: Work) -> set[str]:
     if any(_is_coded(net.parameters[name].encoding) for name in limits):
         found.add("coded_limits")
     if isinstance(head, Conv) and len(steps) > 1 and net.tensors[group[-1].output].kind == "binary":
-        found.add("searched_limits")
+        found |= {"limits", "searched_limits"}
+    if isinstance(head, GatedConv) or (len(steps) == 1 and isinstance(steps[0], (Sign, Threshold))):
+        found.add("limits")
     return found

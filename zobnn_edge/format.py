@@ -53,44 +53,39 @@ SCALES = {"flash": 0, "ram": 1, "tmr": 2}
 PADDINGS = {"valid": 0, "same": 1, "half": 2}
 ALGORITHMS = {"none": 0, "count": 1, "table": 2}
 KERNELS = {
-    "real_conv": 1,
-    "code_conv": 2,
-    "sign_conv": 4,
-    "count": 8,
-    "table": 16,
-    "int8": 32,
-    "protected": 64,
-    "codes": 128,
-    "coded_limits": 256,
-    "codes_4": 512,
-    "codes_8": 1024,
-    "codes_12": 2048,
-    "codes_16": 4096,
-    "searched_limits": 8192,
-    "halves": 16384,
-    "code_sums": 32768,
-    "real_pool": 65536,
-    "copy": 131072,
-    "coded_scales": 262144,
-    "dense": 524288,
-    "ones_outside": 1048576,
-    "none_outside": 2097152,
-    "codes_any": 4194304,
-    "bytes_apart": 8388608,
-    "codes_6": 16777216,
-    "ones_counted": 33554432,
-    "table_sums": 67108864,
+    "real_conv": 1 << 0,  # convolutions over floats, but those of `dense`
+    "code_conv": 1 << 1,  # convolutions over int8 with weights of codes
+    "sign_conv": 1 << 2,  # convolutions over int8 with binary weights
+    "count": 1 << 3,  # convolutions over bits that are ever carried out by counting
+    "table": 1 << 4,  # convolutions over bits by tables
+    "int8": 1 << 5,  # int8 results
+    "protected": 1 << 6,  # parameters that are not plain (docs/spec.md, "Protection")
+    "codes": 1 << 7,  # plain codes
+    "coded_limits": 1 << 8,  # plain codes as thresholds of sums of bits
+    "codes_4": 1 << 9,  # plain codes of so many bits, which are unpacked by eights
+    "codes_8": 1 << 10,
+    "codes_12": 1 << 11,
+    "codes_16": 1 << 12,
+    "searched_limits": 1 << 13,  # limits of sums of bits that are found by trial
+    "halves": 1 << 14,  # tables of taps of at most 16 channels
+    "code_sums": 1 << 15,  # sums over int8 that integers do not decide
+    "real_pool": 1 << 16,  # pools over floats
+    "copy": 1 << 17,  # groups that begin with an operation that works element by element
+    "coded_scales": 1 << 18,  # plain codes as scales that sums of bits are multiplied with
+    "dense": 1 << 19,  # convolutions over floats with one output pixel, every filter of which reads all of the input
+    "ones_outside": 1 << 20,  # convolutions over bits that read +1 outside their input
+    "none_outside": 1 << 21,  # convolutions over bits that read nothing outside their input
+    "codes_any": 1 << 22,  # plain codes that are not bytes
+    "bytes_apart": 1 << 23,  # convolutions over int8 with groups, or with columns of the kernel that are apart
+    "codes_6": 1 << 24,
+    "ones_counted": 1 << 25,  # tables of whole kernels that count apart what is +1 outside the input
+    "table_sums": 1 << 26,  # tables whose sums become more than the bits that limits decide
+    "bits_conv": 1 << 27,  # convolutions over bits
+    "limits": 1 << 28,  # convolutions over bits whose bits limits decide, or whose gates
+    "intervals": 1 << 29,  # convolutions over int8 whose bits integers decide
+    "code_fields": 1 << 30,  # convolutions over int8 with codes that are not bytes to be read four at a time
 }
-"""Bits of ZOB_KERNELS, what a firmware's plan needs: convolutions over floats; over int8, with codes or signs; over
-bits, by counting or by tables; int8 results; parameters that are not plain (docs/spec.md, "Protection");
-plain codes; those of thresholds of sums of bits; plain codes of so many bits, which are unpacked by eights; limits of
-sums of bits that are found by trial; tables of taps of at most 16 channels; sums over int8 of codes that are not bytes,
-or of any weights that integers do not decide; pools over floats; groups that begin with an operation that works element
-by element; scales of plain codes that sums of bits are multiplied with; convolutions over floats with one output pixel,
-every filter of which reads all of the input; convolutions over bits that read +1 outside their input, or nothing; codes
-that are not bytes; convolutions over int8 with groups, or with columns of the kernel that are apart; tables of whole
-kernels that count apart what is +1 outside the input; tables
-whose sums become more than the bits that limits decide."""
+"""Bits of ZOB_KERNELS: what a firmware's plan needs of the engine."""
 INPUT_FORMATS = {"float32": 0, "uint8": 1}
 FLAG_FUSED, FLAG_SMALL = 1, 2
 

@@ -200,7 +200,7 @@ def _nearest(x: FloatArray) -> integers.Integers:
 
 
 def _whole_conv(net: Network, image: ParameterImage, op: Conv, x: NDArray[Any]) -> FloatArray:
-    """Sums below 2^24, which float32 holds exactly, times the input's scale."""
+    """Sums, rounded to float32, times the input's scale."""
     scale = np.float32(net.tensors[op.input].quantization.scale)
     return np.multiply(_int8_sums(net, image, op, x).astype(np.float32), scale)
 

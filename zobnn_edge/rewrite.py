@@ -33,7 +33,7 @@ from zobnn_edge.operations import (
     Threshold,
     Unpack,
 )
-from zobnn_edge.shapes import MAX_PRODUCTS, extent, is_whole, largest_sum
+from zobnn_edge.shapes import MAX_WHOLE_SUM, extent, is_whole, largest_sum
 from zobnn_edge.tensor import Parameter, Quantization, Shape
 
 Rule = Callable[[Network], "Network | None"]
@@ -254,11 +254,12 @@ def in_chains(net: Network) -> Network:
 
 
 def on_bytes(net: Network) -> Network | None:
-    """A real input -> an int8 one, where only convolutions with whole weights read it: the scores of pixels are equal.
+    """A real input -> an int8 one, where only convolutions with whole weights read it.
 
-    None where pixels stand for no numbers in steps of a power of two, where sums might be inexact, and for a network
-    with the default `Pixels()`: its inputs need not be pixels. Float32 inputs are rounded to pixels; hence no rule of
-    `simplify`.
+    The scores of pixels are equal where float32 holds the sums, which are below 2^24 with codes of few bits; larger
+    ones are rounded once instead of at every product. None where pixels stand for no numbers in steps of a power of
+    two, where sums might not fit, and for a network with the default `Pixels()`: its inputs need not be pixels.
+    Float32 inputs are rounded to pixels; hence no rule of `simplify`.
     """
     quantization = net.pixels.quantization()
     if net.tensors[net.input].kind != "real" or quantization is None or net.pixels == Pixels():
@@ -271,7 +272,7 @@ def on_bytes(net: Network) -> Network | None:
 def rounded_input(net: Network) -> Network | None:
     """The input rounded to int8 and back, then convolutions with whole weights -> an int8 input.
 
-    Exact where its steps are a power of two. So a flatbuffer that was written of an int8 input comes back.
+    Its steps are a power of two; exact as `on_bytes` is. So a flatbuffer that was written of an int8 input comes back.
     """
     quantize = next(iter(net.consumers(net.input)), None)
     if not isinstance(quantize, Quantize) or np.frexp(quantize.to.scale)[0] != 0.5:
@@ -285,11 +286,11 @@ def rounded_input(net: Network) -> Network | None:
 
 
 def _sums_bytes(net: Network, op: Op, inputs: Quantization) -> bool:
-    """Whether an operation is a convolution that could add up int8 inputs exactly."""
+    """Whether an operation is a convolution that could add up int8 inputs in integers."""
     if not isinstance(op, Conv) or op.pad_value != 0:
         return False
     weight = net.parameters[op.weight]
-    return is_whole(weight.encoding) and largest_sum(inputs, weight) < MAX_PRODUCTS
+    return is_whole(weight.encoding) and largest_sum(inputs, weight) < MAX_WHOLE_SUM
 
 
 def _reading_bytes(net: Network, ops: list[Op], inputs: Quantization) -> Network:

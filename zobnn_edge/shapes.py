@@ -64,6 +64,8 @@ def window_geometry(
 
 MAX_PRODUCTS = 1 << 24
 """Most products of +-1 whose sum float32 holds exactly."""
+MAX_WHOLE_SUM = 1 << 30
+"""Sums over int8 inputs stay below this: they are added up in 32 bits, and then become float32, rounded once."""
 
 
 def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Tensor:
@@ -97,7 +99,7 @@ def infer(op: Op, inputs: list[Tensor], parameters: dict[str, Parameter]) -> Ten
             want(op.pad_value == 0, "int8 inputs are padded with nothing (pad value 0)")
             want(is_whole(weight.encoding), f"int8 inputs need whole weights, which those of {op.weight} are not")
             sums = largest_sum(x.quantization, weight)
-            want(sums < MAX_PRODUCTS, f"sums up to {sums} over int8 inputs; float32 holds those below {MAX_PRODUCTS}")
+            want(sums < MAX_WHOLE_SUM, f"sums up to {sums} over int8 inputs; they must stay below {MAX_WHOLE_SUM}")
         want(min(op.dilation) >= 1, f"dilation {op.dilation} must be positive")
         return Tensor(op.output, (*_window(op, x, extent((kh, kw), op.dilation), op.stride, op.padding), o))
     if isinstance(op, GatedConv):

@@ -20,6 +20,7 @@ Algorithm = Literal["count", "table"]
 
 _BLOCKS = (16, 32)  # filters that a table serves, on cores without and with vectors
 _MAX_BITS = 32767  # a sum has sixteen bits, half of them for the limit
+_LOOKUPS = 8  # groups of four bits of a word
 _WIDEN_WORDS = 6  # words after which counts of eight bits are widened
 
 
@@ -76,7 +77,7 @@ class _Shape:
     @property
     def lookups(self) -> int:
         """Groups of four bits that are looked up a word."""
-        return 4 if self.channels <= 16 else 8
+        return 4 if self.channels <= 16 else _LOOKUPS
 
 
 def is_binary_conv(op: Op, net: Network) -> TypeGuard[Conv | GatedConv]:
@@ -158,6 +159,15 @@ def counts_ones(net: Network, op: Conv | GatedConv, work: Work) -> bool:
     outside its input."""
     s = _Shape.of(net, op)
     return work.algorithm == "table" and any(s.border) and work.bytes >= _memory(s, s.taps, 1, min(_BLOCKS))
+
+
+def never_counts(net: Network, op: Conv | GatedConv, work: Work) -> bool:
+    """Whether a convolution is carried out by tables on every core and whatever its weights hold: there is memory for
+    those of one tap and for one row of sums, and no bits of its words are left out."""
+    s = _Shape.of(net, op)
+    block = max(_BLOCKS)
+    least = 64 * s.words * block + 16 * (1 + s.words // _WIDEN_WORDS) + 2 * block * s.width + 4 * sum(s.border)
+    return work.algorithm == "table" and s.lookups == _LOOKUPS and work.bytes - s.kept >= least
 
 
 def _aligned(size: int) -> int:

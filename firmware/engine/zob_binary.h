@@ -36,7 +36,9 @@ typedef struct {
 } zob_block;
 
 /* Whether limits decide what tables count. */
-static inline int zob_decides_bits(const zob_block *b) { return !ZOB_HAS_KERNEL(ZOB_KERNEL_TABLE_SUMS) || b->decided; }
+static inline int zob_decides_bits(const zob_block *b) {
+    return ZOB_HAS_KERNEL(ZOB_KERNEL_LIMITS) && (!ZOB_HAS_KERNEL(ZOB_KERNEL_TABLE_SUMS) || b->decided);
+}
 
 /* Compute a block by counting, or by tables. Tables need room: returns 0, with nothing done, where the scratch of the
  * operation has too little, or where bits are set in weights that a table leaves out. For the low plane, the tables of

@@ -63,6 +63,11 @@ static inline void zob_advance(const zob_byte_conv *b, zob_place *place) {
     }
 }
 
+/* Whether integers decide bits: known beforehand, where a plan has sums of one kind only. */
+static inline int zob_decided_by_integers(const zob_byte_conv *b) {
+    return ZOB_HAS_KERNEL(ZOB_KERNEL_INTERVALS) && (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_SUMS) || b->sink->intervals);
+}
+
 /* Copy what filters read at one pixel, `channels` bytes a tap from channel `first` of each on, and the number that
  * stands for 0 for taps outside the input. */
 void zob_gather_bytes(const zob_byte_conv *b, const zob_place *place, uint32_t first, int8_t *patch);

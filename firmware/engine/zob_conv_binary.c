@@ -245,22 +245,22 @@ static uint32_t next_block(zob_block *b, uint32_t group, uint32_t done) {
 
 static void run_block(const zob_block *b) {
     if (ZOB_HAS_KERNEL(ZOB_KERNEL_TABLE) && b->c->op->algorithm == ZOB_ALGORITHM_TABLE && zob_block_table(b)) return;
-    zob_block_count(b);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_COUNT)) zob_block_count(b);
 }
 
 void zob_conv_binary(const zob_context *c, const zob_sink *sink) {
     const uint32_t filters = c->out->channels / c->op->groups;
-    limit_source thresholds;
+    const zob_parameter *threshold = NULL; /* of a sign, 0 */
+    limit_source limits;
     zob_block b;
-    int compares;
     make_block(&b, c, sink);
-    set_decided(&b);
-    compares = b.decided && c->op[1].opcode == ZOB_OP_THRESHOLD; /* else with 0, as a sign does */
-    thresholds = limits_of(compares ? &c->model->parameters[c->op[1].parameter] : NULL);
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_LIMITS)) set_decided(&b);
+    if (b.decided && c->op[1].opcode == ZOB_OP_THRESHOLD) threshold = &c->model->parameters[c->op[1].parameter];
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_LIMITS)) limits = limits_of(threshold);
     for (uint32_t group = 0; group < c->op->groups; group++) {
         for (uint32_t done = 0; done < filters;) {
             done = next_block(&b, group, done);
-            set_limits(&b, &thresholds);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_LIMITS)) set_limits(&b, &limits);
             run_block(&b);
         }
     }

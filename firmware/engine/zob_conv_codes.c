@@ -2,7 +2,8 @@
  *
  * A sum is that of x * (code - zero_point), x = q - the input's zero point. Four pixels' taps are widened to 16 bits,
  * quad by quad and pixel by pixel, each quad in the order 0 2 1 3, in which bytes widen two at a time; codes are used as
- * they are stored, and the weights' zero point times the sum of x is subtracted at the start. */
+ * they are stored, and the weights' zero point times the sum of x is subtracted at the start. What is added up on the
+ * way may leave 32 bits, and counts modulo 2^32; sums do not. */
 #include <string.h>
 
 #include "zob_bytes.h"
@@ -13,7 +14,7 @@
 #else
 #define LOW(x) ((int32_t)(int16_t)(x))
 #define HIGH(x) ((int32_t)(int16_t)((x) >> 16))
-#define DUAL_MAC(x, w, acc) ((acc) + LOW(x) * LOW(w) + HIGH(x) * HIGH(w))
+#define DUAL_MAC(x, w, acc) ((int32_t)((uint32_t)(acc) + (uint32_t)(LOW(x) * LOW(w)) + (uint32_t)(HIGH(x) * HIGH(w))))
 #endif
 
 #if defined(__ARM_FEATURE_DSP)
@@ -41,12 +42,14 @@ static int32_t widen(const int8_t *patch, uint32_t quads, int32_t zero_point, ui
     return sum;
 }
 
-/* One quad of bytes at four pixels. GCC would load the taps word by word. */
-#define QUAD                                                                                                           \
+/* One quad of codes at four pixels: of bytes, or widened. GCC would load the taps word by word. */
+#define BYTES                                                                                                          \
     "ldr %[even], [%[w]], #4\n\t"                                                                                      \
-    "ldmia %[x]!, {r4, r5, r6, r8}\n\t"                                                                                \
     "uxtb16 %[odd], %[even], ror #8\n\t"                                                                               \
-    "uxtb16 %[even], %[even]\n\t"                                                                                      \
+    "uxtb16 %[even], %[even]\n\t"
+#define HALVES "ldrd %[even], %[odd], [%[w]], #8\n\t"
+#define QUAD(load)                                                                                                     \
+    load "ldmia %[x]!, {r4, r5, r6, r8}\n\t"                                                                           \
     "smlad %[s0], r4, %[even], %[s0]\n\t"                                                                              \
     "smlad %[s1], r6, %[even], %[s1]\n\t"                                                                              \
     "smlad %[s0], r5, %[odd], %[s0]\n\t"                                                                               \
@@ -57,25 +60,27 @@ static int32_t widen(const int8_t *patch, uint32_t quads, int32_t zero_point, ui
     "smlad %[s2], r5, %[odd], %[s2]\n\t"                                                                               \
     "smlad %[s3], r8, %[odd], %[s3]\n\t"
 
-/* `dot_codes` of codes that are bytes, as they are stored. */
-static ZOB_NOINLINE void dot_bytes(const uint8_t *w, const uint32_t *x, uint32_t quads, zob_sums *sums) {
-    uint32_t even = 0, odd = 0;
-    int32_t s0 = sums->of[0], s1 = sums->of[1], s2 = sums->of[2], s3 = sums->of[3];
-    __asm__ __inline__("lsrs %[n], %[n], #1\n\t"
-            "bcc 0f\n\t" QUAD "0:\n\t"
-            "beq 2f\n"
-            "1:\n\t" QUAD QUAD "subs %[n], %[n], #1\n\t"
-            "bne 1b\n"
-            "2:"
-            : [w] "+r"(w), [x] "+r"(x), [n] "+r"(quads), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3),
-              [even] "=&r"(even), [odd] "=&r"(odd)
-            :
-            : "r4", "r5", "r6", "r8", "cc", "memory");
-    sums->of[0] = s0;
-    sums->of[1] = s1;
-    sums->of[2] = s2;
-    sums->of[3] = s3;
-}
+#define DOT(name, type, load)                                                                                            \
+    static ZOB_NOINLINE void name(const type *w, const uint32_t *x, uint32_t quads, zob_sums *sums) {                    \
+        uint32_t even = 0, odd = 0;                                                                                      \
+        int32_t s0 = sums->of[0], s1 = sums->of[1], s2 = sums->of[2], s3 = sums->of[3];                                  \
+        __asm__ __inline__("lsrs %[n], %[n], #1\n\t"                                                                     \
+                           "bcc 0f\n\t" QUAD(load) "0:\n\t"                                                              \
+                           "beq 2f\n"                                                                                    \
+                           "1:\n\t" QUAD(load) QUAD(load) "subs %[n], %[n], #1\n\t"                                      \
+                           "bne 1b\n"                                                                                    \
+                           "2:"                                                                                          \
+                           : [w] "+r"(w), [x] "+r"(x), [n] "+r"(quads), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2),      \
+                             [s3] "+r"(s3), [even] "=&r"(even), [odd] "=&r"(odd)                                         \
+                           :                                                                                             \
+                           : "r4", "r5", "r6", "r8", "cc", "memory");                                                    \
+        sums->of[0] = s0;                                                                                                \
+        sums->of[1] = s1;                                                                                                \
+        sums->of[2] = s2;                                                                                                \
+        sums->of[3] = s3;                                                                                                \
+    }
+DOT(dot_bytes, uint8_t, BYTES)  /* of codes that are bytes, as they are stored */
+DOT(dot_codes, uint32_t, HALVES) /* of widened ones */
 
 #else
 
@@ -97,52 +102,11 @@ static int32_t widen(const int8_t *patch, uint32_t quads, int32_t zero_point, ui
     return sum;
 }
 
-/* `dot_codes` of codes that are bytes, as they are stored. */
+/* Of codes that are bytes, as they are stored; of widened ones. */
 static void dot_bytes(const uint8_t *w, const uint32_t *x, uint32_t quads, zob_sums *sums) {
     for (; quads > 0u; quads--, w += 4, x += 8) {
         const uint32_t even = w[0] | (uint32_t)w[2] << 16, odd = w[1] | (uint32_t)w[3] << 16;
         for (uint32_t i = 0; i < 4u; i++) sums->of[i] = DUAL_MAC(x[2u * i + 1u], odd, DUAL_MAC(x[2u * i], even, sums->of[i]));
-    }
-}
-
-void zob_decide_bytes(zob_byte_run *run) {
-    for (;; run->intervals--) {
-        zob_sums sums = run->start;
-        dot_bytes(run->bytes, run->x, run->quads, &sums);
-        zob_decide(*run->intervals, &sums, &run->bits);
-        if (run->intervals == run->first) return;
-        run->bytes += 4u * run->quads;
-        run->bytes -= run->back;
-    }
-}
-
-#endif
-
-/* What every code is taken less, so that it fits 16 bits with a sign. */
-static int32_t middle(const zob_parameter *p) { return p->bits == 16u ? 32768 : 0; }
-
-/* Two codes, `apart` bits apart, as halves of a word. */
-static uint32_t two_codes(uint32_t window, uint32_t bits, uint32_t apart) {
-    const uint32_t mask = ((uint32_t)1 << bits) - 1u;
-    return (window & mask) | (window >> apart & mask) << 16;
-}
-
-/* A filter's codes, widened, in the order of the taps. Where it ends within a quad, whatever follows it is taken in. */
-static void decode_filter(const zob_byte_conv *b, uint32_t filter, uint32_t *w) {
-    const uint32_t bits = b->weight->bits;
-    uint32_t at = filter * b->taps * bits;
-    for (uint32_t quad = 0; quad < b->quads; quad++, w += 2, at += 4u * bits) {
-        if (bits <= 8u) {
-            const uint32_t window = zob_weight_bits(b, at);
-            w[0] = two_codes(window, bits, 2u * bits);
-            w[1] = two_codes(window >> bits, bits, 2u * bits);
-        } else {
-            const uint32_t front = two_codes(zob_weight_bits(b, at), bits, bits);
-            const uint32_t back = two_codes(zob_weight_bits(b, at + 2u * bits), bits, bits);
-            const uint32_t less = 0x00010001u * (uint32_t)middle(b->weight);
-            w[0] = ((front & 0xFFFFu) | back << 16) ^ less;
-            w[1] = (front >> 16 | (back & 0xFFFF0000u)) ^ less;
-        }
     }
 }
 
@@ -160,15 +124,105 @@ static void dot_codes(const uint32_t *w, const uint32_t *x, uint32_t quads, zob_
     sums->of[3] = s3;
 }
 
-/* Whether filters up to `end` can be read as words: codes are bytes, and the image holds the last word. */
-static int are_words(const zob_byte_conv *b, uint32_t end) {
-    return b->weight->bits == 8u && b->rest - (end - 1u) * b->taps >= 4u * b->quads;
+void zob_decide_bytes(zob_byte_run *run) {
+    for (;; run->intervals--) {
+        zob_sums sums = run->start;
+        dot_bytes(run->bytes, run->x, run->quads, &sums);
+        zob_decide(*run->intervals, &sums, &run->bits);
+        if (run->intervals == run->first) return;
+        run->bytes += 4u * run->quads;
+        run->bytes -= run->back;
+    }
 }
+
+#endif
 
 /* The quads of a filter that hold the kernel's rows inside the input, at any pixel of a block. */
 typedef struct {
     uint32_t begin, end;
 } quad_range;
+
+/* What every code is taken less, so that it fits 16 bits with a sign. */
+static int32_t middle(const zob_parameter *p) { return p->bits == 16u ? 32768 : 0; }
+
+/* Two codes, `apart` bits apart, as halves of a word. */
+static ZOB_INLINE uint32_t two_codes(uint32_t window, uint32_t mask, uint32_t apart) {
+    return (window & mask) | (window >> apart & mask) << 16;
+}
+
+static uint32_t word_at(const uint8_t *bytes) {
+    uint32_t word;
+    memcpy(&word, bytes, 4u);
+    return word;
+}
+
+/* Four codes, at bits 0, 12, 24 and 36 of `front` and, two bytes further, `back`. */
+static ZOB_INLINE void widen_quad(uint32_t front, uint32_t back, uint32_t *w) {
+    w[0] = (front & 0xFFFu) | (back >> 8 & 0xFFFu) << 16;
+    w[1] = (front >> 12 & 0xFFFu) | back >> 20 << 16;
+}
+
+/* Codes of 12 bits, from bit 0 or bit 4 of a byte on, widened. */
+static ZOB_NOINLINE void widen_12(const uint8_t *codes, uint32_t shift, uint32_t quads, uint32_t *w) {
+    if (shift) {
+        for (; quads > 0u; quads--, codes += 6, w += 2) widen_quad(word_at(codes) >> 4, word_at(codes + 3) << 4, w);
+    } else {
+        for (; quads > 0u; quads--, codes += 6, w += 2) widen_quad(word_at(codes), word_at(codes + 2), w);
+    }
+}
+
+/* Of 16 bits, each `less` so many. */
+static ZOB_NOINLINE void widen_16(const uint8_t *codes, uint32_t less, uint32_t quads, uint32_t *w) {
+    for (less *= 0x00010001u; quads > 0u; quads--, codes += 8, w += 2) {
+        const uint32_t front = word_at(codes), back = word_at(codes + 4);
+        w[0] = ((front & 0xFFFFu) | back << 16) ^ less;
+        w[1] = (front >> 16 | (back & 0xFFFF0000u)) ^ less;
+    }
+}
+
+/* Of at most 6 bits, four of which lie in a word from the byte on in which they begin; the first one from bit `at` on. */
+static ZOB_NOINLINE void widen_few(const uint8_t *codes, uint32_t at, uint32_t bits, uint32_t quads, uint32_t *w) {
+    const uint32_t mask = ((uint32_t)1 << bits) - 1u;
+    for (; quads > 0u; quads--, at += 4u * bits, w += 2) {
+        const uint32_t window = word_at(codes + at / 8u) >> at % 8u;
+        w[0] = two_codes(window, mask, 2u * bits);
+        w[1] = two_codes(window >> bits, mask, 2u * bits);
+    }
+}
+
+/* The same of any, bit by bit. */
+static ZOB_NOINLINE void widen_any(const zob_byte_conv *b, uint32_t at, uint32_t quads, uint32_t *w) {
+    const uint32_t bits = b->weight->bits, mask = ((uint32_t)1 << bits) - 1u;
+    const uint32_t less = 0x00010001u * (uint32_t)middle(b->weight);
+    for (; quads > 0u; quads--, w += 2, at += 4u * bits) {
+        const uint32_t front = two_codes(zob_weight_bits(b, at), mask, bits);
+        const uint32_t back = two_codes(zob_weight_bits(b, at + 2u * bits), mask, bits);
+        w[0] = ((front & 0xFFFFu) | back << 16) ^ less;
+        w[1] = (front >> 16 | (back & 0xFFFF0000u)) ^ less;
+    }
+}
+
+/* A filter's codes from its bit `first` on, widened, in the order of the taps. Where it ends within a quad, whatever
+ * follows it is taken in. */
+static void decode_filter(const zob_byte_conv *b, uint32_t filter, quad_range q, uint32_t *w) {
+    const uint32_t bits = b->weight->bits, at = (filter * b->taps + 4u * q.begin) * bits, quads = q.end - q.begin;
+    const int inside = at / 8u + quads * bits / 2u + 4u <= b->rest;
+    const uint8_t *const codes = b->codes + at / 8u;
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && bits == 12u && inside) {
+        widen_12(codes, at % 8u, quads, w);
+    } else if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && bits == 16u && inside) {
+        widen_16(codes, (uint32_t)middle(b->weight), quads, w);
+    } else if (!ZOB_SMALL && bits <= 6u && inside) {
+        widen_few(codes, at % 8u, bits, quads, w);
+    } else {
+        widen_any(b, at, quads, w);
+    }
+}
+
+/* Whether filters up to `end` can be read as words: codes are bytes, and the image holds the last word. */
+static int are_words(const zob_byte_conv *b, uint32_t end) {
+    return b->weight->bits == 8u && b->rest - (end - 1u) * b->taps >= 4u * b->quads;
+}
 
 static quad_range quads_inside(const zob_byte_conv *b, const zob_four *block) {
     const uint32_t row = b->c->op->kernel[1] * b->channels;
@@ -215,23 +269,24 @@ static zob_bits decide_bytes(const zob_byte_conv *b, uint32_t begin, uint32_t en
     return run.bits;
 }
 
-/* The same of any codes, one by one; bits, or sums where integers do not decide. */
+/* The same of any codes, one by one; bits, or sums where integers do not decide. `words`: codes are bytes, as above. */
 static ZOB_NOINLINE zob_bits sum_codes(const zob_byte_conv *b, const zob_four *block, uint32_t begin, uint32_t end,
-                                       uint32_t *x, zob_sums start) {
-    const zob_interval *intervals = b->sink->intervals;
-    const int words = are_words(b, end);
-    uint32_t *w = x + 8u * b->quads;
+                                       quad_range q, int words, const uint32_t *x, zob_sums start) {
+    const zob_interval *const intervals = b->sink->intervals;
+    const int decided = zob_decided_by_integers(b);
+    uint32_t *w = (uint32_t *)(void *)b->scratch + 8u * b->quads;
     zob_bits bits = {{0, 0, 0, 0}};
+    x += 8u * q.begin;
     for (uint32_t o = end; o > begin;) {
         zob_sums sums = start;
         o--;
-        if (words) {
-            dot_bytes(b->codes + o * b->taps, x, b->quads, &sums);
+        if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_FIELDS) || words) {
+            dot_bytes(b->codes + o * b->taps + 4u * q.begin, x, q.end - q.begin, &sums);
         } else {
-            decode_filter(b, o, w);
-            dot_codes(w, x, b->quads, &sums);
+            decode_filter(b, o, q, w);
+            dot_codes(w, x, q.end - q.begin, &sums);
         }
-        if (intervals) {
+        if (decided) {
             zob_decide(intervals[o], &sums, &bits);
         } else {
             zob_emit_sums(b, block, o, sums);
@@ -243,13 +298,18 @@ static ZOB_NOINLINE zob_bits sum_codes(const zob_byte_conv *b, const zob_four *b
 void zob_block_of_codes(const zob_byte_conv *b, const zob_four *block, uint32_t group) {
     uint32_t *x = (uint32_t *)(void *)b->scratch;
     const uint32_t first = group * b->filters, end = first + b->filters;
-    const int bytes = !ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_SUMS) || (b->sink->intervals && are_words(b, end));
-    const quad_range whole = {0u, b->quads}, q = bytes ? quads_inside(b, block) : whole;
+    const quad_range q = quads_inside(b, block);
+    const int decided = zob_decided_by_integers(b);
+    const int words = !ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_FIELDS) || are_words(b, end);
     const zob_sums start = prepare(b, block, group, q, x);
     for (uint32_t o = end, begin; o > first; o = begin) {
         zob_bits bits;
         begin = zob_word_begin(first, o);
-        bits = bytes ? decide_bytes(b, begin, o, q, x, start) : sum_codes(b, block, begin, o, x, start);
-        if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_SUMS) || b->sink->intervals) zob_put_pixel_bits(b, block, begin, bits);
+        if (decided && words) {
+            bits = decide_bytes(b, begin, o, q, x, start);
+        } else {
+            bits = sum_codes(b, block, begin, o, q, words, x, start);
+        }
+        if (decided) zob_put_pixel_bits(b, block, begin, bits);
     }
 }

@@ -100,7 +100,8 @@ static inline zob_sums sums_of(const zob_byte_conv *b, const uint64_t *table, ui
 
 void zob_block_of_signs(const zob_byte_conv *b, const zob_four *block, uint32_t group) {
     uint64_t *taps = (uint64_t *)(void *)b->scratch, *table = taps + 4u * b->quads;
-    const zob_interval *intervals = b->sink->intervals;
+    const zob_interval *const intervals = b->sink->intervals;
+    const int decided = zob_decided_by_integers(b);
     const uint32_t first = group * b->filters;
     prepare(b, block, group, taps, table);
     for (uint32_t o = first + b->filters; o > first;) {
@@ -108,12 +109,12 @@ void zob_block_of_signs(const zob_byte_conv *b, const zob_four *block, uint32_t 
         zob_bits bits = {{0, 0, 0, 0}};
         while (o > begin) {
             const zob_sums sums = sums_of(b, table, --o);
-            if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_SUMS) || intervals) {
+            if (decided) {
                 zob_decide(intervals[o], &sums, &bits);
             } else {
                 zob_emit_sums(b, block, o, sums);
             }
         }
-        if (!ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_SUMS) || intervals) zob_put_pixel_bits(b, block, begin, bits);
+        if (decided) zob_put_pixel_bits(b, block, begin, bits);
     }
 }

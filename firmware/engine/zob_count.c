@@ -106,7 +106,7 @@ static void count_pixel(const zob_block *b, uint32_t pixel, zob_span v, zob_span
     } else {
         for (uint32_t ky = v.begin; ky < v.end; ky++, patch += part, w += line) add_counts(b, patch, w, part, counts);
     }
-    if (b->decided) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_LIMITS) && b->decided) {
         zob_put_bits(b->sink, pixel, b->first, b->filters, decide(b, counts, missing));
     } else {
         const int32_t products = (int32_t)(b->taps * b->channels - missing);

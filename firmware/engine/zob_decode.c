@@ -149,12 +149,25 @@ static int decode_rows(const zob_parameter *p, const uint8_t *image, uint32_t bi
 
 static int in_rows(uint32_t bits) { return by_eights(bits) || (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && bits == 6u); }
 
+/* Rows of codes that are bytes: longer ones for the filters of real convolutions, much of whose time is decoding. */
+static ZOB_INLINE void decode_byte_rows(float *out, const uint8_t *codes, const float *scale, uint32_t count) {
+#ifdef ZOB_FP_WIDE_ROW
+    const uint32_t wide = ZOB_HAS_KERNEL(ZOB_KERNEL_REAL_CONV) ? count - count % ZOB_FP_WIDE_ROW : 0u;
+    if (wide > 0u) zob_fp_of_codes_8_wide(out, codes, scale, wide);
+    if (wide == count) return;
+    out += wide;
+    codes += wide;
+    count -= wide;
+#endif
+    zob_fp_of_codes_8(out, codes, scale, count);
+}
+
 /* Values of codes that are bytes, where a plan has no others. */
 static ZOB_INLINE void decode_bytes(const zob_parameter *p, const uint8_t *codes, uint32_t count, float *out) {
     const uint32_t row = count - count % ZOB_FP_ROW;
     const float scale = p->scale;
     const int32_t zero_point = p->zero_point;
-    if (row > 0u) zob_fp_of_codes_8(out, codes, &p->scale, row);
+    if (row > 0u) decode_byte_rows(out, codes, &p->scale, row);
     codes += row;
     out += row;
     for (count -= row; count > 0u; count--) *out++ = scale * (float)(*codes++ - zero_point);
@@ -199,7 +212,7 @@ static void decode_codes(const zob_parameter *p, const uint8_t *image, uint32_t 
             const uint8_t *codes = image + p->offset + bit / 8u;
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_4) && p->bits == 4u) zob_fp_of_codes_4(out, codes, &p->scale, row);
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_6) && p->bits == 6u) zob_fp_of_codes_6(out, codes, &p->scale, row);
-            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) zob_fp_of_codes_8(out, codes, &p->scale, row);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_8) && p->bits == 8u) decode_byte_rows(out, codes, &p->scale, row);
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_12) && p->bits == 12u) zob_fp_of_codes_12(out, codes, &p->scale, row);
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODES_16) && p->bits == 16u) zob_fp_of_codes_16(out, codes, &p->scale, row);
             bit += row * p->bits;

@@ -193,6 +193,28 @@ FUNCTION zob_fp_of_codes_8
     .size zob_fp_of_codes_8, . - zob_fp_of_codes_8
 #else
     OF_CODES 8
+FUNCTION zob_fp_of_codes_8_wide
+    vpush {s16}
+    vldr  s16, [r2]
+    ldr   r2, [r2, #4]
+    rsb   r2, r2, #0
+    push  {r4-r11, lr}
+1:  EIGHT_OF_8
+    stmia r0!, {r4-r11}
+    EIGHT_OF_8
+    stmia r0!, {r4-r11}
+    vldmdb r0!, {s0-s15}
+    .irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    vcvt.f32.s32 s\i, s\i
+    vmul.f32 s\i, s\i, s16
+    .endr
+    vstmia r0!, {s0-s15}
+    subs  r3, r3, #16
+    bne   1b
+    pop   {r4-r11, lr}
+    vpop  {s16}
+    bx    lr
+    .size zob_fp_of_codes_8_wide, . - zob_fp_of_codes_8_wide
 #endif
     OF_CODES 12
     OF_CODES 16

@@ -65,7 +65,7 @@ int zob_splits(const zob_model *m, const zob_op *op, const zob_op *end) {
 }
 
 int zob_decides(const zob_model *m, const zob_op *op, const zob_op *end) {
-    return ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_SIGN_CONV) && op->opcode == ZOB_OP_CONV &&
+    return ZOB_HAS_KERNEL(ZOB_KERNEL_INTERVALS) && op->opcode == ZOB_OP_CONV &&
            m->tensors[op->input].kind == ZOB_KIND_INT8 && zob_splits(m, op, end);
 }
 

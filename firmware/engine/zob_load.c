@@ -7,6 +7,7 @@
 #define MAX_INT8_PRODUCTS 65000u
 #define MAX_GATED_BITS 32767u
 #define MAX_PRODUCTS 16777216u /* and so does the sum of that many products of +-1 */
+#define MAX_WHOLE_SUM 1073741824u
 
 /* Half-open ranges of bytes in the arena. */
 typedef struct {
@@ -131,11 +132,10 @@ static int per_channel(const zob_parameter *p, uint32_t channels) {
     return p && p->row == 0u && p->rank == 1u && p->count == channels;
 }
 
-/* Whole numbers whose sums float32 holds. */
+/* Whole numbers whose sums fit 32 bits. */
 static int whole_ok(const zob_tensor *in, const zob_parameter *w) {
     const int codes = w->encoding == ZOB_ENCODING_UNIFORM && w->scale == 1.0f && w->scales == ZOB_SCALES_FLASH;
-    return (w->encoding == ZOB_ENCODING_BINARY || codes) &&
-           zob_largest_sum(in, w) < MAX_PRODUCTS;
+    return (w->encoding == ZOB_ENCODING_BINARY || codes) && zob_largest_sum(in, w) < MAX_WHOLE_SUM;
 }
 
 static int conv_ok(const zob_model *m, const zob_op *op, const zob_tensor *in, const zob_tensor *out) {
@@ -424,11 +424,15 @@ static zob_status check_memory(const zob_model *m, uint32_t head, uint32_t end) 
     return ZOB_OK;
 }
 
-/* Whether an int8 convolution's weights are bytes that can be read four at a time, and integers decide its bits. */
-static int decides_bytes(const zob_model *m, const zob_op *op, const zob_op *end) {
+/* The kernels that a convolution over int8, the head of the group [op, end), needs. Bytes are weights that can be read
+ * four at a time. */
+static uint32_t kernels_of_bytes(const zob_model *m, const zob_op *op, const zob_op *end) {
     const zob_parameter *w = &m->parameters[op->parameter];
-    return zob_decides(m, op, end) && zob_is_plain(w) && w->bits == 8u &&
-           (uint64_t)w->offset + w->count + 3u <= m->header->image_bytes;
+    const int bytes = zob_is_plain(w) && w->bits == 8u && (uint64_t)w->offset + w->count + 3u <= m->header->image_bytes;
+    uint32_t kernels = zob_decides(m, op, end) ? ZOB_KERNEL_INTERVALS : ZOB_KERNEL_CODE_SUMS;
+    if (op->dilation[1] != 1u || op->groups != 1u) kernels |= ZOB_KERNEL_BYTES_APART;
+    if (w->encoding == ZOB_ENCODING_BINARY) return kernels | ZOB_KERNEL_SIGN_CONV;
+    return kernels | (bytes ? ZOB_KERNEL_CODE_CONV : ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_CODE_FIELDS);
 }
 
 /* Whether the memory of a convolution by tables has room for those of the whole kernel, in blocks of 16 filters, and for
@@ -439,25 +443,38 @@ static int has_room_for_all(const zob_model *m, const zob_op *op) {
     return op->scratch_bytes >= tables + 16u * (taps + taps * words / 6u) + 32u * (taps + m->tensors[op->output].width);
 }
 
+/* Whether it has room, in blocks of up to 32 filters, for the tables of one tap and the sums of a row, with what they read
+ * if that is copied; and tables leave out no bits of the weights. Then nothing is ever counted instead. */
+static int never_counts(const zob_model *m, const zob_op *op, int copied) {
+    const zob_tensor *out = &m->tensors[op->output];
+    const uint64_t channels = m->parameters[op->parameter].dims[3], words = (channels + 31u) / 32u, width = out->width;
+    const uint64_t down = (op->kernel[0] - 1u) * (uint64_t)op->dilation[0] + op->stride[0];
+    const uint64_t across = (op->kernel[1] - 1u) * (uint64_t)op->dilation[1] + (width - 1u) * op->stride[1] + 1u;
+    const uint64_t kept = op->opcode == ZOB_OP_GATED_CONV ? zob_kept_bytes(out) : 0u;
+    const uint64_t least = 2048u * words + 16u * (1u + words / 6u) + 64u * width + (copied ? 4u * down * across * words : 0u);
+    return channels > 16u && 32u * words * op->kernel[0] * op->kernel[1] <= MAX_GATED_BITS && op->scratch_bytes >= kept + least;
+}
+
 /* The kernels that a binary convolution, the head of the group [op, end), needs. */
 static uint32_t kernels_of_bits(const zob_model *m, const zob_op *op, const zob_op *end) {
-    uint32_t kernels = ZOB_KERNEL_COUNT;
-    if (op->algorithm == ZOB_ALGORITHM_TABLE) kernels |= ZOB_KERNEL_TABLE;
-    if (op->algorithm == ZOB_ALGORITHM_TABLE && !zob_compares(m, op, end)) kernels |= ZOB_KERNEL_TABLE_SUMS;
-    if (op->algorithm == ZOB_ALGORITHM_TABLE && m->parameters[op->parameter].dims[3] <= 16u) kernels |= ZOB_KERNEL_HALVES;
-    if (zob_reads_outside(op, &m->tensors[op->input], &m->tensors[op->output])) {
-        kernels |= op->pad_value ? ZOB_KERNEL_ONES_OUTSIDE : ZOB_KERNEL_NONE_OUTSIDE;
-        if (op->algorithm == ZOB_ALGORITHM_TABLE && op->pad_value && has_room_for_all(m, op)) kernels |= ZOB_KERNEL_ONES_COUNTED;
+    const int outside = zob_reads_outside(op, &m->tensors[op->input], &m->tensors[op->output]);
+    const int table = op->algorithm == ZOB_ALGORITHM_TABLE, gated = op->opcode == ZOB_OP_GATED_CONV;
+    uint32_t kernels = ZOB_KERNEL_BITS_CONV;
+    if (table) kernels |= ZOB_KERNEL_TABLE;
+    if (!table || !never_counts(m, op, outside && op->pad_value)) kernels |= ZOB_KERNEL_COUNT;
+    if (table && !zob_compares(m, op, end)) kernels |= ZOB_KERNEL_TABLE_SUMS;
+    if (table && m->parameters[op->parameter].dims[3] <= 16u) kernels |= ZOB_KERNEL_HALVES;
+    if (outside) kernels |= op->pad_value ? ZOB_KERNEL_ONES_OUTSIDE : ZOB_KERNEL_NONE_OUTSIDE;
+    if (outside && table && op->pad_value && has_room_for_all(m, op)) kernels |= ZOB_KERNEL_ONES_COUNTED;
+    if (!gated && end - op > 2 && m->tensors[end[-1].output].kind == ZOB_KIND_BINARY) {
+        kernels |= ZOB_KERNEL_LIMITS | ZOB_KERNEL_SEARCHED_LIMITS;
     }
-    if (op->opcode == ZOB_OP_CONV && end - op > 2 && m->tensors[end[-1].output].kind == ZOB_KIND_BINARY) {
-        kernels |= ZOB_KERNEL_SEARCHED_LIMITS;
-    }
+    if (gated || zob_compares(m, op, end)) kernels |= ZOB_KERNEL_LIMITS;
     return kernels;
 }
 
 /* The kernels that the group [op, end) needs. */
 static uint32_t kernels_of(const zob_model *m, const zob_op *op, const zob_op *end) {
-    uint32_t kernels = 0;
     const uint32_t kind = m->tensors[op->input].kind;
     if (m->tensors[op->output].kind == ZOB_KIND_INT8) return ZOB_KERNEL_INT8;
     if (op->algorithm != ZOB_ALGORITHM_NONE) return kernels_of_bits(m, op, end);
@@ -467,13 +484,7 @@ static uint32_t kernels_of(const zob_model *m, const zob_op *op, const zob_op *e
     if (is_step(op->opcode) || op->opcode == ZOB_OP_UNPACK || op->opcode == ZOB_OP_DEQUANTIZE) return ZOB_KERNEL_COPY;
     if (op->opcode != ZOB_OP_CONV) return 0u;
     if (kind == ZOB_KIND_REAL) return zob_is_dense(m, op) ? ZOB_KERNEL_DENSE : ZOB_KERNEL_REAL_CONV;
-    if (op->dilation[1] != 1u || op->groups != 1u) kernels = ZOB_KERNEL_BYTES_APART;
-    if (m->parameters[op->parameter].encoding == ZOB_ENCODING_BINARY) {
-        kernels |= zob_decides(m, op, end) ? ZOB_KERNEL_SIGN_CONV : ZOB_KERNEL_SIGN_CONV | ZOB_KERNEL_CODE_SUMS;
-    } else {
-        kernels |= decides_bytes(m, op, end) ? ZOB_KERNEL_CODE_CONV : ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_CODE_SUMS;
-    }
-    return kernels;
+    return kernels_of_bytes(m, op, end);
 }
 
 static zob_status check_group(const zob_model *m, uint32_t head, uint32_t end) {

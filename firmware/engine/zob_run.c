@@ -73,11 +73,11 @@ static void make_sink(const zob_context *c, const zob_op *op, const zob_op *end,
         sink->binary = (uint32_t *)(void *)(c->arena + out->offset);
         memset(sink->binary, 0, 4u * (size_t)zob_pixels(out) * sink->words);
     }
-    if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_SIGN_CONV) && zob_decides(c->model, op, end)) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_INTERVALS) && zob_decides(c->model, op, end)) {
         sink->intervals = zob_find_intervals(c, op, end);
         return;
     }
-    if (zob_compares(c->model, op, end)) {
+    if (ZOB_HAS_KERNEL(ZOB_KERNEL_LIMITS) && zob_compares(c->model, op, end)) {
         sink->count = 1u;
         return;
     }
@@ -90,7 +90,7 @@ static void run_elements(const zob_context *c, const zob_sink *sink) {
     switch (c->op->opcode) {
     case ZOB_OP_CONV:
         if (c->in->kind == ZOB_KIND_BINARY) {
-            if (ZOB_HAS_KERNEL(ZOB_KERNEL_COUNT)) zob_conv_binary(c, sink);
+            if (ZOB_HAS_KERNEL(ZOB_KERNEL_BITS_CONV)) zob_conv_binary(c, sink);
         } else if (c->in->kind == ZOB_KIND_INT8) {
             if (ZOB_HAS_KERNEL(ZOB_KERNEL_CODE_CONV | ZOB_KERNEL_SIGN_CONV)) zob_conv_bytes(c, sink);
         } else if (ZOB_HAS_KERNEL(ZOB_KERNEL_REAL_CONV) && (!ZOB_HAS_KERNEL(ZOB_KERNEL_DENSE) || !zob_is_dense(c->model, c->op))) {

@@ -30,6 +30,12 @@ void zob_fp_of_codes_8(float *x, const uint8_t *codes, const float *scale, uint3
 void zob_fp_of_codes_12(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 void zob_fp_of_codes_16(float *x, const uint8_t *codes, const float *scale, uint32_t count);
 
+#if defined(ZOB_FP) && !defined(ZOB_MVE_FP)
+/* The same of bytes, in rows of a multiple of ZOB_FP_WIDE_ROW. */
+#define ZOB_FP_WIDE_ROW 16u
+void zob_fp_of_codes_8_wide(float *x, const uint8_t *codes, const float *scale, uint32_t count);
+#endif
+
 /* Of cores without a floating-point unit: a scale of codes, mantissa * 2^(exponent - 150), with which no product but 0 is
  * too large or too small for a normal float. The mantissa has 24 bits, the first of them set. */
 typedef struct {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "place.hpp"
+#include "weights.hpp"
 #include "windows.hpp"
 
 namespace zob {
@@ -57,6 +58,7 @@ bool Parts::known(const zob_model &m) {
         }
         const zob_tensor &in = m.tensors[o.input], &out = m.tensors[o.output];
         const bool codes = o.opcode == ZOB_OP_CONV && o.input == m.header->input;  // whole inputs, real sums
+        if (codes && in.kind == ZOB_KIND_INT8 && !split_of(in, m.parameters[o.parameter])) return false;
         if ((in.kind == ZOB_KIND_INT8 && !codes) || out.kind == ZOB_KIND_INT8) return false;
         if (windows_of(m, o) && window_kinds(m, o) > MOST_KINDS) return false;
     }

@@ -47,6 +47,7 @@ private:
     void emit_sum_or_product(const zob_op &o);
     uint32_t add_window(const zob_op &o, const Place &from, WindowTables &&tables, zob_window w);
     void emit_real_conv(const zob_op &o);
+    void emit_whole_sums(zob_tile_step s, const zob_parameter &weight, Split split, size_t bytes);
     void emit_bit_conv(const zob_op &o);
     void read_bits(zob_tile_step &s, const zob_op &o, Bases bases);
     void emit_level_conv(const zob_op &o);

@@ -55,12 +55,29 @@ void PassWriter::emit_real_conv(const zob_op &o) {
     w.terms_a_tap = weight.dims[3];
     WindowTables t = read_taps(parts_.model(), o, places_.place(o.input), w.terms_a_tap);
     if (w.read != ZOB_READ_OWN) read_groups(parts_.model(), o, w.terms_a_tap, t);
-    s.table = static_cast<uint32_t>(reserve(4 * size_t{padded(weight.dims[0])} * t.offsets.size()));
-    prepare(prepare_reals(weight, s.table));
-    s.window = add_window(o, places_.place(o.input), std::move(t), w);
-    steps_.push_back(s);
+    const size_t bytes = 4 * size_t{padded(weight.dims[0])} * t.offsets.size();
     const zob_tensor &in = parts_.tensor(o.input);
-    if (in.kind == ZOB_KIND_INT8) steps_.push_back(scale_by(in.scale, weight.dims[0]));
+    s.window = add_window(o, places_.place(o.input), std::move(t), w);
+    s.table = static_cast<uint32_t>(reserve(bytes));
+    if (in.kind == ZOB_KIND_INT8) {
+        emit_whole_sums(s, weight, *split_of(in, weight), bytes);
+        steps_.push_back(scale_by(in.scale, weight.dims[0]));
+    } else {
+        prepare(prepare_weights(weight, [](float x) { return x; }, s.table));
+        steps_.push_back(s);
+    }
+}
+
+// Floats add up whole numbers exactly up to 2^24. Where sums are larger, those of coarse and fine parts of the weights
+// are not, and their sum is rounded once.
+void PassWriter::emit_whole_sums(zob_tile_step s, const zob_parameter &weight, Split split, size_t bytes) {
+    prepare(prepare_weights(weight, [split](float x) { return split.coarse(x); }, s.table));
+    steps_.push_back(s);
+    if (split.bits == 0) return;
+    s.kind = ZOB_STEP_ADD_CONV_REAL;
+    s.table = static_cast<uint32_t>(reserve(bytes));
+    prepare(prepare_weights(weight, [split](float x) { return split.fine(x); }, s.table));
+    steps_.push_back(s);
 }
 
 void PassWriter::emit_bit_conv(const zob_op &o) {

@@ -60,6 +60,7 @@ typedef enum {
     ZOB_STEP_PRELU_ELEMENT, /* a slope an element: ... pixels, channels */
     ZOB_STEP_CLIP,
     ZOB_STEP_ADD,          /* the tile of a tensor, or one kept before */
+    ZOB_STEP_ADD_CONV_REAL, /* the sums of the same window with other weights */
     ZOB_STEP_MUL,
     ZOB_STEP_MUL_CHANNEL,  /* by a tensor of one pixel an image */
     ZOB_STEP_ADD_SELECT,   /* low where the mask is set, else high */

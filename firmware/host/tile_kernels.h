@@ -131,6 +131,21 @@ INLINED void put_two_bits(const tile *t, const zob_tile_step *s, uint32_t channe
     }
 }
 
+/* Sums of products of floats. */
+INLINED void sum_floats(reals *v, const tile *t, const zob_tile_step *s, uint32_t channel) {
+    const zob_window *w = &t->pass->windows[s->window];
+    EACH(i) v[i] = all(0.0f);
+    if (t->inside[s->window] && w->read == ZOB_READ_SHARED) {
+        FOR_ANY(t, s->window, sum_reals, v, w, weights_at(t, s, w, channel), w->groups[channel]);
+    } else if (t->inside[s->window] && w->read == ZOB_READ_OWN) {
+        FOR_ANY(t, s->window, sum_own, v, w, weights_at(t, s, w, channel), channel);
+    } else {
+        reals sum[ZOB_TILE];
+        conv_any(sum, t, s, w, channel);
+        EACH(i) v[i] = sum[i];
+    }
+}
+
 /* One vector of channels of a tile through one step. */
 INLINED void take_step(tile *t, const zob_tile_step *s, zob_step_kind kind, uint32_t channel, reals *v) {
     const zob_pass *pass = t->pass;
@@ -164,20 +179,9 @@ INLINED void take_step(tile *t, const zob_tile_step *s, zob_step_kind kind, uint
         }
         break;
     }
-    case ZOB_STEP_CONV_REAL: {
-        const zob_window *w = &pass->windows[s->window];
-        EACH(i) v[i] = all(0.0f);
-        if (t->inside[s->window] && w->read == ZOB_READ_SHARED) {
-            FOR_ANY(t, s->window, sum_reals, v, w, weights_at(t, s, w, channel), w->groups[channel]);
-        } else if (t->inside[s->window] && w->read == ZOB_READ_OWN) {
-            FOR_ANY(t, s->window, sum_own, v, w, weights_at(t, s, w, channel), channel);
-        } else {
-            reals sum[ZOB_TILE];
-            conv_any(sum, t, s, w, channel);
-            EACH(i) v[i] = sum[i];
-        }
+    case ZOB_STEP_CONV_REAL:
+        sum_floats(v, t, s, channel);
         break;
-    }
     case ZOB_STEP_MAX_POOL:
     case ZOB_STEP_AVERAGE_POOL: {
         const zob_window *w = &pass->windows[s->window];
@@ -249,6 +253,12 @@ INLINED void take_step(tile *t, const zob_tile_step *s, zob_step_kind kind, uint
     case ZOB_STEP_ADD: {
         const uint8_t *p = vector_at(t, s, channel);
         EACH(i) v[i] = add(v[i], load(p + (size_t)i * s->a_vector));
+        break;
+    }
+    case ZOB_STEP_ADD_CONV_REAL: {
+        reals more[ZOB_TILE];
+        sum_floats(more, t, s, channel);
+        EACH(i) v[i] = add(v[i], more[i]);
         break;
     }
     case ZOB_STEP_MUL: {

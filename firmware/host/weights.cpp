@@ -122,13 +122,28 @@ Preparation prepare_constant(float value, uint32_t channels, size_t at) {
     return {0, 0, {}, fill};
 }
 
-Preparation prepare_reals(const zob_parameter &weight, size_t at) {
+float Split::coarse(float weight) const {
+    const int32_t unit = int32_t{1} << bits;
+    return static_cast<float>(((static_cast<int32_t>(weight) + unit / 2) >> bits) * unit);
+}
+
+std::optional<Split> split_of(const zob_tensor &in, const zob_parameter &weight) {
+    const uint64_t exact = uint64_t{1} << 24, greatest = zob_largest_sum(&in, &weight);
+    const uint64_t terms = weight.count / weight.dims[0], reach = in.zero_point < 0 ? 127 - in.zero_point : 128 + in.zero_point;
+    for (uint32_t bits = 0; bits < 24; bits++) {
+        const uint64_t unit = uint64_t{1} << bits, fine = terms * reach * (unit / 2);
+        if (fine <= exact && (greatest + fine) / unit <= exact) return Split{bits};
+    }
+    return std::nullopt;
+}
+
+Preparation prepare_weights(const zob_parameter &weight, std::function<float(float)> of, size_t at) {
     const uint32_t filters = weight.dims[0], terms = weight.count / filters;
     const auto fill = [=](const uint8_t *image, uint8_t *parameters) {
         std::vector<float> values(terms);
         for (uint32_t o = 0; o < filters; o++) {
             zob_decode(&weight, image, o * terms, terms, values.data());
-            for (uint32_t k = 0; k < terms; k++) view<float>(parameters, at)[in_blocks(o, k, terms)] = values[k];
+            for (uint32_t k = 0; k < terms; k++) view<float>(parameters, at)[in_blocks(o, k, terms)] = of(values[k]);
         }
     };
     return {weight.offset, parameter_bytes(weight), {table_of(at, 1, filters, terms)}, fill};

@@ -2,6 +2,8 @@
 // terms one after the other, lanes filled up with zeros.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "place.hpp"
@@ -16,8 +18,19 @@ Preparation prepare_negated(const zob_parameter &p, size_t at);
 Preparation prepare_whole(const zob_parameter &p, std::function<int32_t(float)> of, size_t at);
 Preparation prepare_constant(float value, uint32_t channels, size_t at);
 
-// Real weights of a convolution, term after term.
-Preparation prepare_reals(const zob_parameter &weight, size_t at);
+// Numbers that a function makes of the weights of a convolution, term after term.
+Preparation prepare_weights(const zob_parameter &weight, std::function<float(float)> of, size_t at);
+
+// A whole weight as the nearest multiple of 2^bits, and what is left.
+struct Split {
+    uint32_t bits;
+
+    float coarse(float weight) const;
+    float fine(float weight) const { return weight - coarse(weight); }
+};
+// How to split whole weights so that floats add up the products of either part with the numbers of an int8 tensor
+// exactly; 0 bits where they do so of the weights themselves. Nothing where no way does.
+std::optional<Split> split_of(const zob_tensor &in, const zob_parameter &weight);
 
 // Whole weights as bytes: `elements` names for each byte of each term the element of a filter, or -1. At `base` go the
 // int32 that sums begin with, -zero times the filter's sum: inputs are bytes, `zero` above what they stand for.

@@ -127,8 +127,8 @@ def test_convolutions_of_bytes(
     groups = depth if groups == "depthwise" else groups
     depth, filters = -(-depth // groups) * groups, -(-filters // groups) * groups
     a = Author((*size, depth), seed, Pixels(inputs.scale, -128 * inputs.scale), inputs)
-    if weight != "binary":  # so that no sum can reach 2^24
-        weight = min(weight, int(math.log2(2**24 / (kernel[0] * kernel[1] * depth // groups * 256))))
+    if weight != "binary":  # so that no sum can reach 2^30
+        weight = min(weight, int(math.log2(2**30 / (kernel[0] * kernel[1] * depth // groups * 256))))
     a.conv(filters, kernel, stride, padding, 0, weight, groups, dilation)
     for step in ends.split():
         if step == "add":

@@ -99,14 +99,16 @@ def test_convolutions(
     channels=st.tuples(st.sampled_from([1, 3, 8]), CHANNELS),
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     same=st.booleans(),
-    weight=st.sampled_from(["binary", 2, 6, 8]),
+    weight=st.sampled_from(["binary", 2, 6, 8, 12, 16]),
     zero_point=st.sampled_from([-128, -7, 0, 127]),
     groups=st.sampled_from([1, "depthwise"]),
 )
 def test_convolutions_of_codes(seed, size, channels, kernel, same, weight, zero_point, groups) -> None:
-    """Inputs of int8, weights of one bit, of few and of many."""
+    """Inputs of int8, weights of one bit, of few and of many: sums that floats hold, and larger ones."""
     inputs, filters = channels
     groups = inputs if groups == "depthwise" else groups
+    if weight == 16 and kernel[0] * kernel[1] * inputs // groups * 256 << 16 > 2**30:
+        weight = 12
     coded = Quantization(1 / 128, zero_point)
     a = Author((*size, inputs), seed, Pixels(1 / 128, -(128 + zero_point) / 128), coded)
     a.conv(-(-filters // groups) * groups, kernel, 1, "same" if same else "valid", 0, weight, groups)

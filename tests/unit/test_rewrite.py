@@ -13,8 +13,10 @@ from converters.lce_lowering import as_tflite_knows
 from tests.networks import DYADIC, NETWORKS, Author, dyadic_inputs
 from zobnn_edge import layout, reference, rewrite
 from zobnn_edge.encoding import Binary, Uniform
+from zobnn_edge.errors import ModelError
 from zobnn_edge.network import Network, Pixels, rebuilt
 from zobnn_edge.operations import Conv
+from zobnn_edge.tensor import Quantization
 
 INPUTS = 6
 SMALL = 0.25  # biases that leave signs undecided
@@ -407,6 +409,29 @@ def test_bytes_are_exact_for_every_pixel(pixels: Pixels) -> None:
     assert reference.run(dequantized, x).tobytes() == expected.tobytes()
 
 
+def test_large_sums_of_bytes_are_rounded_once() -> None:
+    """Beyond 2^24 sums are those of integers, as floats; added up as floats they are rounded again and again."""
+    a = whole_first_layer(bits=16, kernel=6)
+    a.x = "conv"
+    net = a.b.network(a.x)
+    better = rewrite.on_bytes(net)
+    assert better is not None
+    x = np.random.default_rng(1).integers(0, 256, (4, 6, 6, 3)).astype(np.uint8)
+    scores = reference.run(better, x)
+    weight = net.parameters["w"].values.astype(np.int64)
+    shifted = np.pad(x.astype(np.int64) - 128, ((0, 0), (2, 3), (2, 3), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(shifted, (6, 6, 3), (1, 2, 3))[:, :, :, 0]
+    sums = np.einsum("nyxijk,oijk->nyxo", windows, weight)
+    assert np.abs(sums).max() > 2**24
+    np.testing.assert_array_equal(scores, (sums.astype(np.float32) / np.float32(128)).reshape(4, -1))
+    assert (scores != reference.run(net, x)).any()
+
+
+def test_sums_of_bytes_must_fit() -> None:
+    with pytest.raises(ModelError, match=r"sums up to \d+ over int8 inputs; they must stay below 1073741824"):
+        Author((6, 6, 3), 3, DYADIC, Quantization(1 / 128, 0)).conv(5, 8, padding="same", weight=16).network()
+
+
 @pytest.mark.parametrize(
     "net",
     [
@@ -414,7 +439,7 @@ def test_bytes_are_exact_for_every_pixel(pixels: Pixels) -> None:
         whole_first_layer(Pixels(1 / 100, -1.0)).network(),
         whole_first_layer(Pixels(1 / 128, -1.001)).network(),
         whole_first_layer(Pixels(1 / 128, 1.0)).network(),
-        whole_first_layer(bits=12, kernel=6).network(),
+        whole_first_layer(bits=16, kernel=8).network(),
         whole_first_layer().global_pool().add(whole_first_layer().global_pool().x).network(),
         Author((4, 4, 3)).conv(5, 3, weight=8).affine().network(),
         Author((4, 4, 3)).conv(5, 3, 1, "same", 1).affine().network(),
