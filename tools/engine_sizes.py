@@ -12,7 +12,7 @@ import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
@@ -40,9 +40,20 @@ def least_model(prefer: Preference) -> Model:
     return Model.of(b.network(b.add(Affine("affine", b.input, "affine", None, bias))), prefer=prefer)
 
 
+Own = Callable[[frozenset[str]], Counter[str]]
+"""Bytes by region and role of the firmware with some features, beside the network's own."""
+Groups = dict[tuple[str, ...], Counter[str]]
+"""Those that come with any of some features."""
+Together = tuple[tuple[str, ...], str, Counter[str]]
+"""Those that come with any of some features where there is another one, too."""
+
 _BYTES = ("code_conv", "sign_conv")
 ENTERED_BY: dict[str, tuple[str, ...]] = {
-    "zob_conv_binary": ("count",),
+    "zob_conv_binary": ("bits_conv",),
+    "zob_block_count": ("count",),
+    "zob_compares": ("limits",),
+    "zob_emit_block": ("count", "table_sums", "gated_conv"),
+    "zob_put_bits": ("limits",),
     "zob_conv_gated": ("gated_conv",),
     "zob_block_table": ("table",),
     "zob_conv_real": ("real_conv",),
@@ -53,9 +64,16 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_conv_bytes": _BYTES,
     "zob_block_of_signs": ("sign_conv",),
     "zob_block_of_codes": ("code_conv",),
-    "zob_decides": _BYTES,
-    "zob_find_intervals": _BYTES,
-    "sum_codes": ("code_sums",),
+    "zob_decides": ("intervals",),
+    "zob_find_intervals": ("intervals",),
+    "zob_put_pixel_bits": ("intervals",),
+    "zob_splits": ("limits", "intervals"),
+    "sum_codes": ("code_sums", "code_fields"),
+    "zob_weight_bits": ("sign_conv", "code_fields"),
+    "widen_any": ("code_fields",),
+    "widen_12": ("codes_12",),
+    "widen_16": ("codes_16",),
+    "widen_few": ("code_fields",),
     "search_limits": ("searched_limits",),
     "zob_add_halves": ("halves",),
     "zob_copy": ("copy",),
@@ -70,7 +88,6 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "limits_of_codes": ("coded_limits",),
     "fixed_ceilings": ("coded_limits",),
     "zob_soft_of_sums": ("coded_scales",),
-    "zob_put_bits": ("count",),
     "zob_int8": ("int8",),
     "zob_pool_binary": ("max_pool",),
     "zob_pool_real": ("real_pool",),
@@ -82,35 +99,50 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
 }
 """Functions of the engine that are entered only for networks with one of some features (ZOB_HAS in its sources). Tests
 hold it against the firmware of each core (tests/audit/checks.py)."""
-NEEDS = {
-    "table": "count",
-    "halves": "table",
-    "gated_conv": "table_sums",
-    "coded_limits": "count",
-    "coded_scales": "count",
-    "searched_limits": "count",
-    "ones_outside": "count",
-    "none_outside": "count",
-    "ones_counted": "ones_outside",
-    "table_sums": "table",
-    "code_sums": "code_conv",
-    "codes_any": "codes",
-    "bytes_apart": "code_conv",
-    **{f"codes_{bits}": "codes" for bits in (4, 6, 8, 12, 16)},
+WIDE = ("codes_8", "real_conv")
+DECIDING = {"zob_decide_bytes": ("intervals", "code_conv"), "zob_signs": ("limits", "table")}
+ENTERED_BY_BOTH = {"zob_fp_of_codes_8_wide": WIDE, **DECIDING}
+"""The same of those with all of some features."""
+NEEDS: dict[str, tuple[str, ...]] = {
+    "count": ("bits_conv",),
+    "table": ("bits_conv",),
+    "halves": ("table", "count"),
+    "gated_conv": ("table_sums", "limits"),
+    "limits": ("bits_conv",),
+    "coded_limits": ("limits",),
+    "coded_scales": ("bits_conv",),
+    "searched_limits": ("limits",),
+    "ones_outside": ("bits_conv",),
+    "none_outside": ("bits_conv",),
+    "ones_counted": ("ones_outside",),
+    "table_sums": ("table",),
+    "code_sums": ("code_conv",),
+    "code_fields": ("code_conv",),
+    "codes_any": ("codes",),
+    "bytes_apart": ("code_conv",),
+    **{f"codes_{bits}": ("codes",) for bits in (4, 6, 8, 12, 16)},
 }
-"""A feature that comes with another."""
+"""A feature that comes with others."""
 _DIVIDERS = ("zob_softmax", "zob_pool_real", "zob_int8", "zob_dynamic_range")
 DIVIDE = tuple(feature for function in _DIVIDERS for feature in ENTERED_BY[function])
 """Features whose functions divide floats."""
 EVERYTHING = frozenset(FEATURES)
 UNPROTECTED = EVERYTHING - {"protected"}
 AMONG_OTHERS = (
-    *("prelu", "clip", "add", "mul", "threshold", "low_bit", "gated_conv"),
-    *("code_sums", "ones_outside", "ones_counted", "none_outside", "table_sums", "bytes_apart"),
+    *("prelu", "clip", "add", "mul", "threshold", "low_bit", "gated_conv", "searched_limits"),
+    *("code_sums", "code_fields", "bytes_apart"),
+    *("ones_outside", "ones_counted", "none_outside", "table_sums"),
 )
 """Features in the midst of functions that others enter; some do more where there are tables, too."""
 OUTSIDE = ("ones_outside", "none_outside")
 TABLES = frozenset({"table", "halves", "table_sums"})
+INSTEAD = {"limits": ("table_sums", "bits_conv", "table"), "intervals": ("code_sums", "sign_conv", "code_conv")}
+"""Bits are decided, or sums wanted, or both. The feature of the other, one with which this is the question, and another
+in whose midst more is decided."""
+SUMS = ("code_sums", "code_fields")
+"""Features that share a function."""
+WITHOUT = {"code_fields": frozenset({"codes_12", "codes_16"})}
+"""Those without which a difference is taken."""
 SHARED = {"none_outside": ("none_outside", "ones_counted")}
 """Where tables take the same for another feature."""
 CODED = frozenset({"codes", "codes_any", "coded_limits", "coded_scales", *(f"codes_{n}" for n in (4, 6, 8, 12, 16))})
@@ -122,7 +154,7 @@ BARE: dict[Preference, frozenset[str]] = {
     "speed": UNPROTECTED - frozenset(AMONG_OTHERS),
     "size": UNPROTECTED - frozenset(AMONG_OTHERS) - FAST,
 }
-TYPICAL = frozenset({"conv", "affine", "sign", "count", "real_conv"})
+TYPICAL = frozenset({"conv", "affine", "sign", "bits_conv", "count", "real_conv"})
 
 
 def header(wanted: frozenset[str], prefer: Preference = "speed") -> str:
@@ -135,7 +167,8 @@ def header(wanted: frozenset[str], prefer: Preference = "speed") -> str:
 
 def without(wanted: frozenset[str]) -> frozenset[str]:
     """Functions of the engine that networks with these features do not enter."""
-    return frozenset(function for function, needed in ENTERED_BY.items() if not wanted & set(needed))
+    some = {function for function, needed in ENTERED_BY.items() if not wanted & set(needed)}
+    return frozenset(some | {function for function, needed in ENTERED_BY_BOTH.items() if not wanted >= set(needed)})
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -153,21 +186,9 @@ def _measure(target: Board, prefer: Preference) -> dict[str, Any]:
     def firmware(wanted: frozenset[str]) -> Firmware:
         return Firmware.read(built_with(header(wanted, prefer), target))
 
-    most = BARE[prefer]
-    bare, whole = firmware(most), firmware(EVERYTHING)
-    beside_tables: dict[str, Counter[str]] = {}
-    groups = _groups(bare, audit_firmware(bare, target, model), model, most, prefer)
-    for feature in AMONG_OTHERS:
-        having = _alone(feature, prefer)
-        if feature == "ones_counted":
-            having |= {"none_outside"}  # what both take is counted there
-        takes = own(most | having) - own(most | having - {feature})
-        if feature in OUTSIDE and prefer == "speed":
-            alone = own((most | having) - TABLES) - own((most | having) - TABLES - {feature})
-            beside_tables[feature], takes = takes - alone, alone
-        groups[(feature,)] = takes
-    of_codes, beside = _of_codes(own, most)
-    groups = {when: n for when, n in groups.items() if not (set(when) <= CODED and set(when) & MEASURED)} | of_codes
+    bare, whole = firmware(BARE[prefer]), firmware(EVERYTHING)
+    groups = _groups(bare, audit_firmware(bare, target, model), model, BARE[prefer], prefer)
+    together = [*_differences(own, groups, prefer), *_decided(own, groups, prefer), *_of_codes(own, groups, prefer)]
     groups[("protected",)] = own(EVERYTHING) - own(UNPROTECTED)
     groups[()] = own(TYPICAL)
     # Where something divides, libgcc's multiplication of floats comes in one section with its division.
@@ -181,26 +202,83 @@ def _measure(target: Board, prefer: Preference) -> dict[str, Any]:
     listed: list[dict[str, Any]] = [
         {"when": list(when), "bytes": dict(sorted(n.items()))} for when, n in sorted(groups.items())
     ]
-    listed += [
-        {"when": list(SHARED.get(feature, (feature,))), "and": "table", "bytes": dict(sorted(n.items()))}
-        for feature, n in beside_tables.items()
-    ]
-    listed.append({"when": ["codes_any"], "and": "coded_limits", "bytes": dict(sorted(beside.items()))})
+    listed += [{"when": list(when), "and": more, "bytes": dict(sorted(n.items()))} for when, more, n in together]
     return {"groups": listed, "stack": _stacks(whole, prefer)}
 
 
-def _of_codes(
-    own: Callable[[frozenset[str]], Counter[str]], most: frozenset[str]
-) -> tuple[dict[tuple[str, ...], Counter[str]], Counter[str]]:
-    """What decoding and limits take where all codes are bytes, and what each takes more for codes of any width."""
-    none, limits = most - CODED, {"coded_limits"}
+def _differences(own: Own, groups: Groups, prefer: Preference) -> list[Together]:
+    """Add what the features in the midst of others take; returns what they take with another one."""
+    together: list[Together] = []
+    for feature in AMONG_OTHERS:
+        most = BARE[prefer] - WITHOUT.get(feature, frozenset()) | _alone(feature, prefer)
+        if feature == "ones_counted":
+            most |= {"none_outside"}  # what both take is counted there
+        takes = _sum([own(most)], [own(most - {feature})])
+        if feature in OUTSIDE and prefer == "speed":
+            alone = own(most - TABLES) - own(most - TABLES - {feature})
+            together.append((SHARED.get(feature, (feature,)), "table", takes - alone))
+            takes = alone
+        if feature in OUTSIDE:
+            together.append(((feature,), "count", takes))
+        else:
+            groups[(feature,)] = takes
+    most = (BARE[prefer] | {"code_conv"}) - WITHOUT["code_fields"]
+    groups[SUMS] = _sum([groups[(feature,)] for feature in SUMS] + [own(most)], [own(most | set(SUMS))])
+    for feature in SUMS:
+        groups[(feature,)].subtract(groups[SUMS])
+    return together
+
+
+def _decided(own: Own, groups: Groups, prefer: Preference) -> list[Together]:
+    """Add what it takes to decide bits, which functions do that are bare of sums; returns what it takes with more."""
+    together: list[Together] = []
+    for feature, (sums, having_it, more) in INSTEAD.items():
+        of = (BARE[prefer] | {sums}) - {"coded_limits"}
+        few = _amidst(own, feature, of - TABLES - {more}, groups)
+        many = _sum([_amidst(own, feature, of, groups)], [few])
+        for when, n in ((feature, few), (having_it, _sum([], [few])), (more, _sum([], [many]))):
+            groups[(when,)] = _sum([groups.get((when,), Counter()), n])
+        together.append(((feature,), more, many))
+    return together
+
+
+def _sum(added: Iterable[Counter[str]], taken: Iterable[Counter[str]] = ()) -> Counter[str]:
+    """Of bytes by region and role; nothing is lost that is less than 0."""
+    total = Counter[str]()
+    for n in added:
+        total.update(n)
+    for n in taken:
+        total.subtract(n)
+    return total
+
+
+def _amidst(own: Own, feature: str, of: frozenset[str], groups: Groups) -> Counter[str]:
+    """What a feature takes in the midst of functions that others enter: beside its own, which groups have."""
+    only = [
+        n
+        for when, n in groups.items()
+        if feature in when and all(feature in _alone(f, "speed") for f in of & set(when))
+    ]
+    return _sum([own(of)], [own(of - {feature}), *only])
+
+
+def _of_codes(own: Own, groups: Groups, prefer: Preference) -> list[Together]:
+    """Add what decoding and limits take where all codes are bytes, and what each takes more for codes of any width;
+    returns what both take together, and long rows with real convolutions."""
+    most = BARE[prefer] - {WIDE[1]}
+    none, limits = most - CODED | {"limits"}, {"coded_limits"}
     of_bytes = none | ({"codes", "codes_8"} & most)
     of_any = of_bytes | {"codes_any"}
     takes = own(of_bytes) - own(none)
     few, more = own(of_bytes | limits) - own(of_bytes), own(of_any | limits) - own(of_any)
     scales = own(of_bytes | {"coded_scales"}) - own(of_bytes)
-    groups = {("codes",): takes, ("codes_any",): own(of_any) - own(of_bytes), ("coded_limits",): few}
-    return groups | {("coded_scales",): scales}, more - few
+    for when in [when for when in groups if set(when) <= CODED and set(when) & MEASURED]:
+        del groups[when]
+    groups |= {("codes",): takes, ("codes_any",): own(of_any) - own(of_bytes)}
+    groups |= {("coded_limits",): few, ("coded_scales",): scales}
+    coded = TYPICAL | {"codes", WIDE[0]}
+    wide = _sum([own(coded), own(TYPICAL - {WIDE[1]})], [own(TYPICAL), own(coded - {WIDE[1]})])
+    return [(("codes_any",), "coded_limits", more - few), ((WIDE[0],), WIDE[1], wide)]
 
 
 def _stacks(whole: Firmware, prefer: Preference) -> dict[str, Any]:
@@ -216,11 +294,8 @@ def _stacks(whole: Firmware, prefer: Preference) -> dict[str, Any]:
 
 def _alone(feature: str, prefer: Preference) -> frozenset[str]:
     """A feature with what it needs."""
-    found = {feature}
-    while feature in NEEDS:
-        feature = NEEDS[feature]
-        found.add(feature)
-    return frozenset(found) if prefer == "speed" else frozenset(found) - FAST - TABLES
+    found = frozenset({feature}).union(*(_alone(needed, prefer) for needed in NEEDS.get(feature, ())))
+    return found if prefer == "speed" else found - FAST - TABLES
 
 
 def _others(audit: Audit, model: Model) -> Iterator[PartRow]:
@@ -240,13 +315,16 @@ def _own(audit: Audit, model: Model) -> Counter[str]:
     return sums
 
 
-def _groups(
-    firmware: Firmware, audit: Audit, model: Model, of: frozenset[str], prefer: Preference
-) -> dict[tuple[str, ...], Counter[str]]:
+def _groups(firmware: Firmware, audit: Audit, model: Model, of: frozenset[str], prefer: Preference) -> Groups:
     """Bytes by region and role of what comes with some features `of` a firmware; padding goes with what it follows."""
     everything, always = input_sections(firmware), input_sections(firmware, without(frozenset()))
-    by_feature = {f: input_sections(firmware, without(_alone(f, prefer))) for f in FEATURES if f in of}
-    sums: dict[tuple[str, ...], Counter[str]] = {}
+    by_feature = {f: input_sections(firmware, _graph(_alone(f, prefer))) for f in FEATURES if f in of}
+    counting = without(_alone("count", prefer))
+    trying = without(_alone("intervals", prefer))
+    by_feature["searched_limits"] = by_feature["intervals"] - input_sections(firmware, trying | {"find_changes"})
+    if prefer == "speed":
+        by_feature["table_sums"] = by_feature["count"] - input_sections(firmware, counting | {"zob_emit_block"})
+    sums: Groups = {}
     before: int | None = None
     for p in _others(audit, model):
         section = firmware.map.at(p.address)
@@ -256,6 +334,11 @@ def _groups(
             when = tuple(feature for feature, found in by_feature.items() if before in found)
             sums.setdefault(when, Counter())[f"{p.region} {p.role}"] += p.bytes
     return sums
+
+
+def _graph(wanted: frozenset[str]) -> frozenset[str]:
+    """Functions left out, where those that decide belong to the midst of what they decide in."""
+    return without(wanted) - {function for function, (_, more) in DECIDING.items() if more in wanted}
 
 
 def input_sections(firmware: Firmware, excluded: frozenset[str] = frozenset()) -> frozenset[int]:
