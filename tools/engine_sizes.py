@@ -56,6 +56,7 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "zob_put_bits": ("limits",),
     "zob_conv_gated": ("gated_conv",),
     "zob_block_table": ("table",),
+    "put_gated": ("gated_conv",),
     "zob_conv_real": ("real_conv",),
     "zob_dense": ("dense",),
     "zob_missing": ("none_outside", "ones_counted"),
@@ -88,6 +89,7 @@ ENTERED_BY: dict[str, tuple[str, ...]] = {
     "limits_of_codes": ("coded_limits",),
     "fixed_ceilings": ("coded_limits",),
     "zob_soft_of_sums": ("coded_scales",),
+    "zob_soft_of_bytes": ("codes_8",),
     "zob_int8": ("int8",),
     "zob_pool_binary": ("max_pool",),
     "zob_pool_real": ("real_pool",),
@@ -123,9 +125,12 @@ NEEDS: dict[str, tuple[str, ...]] = {
     **{f"codes_{bits}": ("codes",) for bits in (4, 6, 8, 12, 16)},
 }
 """A feature that comes with others."""
-_DIVIDERS = ("zob_softmax", "zob_pool_real", "zob_int8", "zob_dynamic_range")
-DIVIDE = tuple(feature for function in _DIVIDERS for feature in ENTERED_BY[function])
-"""Features whose functions divide floats."""
+DIVIDE = (
+    *("softmax", "real_pool", "dynamic_range"),
+    *("max_pool", "copy", "dense", "concat", "pad", "thermometer"),
+    "int8",
+)
+"""Features whose functions are in an object file that divides floats: zob_other.c, zob_int8.c."""
 EVERYTHING = frozenset(FEATURES)
 UNPROTECTED = EVERYTHING - {"protected"}
 AMONG_OTHERS = (
@@ -186,8 +191,8 @@ def _measure(target: Board, prefer: Preference) -> dict[str, Any]:
     def firmware(wanted: frozenset[str]) -> Firmware:
         return Firmware.read(built_with(header(wanted, prefer), target))
 
-    bare, whole = firmware(BARE[prefer]), firmware(EVERYTHING)
-    groups = _groups(bare, audit_firmware(bare, target, model), model, BARE[prefer], prefer)
+    bare, typical, whole = firmware(BARE[prefer]), firmware(TYPICAL), firmware(EVERYTHING)
+    groups = _groups(bare, audit_firmware(bare, target, model), model, typical, prefer)
     together = [*_differences(own, groups, prefer), *_decided(own, groups, prefer), *_of_codes(own, groups, prefer)]
     groups[("protected",)] = own(EVERYTHING) - own(UNPROTECTED)
     groups[()] = own(TYPICAL)
@@ -315,10 +320,12 @@ def _own(audit: Audit, model: Model) -> Counter[str]:
     return sums
 
 
-def _groups(firmware: Firmware, audit: Audit, model: Model, of: frozenset[str], prefer: Preference) -> Groups:
-    """Bytes by region and role of what comes with some features `of` a firmware; padding goes with what it follows."""
+def _groups(firmware: Firmware, audit: Audit, model: Model, typical: Firmware, prefer: Preference) -> Groups:
+    """Bytes by region and role of what comes with some features of a bare firmware; padding goes with what it follows.
+    What one of `typical` features holds without being reached (in libgcc) does not."""
     everything, always = input_sections(firmware), input_sections(firmware, without(frozenset()))
-    by_feature = {f: input_sections(firmware, _graph(_alone(f, prefer))) for f in FEATURES if f in of}
+    by_feature = {f: input_sections(firmware, _graph(_alone(f, prefer))) for f in FEATURES if f in BARE[prefer]}
+    held = {(s.object, s.name) for s in typical.map.sections}
     counting = without(_alone("count", prefer))
     trying = without(_alone("intervals", prefer))
     by_feature["searched_limits"] = by_feature["intervals"] - input_sections(firmware, trying | {"find_changes"})
@@ -332,6 +339,9 @@ def _groups(firmware: Firmware, audit: Audit, model: Model, of: frozenset[str], 
             before = section.address if section else None
         if before in everything - always:
             when = tuple(feature for feature, found in by_feature.items() if before in found)
+            place = firmware.map.at(before)
+            if place and not TYPICAL & set(when) and (place.object, place.name) in held:
+                continue
             sums.setdefault(when, Counter())[f"{p.region} {p.role}"] += p.bytes
     return sums
 
@@ -343,8 +353,10 @@ def _graph(wanted: frozenset[str]) -> frozenset[str]:
 
 def input_sections(firmware: Firmware, excluded: frozenset[str] = frozenset()) -> frozenset[int]:
     """Addresses of the linker's input sections with anything in them that is reached, which it keeps as a whole."""
-    sections = (firmware.map.at(address) for address in reached(firmware.elf, excluded))
-    return frozenset(s.address for s in sections if s is not None)
+    found = [s for address in reached(firmware.elf, excluded) if (s := firmware.map.at(address)) is not None]
+    objects = {s.object for s in found}
+    nameless = (s for s in firmware.map.sections if s.name == ".rodata" and s.object in objects)  # of libgcc
+    return frozenset(s.address for s in (*found, *nameless))
 
 
 def main() -> None:
