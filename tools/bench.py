@@ -101,7 +101,7 @@ def write_baseline() -> None:
     cases = json.loads(BASELINE.read_text())
     for core, counts in cases.items():
         for case in counts:
-            counts[case] = layers.count(case, layers.cores()[core])
+            counts[case] = whole.count(case, layers.cores()[core])
     BASELINE.write_text(json.dumps(cases, indent=2) + "\n")
 
 

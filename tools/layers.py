@@ -16,7 +16,6 @@ import numpy as np
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
-from zobnn_edge import zoo
 from zobnn_edge.boards import Board, boards
 from zobnn_edge.encoding import Binary, Float32, Uniform
 from zobnn_edge.errors import TargetError, ZobnnError
@@ -137,13 +136,6 @@ def on_cores(measure: Callable[[T, Board], Record], cases: Iterable[T]) -> Itera
         rows = [(case, [pool.submit(attempt, case, board) for board in cores().values()]) for case in cases]
         for case, row in rows:
             yield case, [future.result() for future in row]
-
-
-def count(case: str, board: Board) -> int:
-    """Instructions of a whole network: of a layer's, or of "digits", the demo's."""
-    if case == "digits":
-        return instructions(Model.of(zoo.load("digits")), board)
-    return instructions(model(LAYERS[case], board), board)
 
 
 def measure(case: str, board: Board) -> Record:

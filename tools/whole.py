@@ -70,6 +70,13 @@ def coded(case: str) -> dict[str, Model]:
     return {"float32": Model.of(net, whole.arena_limit), **hardened}
 
 
+def count(case: str, board: Board) -> int:
+    """Instructions of a case of build/bench.json: of "digits, float32", or of a layer with the network around it."""
+    network, _, parameters = case.partition(", ")
+    model = models(network)[parameters] if network in NETWORKS else layers.model(layers.LAYERS[case], board)
+    return layers.instructions(model, board)
+
+
 def instructions(variant: tuple[str, str, Model], board: Board) -> Record:
     """What the network of a case takes on a board, its parameters encoded in one way."""
     case, what, model = variant
