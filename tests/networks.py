@@ -45,8 +45,9 @@ DYADIC = Pixels(1 / 128, -1.0)
 
 
 def dyadic_inputs(net: Network, n: int, seed: int = 0) -> np.ndarray:
-    """(n, H, W, C) float32 multiples of 1/64 in [-1, 1]: every first-layer sum of them is exact, ties are common."""
-    return (np.random.default_rng(seed).integers(-64, 65, (n, *net.input_shape)) / 64).astype(np.float32)
+    """(n, H, W, C) float32 multiples of 1/64 in [-1, 1), which pixels of DYADIC hold: every first-layer sum of them is
+    exact, ties are common."""
+    return (np.random.default_rng(seed).integers(-64, 65, (n, *net.input_shape)).clip(max=63) / 64).astype(np.float32)
 
 
 class Author:
