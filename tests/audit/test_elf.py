@@ -180,10 +180,9 @@ def test_inverted_bytes_are_audited_or_refused(compile_c: Compile) -> None:
 def test_a_function_of_more_bytes_than_its_section_is_read_no_further(compile_c: Compile) -> None:
     """Half of the address space would take hours. What it takes of the stack is not known."""
     path = compile_c(FOREIGN, "-g")
-    elf = ELFFile(io.BytesIO(path.read_bytes()))
-    table = elf.get_section_by_name(".symtab")
-    [entry] = [i for i, s in enumerate(table.iter_symbols()) if s.name == "_start"]
     data = bytearray(path.read_bytes())
+    table = ELFFile(io.BytesIO(data)).get_section_by_name(".symtab")
+    [entry] = [i for i, s in enumerate(table.iter_symbols()) if s.name == "_start"]
     struct.pack_into("<I", data, table["sh_offset"] + entry * table["sh_entsize"] + 8, 1 << 31)
     path.write_bytes(data)
     found = audit_firmware(Firmware.read(path)).stack

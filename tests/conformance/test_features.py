@@ -37,14 +37,14 @@ QUICKER = {"coded_limits", "coded_scales", *(f"codes_{bits}" for bits in (4, 6, 
 class Engine:
     """The portable engine, compiled once: two variables say what it is built for."""
 
-    library: ctypes.CDLL
+    compiled: ctypes.CDLL
 
     def load(self, model: Model, wanted: frozenset[str]) -> tuple[int, ctypes.Array[ctypes.c_void_p]]:
         """The status, and what is loaded of a plan, whose bytes must stay."""
         for name, mask in zip(("built_ops", "built_kernels"), masks(wanted), strict=True):
-            ctypes.c_uint32.in_dll(self.library, name).value = mask
+            ctypes.c_uint32.in_dll(self.compiled, name).value = mask
         opened = (ctypes.c_void_p * 4)()
-        return self.library.zob_load(opened, model.plan, len(model.plan), None), opened
+        return self.compiled.zob_load(opened, model.plan, len(model.plan), None), opened
 
     def run(self, model: Model, wanted: frozenset[str], image: bytes, x: np.ndarray) -> np.ndarray:
         status, opened = self.load(model, wanted)
@@ -52,7 +52,7 @@ class Engine:
         arena, scores = np.zeros(model.arena_bytes // 8 + 1), np.zeros((len(x), model.network.outputs), np.float32)
         for one, made in zip(np.ascontiguousarray(x, np.float32), scores, strict=True):
             into, work, out = (ctypes.c_void_p(a.ctypes.data) for a in (one, arena, made))
-            assert self.library.zob_run(opened, image, len(image), into, INPUT_FLOAT32, work, arena.nbytes, out) == OK
+            assert self.compiled.zob_run(opened, image, len(image), into, INPUT_FLOAT32, work, arena.nbytes, out) == OK
         return scores
 
 

@@ -66,8 +66,7 @@ def test_everything_real_becomes_codes(net, bits) -> None:
 def test_sixteen_bits_hardly_change_the_scores() -> None:
     net = residual(3)
     x = dyadic_inputs(net, 50)
-    hardened = harden(net, Policy(16, byte_inputs=False))
-    np.testing.assert_allclose(reference.run(hardened, x), reference.run(net, x), atol=2e-3)
+    np.testing.assert_allclose(reference.run(harden(net, Policy(16)), x), reference.run(net, x), atol=2e-3)
 
 
 def test_weight_scales_move_to_where_they_cost_nothing() -> None:
