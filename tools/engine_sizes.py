@@ -19,6 +19,7 @@ from typing import Any, get_args
 import numpy as np
 
 from converters.c_header import c_header
+from tools.entered import DECIDING, FAST, TABLES, with_needs, without
 from zobnn_edge.audit.audit import Audit, Firmware, PartRow, audit_firmware
 from zobnn_edge.audit.prediction import SIZES, own_bytes
 from zobnn_edge.audit.stack import reached, worst_case
@@ -47,89 +48,8 @@ Groups = dict[tuple[str, ...], Counter[str]]
 Together = tuple[tuple[str, ...], str, Counter[str]]
 """Those that come with any of some features where there is another one, too."""
 
-_BYTES = ("code_conv", "sign_conv")
-ENTERED_BY: dict[str, tuple[str, ...]] = {
-    "zob_conv_binary": ("bits_conv",),
-    "zob_block_count": ("count",),
-    "zob_compares": ("limits",),
-    "zob_emit_block": ("count", "table_sums", "gated_conv"),
-    "zob_put_bits": ("limits",),
-    "zob_conv_gated": ("gated_conv",),
-    "zob_block_table": ("table",),
-    "put_gated": ("gated_conv",),
-    "zob_conv_real": ("real_conv",),
-    "zob_dense": ("dense",),
-    "zob_missing": ("none_outside", "ones_counted"),
-    "zob_reads_outside": ("ones_outside",),
-    "zob_emit_sums": ("code_sums",),
-    "zob_conv_bytes": _BYTES,
-    "zob_block_of_signs": ("sign_conv",),
-    "zob_block_of_codes": ("code_conv",),
-    "zob_decides": ("intervals",),
-    "zob_find_intervals": ("intervals",),
-    "zob_put_pixel_bits": ("intervals",),
-    "zob_splits": ("limits", "intervals"),
-    "sum_codes": ("code_sums", "code_fields"),
-    "zob_weight_bits": ("sign_conv", "code_fields"),
-    "widen_any": ("code_fields",),
-    "widen_12": ("codes_12",),
-    "widen_16": ("codes_16",),
-    "widen_few": ("code_fields",),
-    "search_limits": ("searched_limits",),
-    "zob_add_halves": ("halves",),
-    "zob_copy": ("copy",),
-    "zob_fp_prelu": ("prelu",),
-    "zob_fp_below": ("threshold",),
-    "zob_fp_low": ("low_bit",),
-    "read_int8": ("int8", *_BYTES),
-    "decode_codes": ("codes",),
-    "multiply_rest": ("codes",),
-    **{f"unpack_{bits}": (f"codes_{bits}",) for bits in (4, 8, 12, 16)},
-    **{f"zob_fp_of_codes_{bits}": (f"codes_{bits}",) for bits in (4, 6, 8, 12, 16)},
-    "limits_of_codes": ("coded_limits",),
-    "fixed_ceilings": ("coded_limits",),
-    "zob_soft_of_sums": ("coded_scales",),
-    "zob_soft_of_bytes": ("codes_8",),
-    "zob_int8": ("int8",),
-    "zob_pool_binary": ("max_pool",),
-    "zob_pool_real": ("real_pool",),
-    "zob_softmax": ("softmax",),
-    "zob_thermometer": ("thermometer",),
-    "zob_dynamic_range": ("dynamic_range",),
-    "zob_concat": ("concat",),
-    "zob_pad": ("pad",),
-}
-"""Functions of the engine that are entered only for networks with one of some features (ZOB_HAS in its sources). Tests
-hold it against the firmware of each core (tests/audit/checks.py)."""
-WIDE = ("codes_8", "real_conv")
-DECIDING = {"zob_decide_bytes": ("intervals", "code_conv"), "zob_signs": ("limits", "table")}
-ENTERED_BY_BOTH = {"zob_fp_of_codes_8_wide": WIDE, **DECIDING}
-"""The same of those with all of some features."""
-NEEDS: dict[str, tuple[str, ...]] = {
-    "count": ("bits_conv",),
-    "table": ("bits_conv",),
-    "halves": ("table", "count"),
-    "gated_conv": ("table_sums", "limits"),
-    "limits": ("bits_conv",),
-    "coded_limits": ("limits",),
-    "coded_scales": ("bits_conv",),
-    "searched_limits": ("limits",),
-    "ones_outside": ("bits_conv",),
-    "none_outside": ("bits_conv",),
-    "ones_counted": ("ones_outside",),
-    "table_sums": ("table",),
-    "code_sums": ("code_conv",),
-    "code_fields": ("code_conv",),
-    "codes_any": ("codes",),
-    "bytes_apart": ("code_conv",),
-    **{f"codes_{bits}": ("codes",) for bits in (4, 6, 8, 12, 16)},
-}
-"""A feature that comes with others."""
-DIVIDE = (
-    *("softmax", "real_pool", "dynamic_range"),
-    *("max_pool", "copy", "dense", "concat", "pad", "thermometer"),
-    "int8",
-)
+_OTHER = ("max_pool", "real_pool", "copy", "dense", "concat", "pad", "thermometer", "dynamic_range", "softmax")
+DIVIDE = (*_OTHER, "int8")
 """Features whose functions are in an object file that divides floats: zob_other.c, zob_int8.c."""
 EVERYTHING = frozenset(FEATURES)
 UNPROTECTED = EVERYTHING - {"protected"}
@@ -140,7 +60,6 @@ AMONG_OTHERS = (
 )
 """Features in the midst of functions that others enter; some do more where there are tables, too."""
 OUTSIDE = ("ones_outside", "none_outside")
-TABLES = frozenset({"table", "halves", "table_sums"})
 INSTEAD = {"limits": ("table_sums", "bits_conv", "table"), "intervals": ("code_sums", "sign_conv", "code_conv")}
 """Bits are decided, or sums wanted, or both. The feature of the other, one with which this is the question, and another
 in whose midst more is decided."""
@@ -153,8 +72,6 @@ SHARED = {"none_outside": ("none_outside", "ones_counted")}
 CODED = frozenset({"codes", "codes_any", "coded_limits", "coded_scales", *(f"codes_{n}" for n in (4, 6, 8, 12, 16))})
 MEASURED = frozenset({"codes", "codes_8", "coded_limits", "coded_scales"})
 """Of features of codes those whose bytes are differences."""
-FAST = frozenset({"table", "halves", *(f"codes_{bits}" for bits in (4, 6, 8, 12, 16))})
-"""Features that no network has which prefers size."""
 BARE: dict[Preference, frozenset[str]] = {
     "speed": UNPROTECTED - frozenset(AMONG_OTHERS),
     "size": UNPROTECTED - frozenset(AMONG_OTHERS) - FAST,
@@ -168,12 +85,6 @@ def header(wanted: frozenset[str], prefer: Preference = "speed") -> str:
     for name, mask in zip(("OPS", "KERNELS"), masks(wanted), strict=True):
         text = re.sub(rf"(MODEL_{name}) 0x[0-9A-F]+u", rf"\1 0x{mask:X}u", text)
     return text
-
-
-def without(wanted: frozenset[str]) -> frozenset[str]:
-    """Functions of the engine that networks with these features do not enter."""
-    some = {function for function, needed in ENTERED_BY.items() if not wanted & set(needed)}
-    return frozenset(some | {function for function, needed in ENTERED_BY_BOTH.items() if not wanted >= set(needed)})
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -215,7 +126,7 @@ def _differences(own: Own, groups: Groups, prefer: Preference) -> list[Together]
     """Add what the features in the midst of others take; returns what they take with another one."""
     together: list[Together] = []
     for feature in AMONG_OTHERS:
-        most = BARE[prefer] - WITHOUT.get(feature, frozenset()) | _alone(feature, prefer)
+        most = BARE[prefer] - WITHOUT.get(feature, frozenset()) | with_needs(feature, prefer)
         if feature == "ones_counted":
             most |= {"none_outside"}  # what both take is counted there
         takes = _sum([own(most)], [own(most - {feature})])
@@ -262,7 +173,7 @@ def _amidst(own: Own, feature: str, of: frozenset[str], groups: Groups) -> Count
     only = [
         n
         for when, n in groups.items()
-        if feature in when and all(feature in _alone(f, "speed") for f in of & set(when))
+        if feature in when and all(feature in with_needs(f, "speed") for f in of & set(when))
     ]
     return _sum([own(of)], [own(of - {feature}), *only])
 
@@ -270,7 +181,7 @@ def _amidst(own: Own, feature: str, of: frozenset[str], groups: Groups) -> Count
 def _of_codes(own: Own, groups: Groups, prefer: Preference) -> list[Together]:
     """Add what decoding and limits take where all codes are bytes, and what each takes more for codes of any width;
     returns what both take together, and long rows with real convolutions."""
-    most = BARE[prefer] - {WIDE[1]}
+    most = BARE[prefer] - {"real_conv"}
     none, limits = most - CODED | {"limits"}, {"coded_limits"}
     of_bytes = none | ({"codes", "codes_8"} & most)
     of_any = of_bytes | {"codes_any"}
@@ -281,26 +192,20 @@ def _of_codes(own: Own, groups: Groups, prefer: Preference) -> list[Together]:
         del groups[when]
     groups |= {("codes",): takes, ("codes_any",): own(of_any) - own(of_bytes)}
     groups |= {("coded_limits",): few, ("coded_scales",): scales}
-    coded = TYPICAL | {"codes", WIDE[0]}
-    wide = _sum([own(coded), own(TYPICAL - {WIDE[1]})], [own(TYPICAL), own(coded - {WIDE[1]})])
-    return [(("codes_any",), "coded_limits", more - few), ((WIDE[0],), WIDE[1], wide)]
+    coded = TYPICAL | {"codes", "codes_8"}
+    wide = _sum([own(coded), own(TYPICAL - {"real_conv"})], [own(TYPICAL), own(coded - {"real_conv"})])
+    return [(("codes_any",), "coded_limits", more - few), (("codes_8",), "real_conv", wide)]
 
 
 def _stacks(whole: Firmware, prefer: Preference) -> dict[str, Any]:
     """The worst case of networks of each single feature, and of an interrupt."""
     main = {}
     for feature in FEATURES:
-        found = worst_case(whole.elf, whole.frames, without(_alone(feature, prefer)))
+        found = worst_case(whole.elf, whole.frames, without(with_needs(feature, prefer)))
         assert found is not None
         assert found.bytes is not None, (found.recursion, found.unbounded)
         main[feature], interrupt = found.main, found.interrupt
     return {"main": main, "interrupt": interrupt}
-
-
-def _alone(feature: str, prefer: Preference) -> frozenset[str]:
-    """A feature with what it needs."""
-    found = frozenset({feature}).union(*(_alone(needed, prefer) for needed in NEEDS.get(feature, ())))
-    return found if prefer == "speed" else found - FAST - TABLES
 
 
 def _others(audit: Audit, model: Model) -> Iterator[PartRow]:
@@ -324,10 +229,10 @@ def _groups(firmware: Firmware, audit: Audit, model: Model, typical: Firmware, p
     """Bytes by region and role of what comes with some features of a bare firmware; padding goes with what it follows.
     What one of `typical` features holds without being reached (in libgcc) does not."""
     everything, always = input_sections(firmware), input_sections(firmware, without(frozenset()))
-    by_feature = {f: input_sections(firmware, _graph(_alone(f, prefer))) for f in FEATURES if f in BARE[prefer]}
+    by_feature = {f: input_sections(firmware, _graph(with_needs(f, prefer))) for f in FEATURES if f in BARE[prefer]}
     held = {(s.object, s.name) for s in typical.map.sections}
-    counting = without(_alone("count", prefer))
-    trying = without(_alone("intervals", prefer))
+    counting = without(with_needs("count", prefer))
+    trying = without(with_needs("intervals", prefer))
     by_feature["searched_limits"] = by_feature["intervals"] - input_sections(firmware, trying | {"find_changes"})
     if prefer == "speed":
         by_feature["table_sums"] = by_feature["count"] - input_sections(firmware, counting | {"zob_emit_block"})

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 from elftools.elf.elffile import ELFFile
 
-from tools.engine_sizes import EVERYTHING, UNPROTECTED, header, input_sections, without
+from tools.engine_sizes import EVERYTHING, UNPROTECTED, header, input_sections
+from tools.entered import without
 from zobnn_edge.audit.audit import Audit, Firmware
 from zobnn_edge.boards import Board
 from zobnn_edge.errors import ToolError
@@ -88,7 +89,7 @@ def engine_is_what_features_need(firmware: Firmware, model: Model, target: Board
         most -= {"codes_any"}  # limits of bytes are found in another way
     whole = Firmware.read(built_with(header(most, model.prefer), target))
     expected = _engine(whole, input_sections(whole, without(wanted)))
-    assert linked == expected, f"{target.name}: ENTERED_BY of tools/engine_sizes.py is not true: {linked ^ expected}"
+    assert linked == expected, f"{target.name}: ENTERED_BY of tools/entered.py is not true: {linked ^ expected}"
     return len(linked)
 
 
